@@ -1,0 +1,158 @@
+"""What the five commands share: one-line errors, exit codes, comma lists.
+
+Exit codes: 0 done, 2 a user's mistake, 3 a gate refused, 130 after Ctrl-C. A user's mistake never prints a
+traceback; an error that nobody foresaw does, so that it can be reported.
+"""
+
+import itertools
+import logging
+import math
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from cyclopts import App, CycloptsError, Parameter
+from jntrt.runtime.errors import UserError
+
+# Which extra brings a module. Modules that several extras bring follow the command that missed them.
+_EXTRA_OF_MODULE = {"openvino": "cpu", "timm": "train", "torchvision": "train"}
+_EXTRA_OF_COMMAND = {
+    "export-jn": "export",
+    "trtrun": "cpu",
+    "bench-jn": "bench",
+    "calib-jn": "calib",
+    "train-jn": "train",
+}
+_OPTIONAL_MODULES = {
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "safetensors",
+    "yaml",
+    "matplotlib",
+    "psutil",
+}
+
+
+def new_app(name: str, help: str) -> App:
+    """A cyclopts application called `name` with `--version` and plain help; sub-commands are added to it."""
+    return App(
+        name=name,
+        help=help,
+        version=_version,
+        help_format="markdown",
+        default_parameter=Parameter(negative=()),  # no --no-json, no --empty-init beside every option
+    )
+
+
+def _version() -> str:
+    try:
+        return version("jntrt")
+    except PackageNotFoundError:
+        return "unknown (jntrt is not installed, only imported)"
+
+
+def run(app: App, argv: Sequence[str] | None = None) -> int:
+    """Parse `argv` (default: the process's), call the command, return its exit code; user errors are one line."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    name = app.name[0]
+    logging.basicConfig(level=logging.WARNING, format=f"{name}: %(message)s", stream=sys.stderr)
+    try:
+        _check_first_word(app, tokens)
+        result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _fail(name, f"{one_line(error)}{_negative_number_hint(tokens)}", 2)
+    except UserError as error:
+        return _fail(name, one_line(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(name, "interrupted", 130)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except ImportError as error:
+        remedy = missing_extra(error, name)
+        if remedy is None:
+            raise
+        return _fail(name, remedy, 2)
+    return result if isinstance(result, int) else 0
+
+
+def one_line(error: BaseException | str) -> str:
+    """The error's text with line breaks and runs of spaces made single spaces."""
+    return " ".join(str(error).split())
+
+
+def missing_extra(error: ImportError, command: str = "trtrun") -> str | None:
+    """The one line for a module that an extra would have brought; None where no extra explains the error."""
+    text = str(error)
+    if "libGL" in text or "libgthread" in text:
+        return (
+            "OpenCV cannot load libGL, which this machine lacks: install opencv-python-headless in place of "
+            "opencv-python, or the system package libgl1"
+        )
+    module = (error.name or "").split(".")[0]
+    extra = _EXTRA_OF_MODULE.get(module)
+    if extra is None and module in _OPTIONAL_MODULES:
+        extra = _EXTRA_OF_COMMAND.get(command, "export")
+    if extra is None:
+        return None
+    return f'{module} is not installed: pip install "jntrt[{extra}]"'
+
+
+def parse_numbers(text: str, flag: str, count: int | None = None) -> tuple[float, ...]:
+    """The finite numbers of a comma list such as `10,20,30,40`, `count` of them; UserError names the flag."""
+    expected = "numbers" if count is None else f"{count} numbers"
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{flag} {text}: not {expected} separated by commas") from None
+    if count is not None and len(values) != count:
+        raise UserError(f"{flag} {text}: {len(values)} given, needs {expected} separated by commas")
+    if not all(math.isfinite(value) for value in values):
+        raise UserError(f"{flag} {text}: the numbers have to be finite")
+    return values
+
+
+def parse_integers(text: str, flag: str, count: int | None = None) -> tuple[int, ...]:
+    """The whole numbers of a comma list such as `3,6,9`, `count` of them; UserError names the flag."""
+    values = parse_numbers(text, flag, count)
+    if any(value != int(value) for value in values):
+        raise UserError(f"{flag} {text}: needs whole numbers separated by commas")
+    return tuple(int(value) for value in values)
+
+
+def parse_box(text: str, flag: str) -> tuple[float, float, float, float]:
+    """A box `x,y,w,h` in pixels; UserError where it is not four numbers or has no area."""
+    x, y, w, h = parse_numbers(text, flag, 4)
+    if w <= 0 or h <= 0:
+        raise UserError(f"{flag} {text}: width and height have to be above 0 (the order is x,y,w,h)")
+    return x, y, w, h
+
+
+def _check_first_word(app: App, tokens: list[str]) -> None:
+    subcommands = [word for word in app if not word.startswith("-")]
+    if not subcommands or not tokens or tokens[0].startswith("-") or tokens[0] in subcommands:
+        return
+    listing = ", ".join(sorted(subcommands))
+    if app.default_command is None:
+        raise UserError(f"{tokens[0]}: no such sub-command; there are: {listing}")
+    if not Path(tokens[0]).exists():
+        raise UserError(f"{tokens[0]}: no such file, and no sub-command (there are: {listing})")
+
+
+def _negative_number_hint(tokens: list[str]) -> str:
+    for flag, value in itertools.pairwise(tokens):
+        if flag.startswith("--") and "=" not in flag and re.match(r"-[\d.]", value):
+            return f" (a value that begins with a minus sign is written {flag}={value})"
+    return ""
+
+
+def _fail(name: str, message: str, code: int) -> int:
+    print(f"{name}: {message}", file=sys.stderr)
+    return code
