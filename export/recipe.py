@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -15,13 +15,23 @@ TEMPLATE_TOKENS = ("center", "rect", "box", "all")
 TARGET_BOX_FORMATS = ("cxcywh", "cxcywh01", "xyxy01")
 
 
+def keep_counts(search_count: int, layers: Sequence[int], ratios: Sequence[float]) -> dict[int, int]:
+    """Search tokens kept at each eliminating block; a block that would keep all is left out."""
+    counts: dict[int, int] = {}
+    for layer, ratio in zip(layers, ratios, strict=True):
+        keep = math.ceil(ratio * search_count)
+        if keep < search_count:
+            counts[layer] = search_count = keep
+    return counts
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """A one-stream tracker's architecture: sizes in pixels of the crops, `dim`, `mlp_dim` and the others in channels.
+    """A one-stream tracker's architecture: crop sizes in pixels, widths (`dim`, `mlp_dim`, …) in channels.
 
-    `qkv` is "qkv" (one linear with one bias) or "qv" (CAE's `q_bias` and `v_bias`). `target_hidden` is the hidden
-    width of the target-indicating token's MLP, 0 when there is no such token. `ce_layers` are the zero-based blocks that
-    eliminate candidates, `keep_ratio` one ratio for each of them.
+    `qkv` is "qkv" (one linear with one bias) or "qv" (CAE's `q_bias` and `v_bias`). `target_hidden` is the
+    hidden width of the target-indicating token's MLP, 0 when there is no such token. `ce_layers` are the
+    zero-based blocks that eliminate candidates, `keep_ratio` one ratio for each of them.
     """
 
     family: str
@@ -65,9 +75,8 @@ class Recipe:
         if self.heads < 1 or self.dim % self.heads:
             raise UserError(f"width {self.dim} cannot be divided among {self.heads} heads; give --heads")
         if len(self.keep_ratio) != len(self.ce_layers):
-            raise UserError(
-                f"{len(self.ce_layers)} elimination layers need as many keep ratios, not {len(self.keep_ratio)}"
-            )
+            wanted, given = len(self.ce_layers), len(self.keep_ratio)
+            raise UserError(f"{wanted} elimination layers need as many keep ratios, not {given}")
         if any(b <= a for a, b in zip(self.ce_layers, self.ce_layers[1:], strict=False)) or not all(
             0 <= layer < self.depth for layer in self.ce_layers
         ):
@@ -98,14 +107,8 @@ class Recipe:
 
     @property
     def keep_counts(self) -> dict[int, int]:
-        """Search tokens kept at each eliminating block; blocks that would keep all that arrive are left out."""
-        counts: dict[int, int] = {}
-        arriving = self.search_count
-        for layer, ratio in zip(self.ce_layers, self.keep_ratio, strict=True):
-            keep = math.ceil(ratio * arriving)
-            if keep < arriving:
-                counts[layer] = arriving = keep
-        return counts
+        """Search tokens kept at each eliminating block; a block that would keep all is left out."""
+        return keep_counts(self.search_count, self.ce_layers, self.keep_ratio)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON types."""
