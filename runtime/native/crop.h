@@ -1,0 +1,116 @@
+// The crop's arithmetic, shared by host and device: one function per output pixel, no state, no allocation.
+//
+// A crop is a square of the frame, zero outside it, resized to size×size as OpenCV's INTER_LINEAR does it on
+// 8-bit images: half-pixel centres, 11-bit coefficients, two roundings. The result is equal to OpenCV's bit for
+// bit, whichever side runs it. Nothing is padded or copied: a tap outside the frame reads zero.
+//
+// The released tracker pads one column and one row too many on the right and at the bottom, so the frame's last
+// column and row never show: they count as outside here too.
+#pragma once
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __CUDACC__
+#define JNTRT_HD __host__ __device__
+#else
+#define JNTRT_HD
+#endif
+
+namespace jntrt {
+
+// H×W×3 bytes in memory; `row_bytes` from one row to the next.
+struct Frame {
+  const uint8_t* pixels;
+  int width;
+  int height;
+  ptrdiff_t row_bytes;
+};
+
+// Corner and side of the square in pixels of the frame.
+struct Rectangle {
+  int x;
+  int y;
+  int side;
+};
+
+// Where one output column or row reads: two neighbouring source pixels (of the frame, perhaps outside it) and
+// their weights in units of 1/2048.
+struct Tap {
+  int first;
+  int second;
+  int first_weight;
+  int second_weight;
+};
+
+// Source pixels per output pixel, in OpenCV's own order of operations (the reciprocal of the reciprocal).
+JNTRT_HD inline double crop_scale(int side, int size) { return 1.0 / (static_cast<double>(size) / side); }
+
+// The position in the source, in single precision as OpenCV has it. Multiplication and subtraction must stay two
+// roundings: the device is told so here, the host by -ffp-contract=off.
+JNTRT_HD inline float crop_position(int index, double scale) {
+#ifdef __CUDA_ARCH__
+  return static_cast<float>(__dadd_rn(__dmul_rn(index + 0.5, scale), -0.5));
+#else
+  return static_cast<float>((index + 0.5) * scale - 0.5);
+#endif
+}
+
+JNTRT_HD inline int crop_weight(float weight) { return static_cast<int>(rintf(weight * 2048.0f)); }  // half to even
+
+// Columns: at the square's border the weight is clamped as well as the position.
+JNTRT_HD inline Tap crop_column(int column, double scale, const Rectangle& square) {
+  const float position = crop_position(column, scale);
+  int first = static_cast<int>(floorf(position));
+  float fraction = position - static_cast<float>(first);
+  if (first < 0) {
+    first = 0;
+    fraction = 0.0f;
+  }
+  if (first >= square.side - 1) {
+    first = square.side - 1;
+    fraction = 0.0f;
+  }
+  const int second = first + 1 < square.side ? first + 1 : first;
+  return {square.x + first, square.x + second, crop_weight(1.0f - fraction), crop_weight(fraction)};
+}
+
+// Rows: only the positions are clamped. The sum of the weights is the same, the roundings are not.
+JNTRT_HD inline Tap crop_row(int row, double scale, const Rectangle& square) {
+  const float position = crop_position(row, scale);
+  const int first = static_cast<int>(floorf(position));
+  const float fraction = position - static_cast<float>(first);
+  const int last = square.side - 1;
+  const int above = first < 0 ? 0 : (first > last ? last : first);
+  const int below = first + 1 < 0 ? 0 : (first + 1 > last ? last : first + 1);
+  return {square.y + above, square.y + below, crop_weight(1.0f - fraction), crop_weight(fraction)};
+}
+
+JNTRT_HD inline bool crop_shows(int position, int length) { return position >= 0 && position < length - 1; }
+
+// One row's share of a pixel: the horizontal sum of one channel, in units of 1/2048.
+JNTRT_HD inline int crop_horizontal(const Frame& frame, int row, const Tap& column, int channel) {
+  if (!crop_shows(row, frame.height)) return 0;
+  const uint8_t* pixels = frame.pixels + row * frame.row_bytes + channel;
+  const int first = crop_shows(column.first, frame.width) ? pixels[3 * static_cast<ptrdiff_t>(column.first)] : 0;
+  const int second = crop_shows(column.second, frame.width) ? pixels[3 * static_cast<ptrdiff_t>(column.second)] : 0;
+  return first * column.first_weight + second * column.second_weight;
+}
+
+// The two horizontal sums of a pixel to its value, 0 … 255.
+JNTRT_HD inline uint8_t crop_vertical(int first, int second, const Tap& row) {
+  const int sum = ((row.first_weight * (first >> 4)) >> 16) + ((row.second_weight * (second >> 4)) >> 16);
+  return static_cast<uint8_t>((sum + 2) >> 2);
+}
+
+// One output pixel: three bytes in the frame's channel order, or in the opposite one.
+JNTRT_HD inline void crop_pixel(const Frame& frame, const Tap& row, const Tap& column, bool swap, uint8_t* out) {
+  for (int channel = 0; channel < 3; ++channel) {
+    const int first = crop_horizontal(frame, row.first, column, channel);
+    const int second = crop_horizontal(frame, row.second, column, channel);
+    out[swap ? 2 - channel : channel] = crop_vertical(first, second, row);
+  }
+}
+
+}  // namespace jntrt

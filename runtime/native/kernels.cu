@@ -1,0 +1,73 @@
+// The two kernels around the network: crop before it, box after it. The host launches nothing else per frame.
+//
+// All they need lies at fixed device addresses, so that one captured graph serves every frame: the frame's description
+// (its pixels may be elsewhere each time), the state of every object, and the square that the last box asks for.
+// Compiled without contraction (--fmad=false): the arithmetic of crop.h and box.h must give the host's bits.
+#include "box.h"
+#include "crop.h"
+
+namespace jntrt {
+
+// What the next frame's crop needs of an object; written by set_state and by the box kernel.
+struct Lane {
+  double box[4];     // x, y, w, h in pixels of the frame
+  double scale;      // crop_scale of the square: two double divisions that no pixel has to repeat
+  Rectangle square;  // side 0: lost to arithmetic, the crop is black and the result says so
+  int reserved;
+};
+
+// What the host reads, from page-locked memory.
+struct Result {
+  double box[4];
+  float score;
+  int status;  // 0; 1: the network's box or score is not finite, the state has not moved
+};
+
+static_assert(sizeof(void*) == 8, "runtime/cuda/loop.py mirrors these layouts");
+static_assert(sizeof(Frame) == 24 && sizeof(Lane) == 56 && sizeof(Result) == 40, "runtime/cuda/loop.py mirrors these layouts");
+
+JNTRT_HD inline void aim(Lane& lane, double factor, int size) {
+  lane.square = crop_square(lane.box, factor);
+  lane.scale = lane.square.side > 0 ? crop_scale(lane.square.side, size) : 0.0;
+}
+
+}  // namespace jntrt
+
+// Object blockIdx.z's square of the frame to its size×size×3 bytes of `out`; one thread per pixel.
+extern "C" __global__ void jntrt_crop(const jntrt::Frame* frame, const jntrt::Lane* lanes, uint8_t* out, int size,
+                                      int swap) {
+  const int column = blockIdx.x * blockDim.x + threadIdx.x;
+  const int row = blockIdx.y * blockDim.y + threadIdx.y;
+  if (column >= size || row >= size) return;
+  const jntrt::Lane& lane = lanes[blockIdx.z];
+  uint8_t* pixel = out + 3 * ((static_cast<ptrdiff_t>(blockIdx.z) * size + row) * size + column);
+  if (lane.square.side <= 0) {
+    pixel[0] = pixel[1] = pixel[2] = 0;
+    return;
+  }
+  jntrt::crop_pixel(*frame, jntrt::crop_row(row, lane.scale, lane.square),
+                    jntrt::crop_column(column, lane.scale, lane.square), swap != 0, pixel);
+}
+
+// The network's boxes (count×4: cx, cy, w, h in units of the crop) and scores to the new states, the next squares and the
+// results; one thread per object.
+extern "C" __global__ void jntrt_box(const jntrt::Frame* frame, const float* boxes, const float* scores,
+                                     jntrt::Lane* lanes, jntrt::Result* results, int count, double factor, int size) {
+  const int index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index >= count) return;
+  const float* crop_box = boxes + 4 * index;
+  jntrt::Lane& lane = lanes[index];
+  jntrt::Result& result = results[index];
+  double box[4] = {crop_box[0], crop_box[1], crop_box[2], crop_box[3]};
+  const double score = scores[index];
+  result.score = scores[index];
+  if (lane.square.side > 0 && jntrt::is_finite_box(box) && score - score == 0.0) {
+    jntrt::box_to_frame(crop_box, lane.box, lane.square.side, frame->width, frame->height, box);
+    for (int i = 0; i < 4; ++i) lane.box[i] = box[i];
+    jntrt::aim(lane, factor, size);
+    result.status = 0;
+  } else {
+    result.status = 1;
+  }
+  for (int i = 0; i < 4; ++i) result.box[i] = lane.box[i];
+}
