@@ -1,8 +1,8 @@
 """Reads a checkpoint's weights; executes nothing of it and believes none of its sizes.
 
 Formats: torch's zip archive and its older plain stream (.pth, .pt, .pth.tar, .bin), and .safetensors. The
-state dict lies at the top or under `net`, `model` or `state_dict`; `module.` prefixes are taken off. torch is not
-needed.
+state dict lies at the top or under `net`, `model` or `state_dict`; `module.` prefixes are taken off. torch is
+not needed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The bytes behind a checkpoint's tensors: torch's zip archive, its older stream, and safetensors.
 
-Sizes are checked against the file before anything is read or allocated, so a file cannot cost more memory than a
-few times its own length.
+Sizes are checked against the file before anything is read or allocated, and the weights together against
+`MAX_ELEMENTS`.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ZipStorages:
 
 
 class LegacyStorages:
-    """The storages that follow the pickles of the older format, from `data`'s position on, in the order of `keys`."""
+    """The storages after the older format's pickles: from `data`'s position on, in the order of `keys`."""
 
     def __init__(
         self, data: mmap.mmap, keys: list[str], storages: Mapping[str, StorageRef], order: str
@@ -140,8 +140,8 @@ class LegacyStorages:
 def gather(references: Mapping[str, TensorRef], storages: Storages) -> dict[str, Array]:
     """The tensors of `references` as contiguous arrays (bfloat16 as float32), in the given order.
 
-    Raises `StorageError` for a tensor outside its storage, a type without a NumPy counterpart, or weights of more than
-    `MAX_ELEMENTS` elements together.
+    Raises `StorageError` for a tensor outside its storage, a type without a NumPy counterpart, or weights of
+    more than `MAX_ELEMENTS` elements together.
     """
     total = sum(math.prod(reference.shape) for reference in references.values())
     if total > MAX_ELEMENTS:
