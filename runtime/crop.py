@@ -1,8 +1,8 @@
 """The crop that the networks see: a square of the frame, zero outside it, resized to the network's input.
 
 Two paths with the same bytes: the fused native one, and OpenCV's where the package was installed without a
-compiler. Both equal the released tracker's crops (OpenCV's INTER_LINEAR on uint8, 4.10 and 5.0 alike), with its
-habit that the frame's last column and row count as padding.
+compiler. Both equal the released tracker's crops (OpenCV's INTER_LINEAR on uint8, 4.10 and 5.0 alike), with
+its habit that the frame's last column and row count as padding.
 """
 
 from types import ModuleType
@@ -37,7 +37,7 @@ def crop(frame: Image, rectangle: CropRectangle, size: int, *, swap: bool = Fals
 
 
 def crop_opencv(frame: Image, rectangle: CropRectangle, size: int, *, swap: bool = False) -> Image:
-    """`crop` by way of a padded copy and OpenCV's resize: the same bytes, the reference of the native path."""
+    """`crop` by way of a padded copy and OpenCV's resize: the native path's reference, the same bytes."""
     height, width = frame.shape[:2]
     side = rectangle.side
     left, top = max(rectangle.x, 0), max(rectangle.y, 0)
@@ -47,7 +47,5 @@ def crop_opencv(frame: Image, rectangle: CropRectangle, size: int, *, swap: bool
     padded = np.zeros((side, side, 3), np.uint8)
     inside = frame[top:bottom, left:right]
     padded[top - rectangle.y : bottom - rectangle.y, left - rectangle.x : right - rectangle.x] = inside
-    resized: Image = cv2.resize(padded, (size, size), interpolation=cv2.INTER_LINEAR).astype(
-        np.uint8, copy=False
-    )
-    return np.ascontiguousarray(resized[..., ::-1]) if swap else resized
+    resized = cv2.resize(padded, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(resized[..., ::-1] if swap else resized, dtype=np.uint8)

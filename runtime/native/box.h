@@ -56,7 +56,8 @@ JNTRT_HD inline void clip_box(double box[4], int width, int height) {
 
 // The network's box (cx, cy, w, h in units of the search crop, whose side is `side` frame pixels) in the frame, clipped.
 // The reference is the centre of `state`, the box that the crop was made around, not that of the rounded square.
-JNTRT_HD inline void box_to_frame(const float crop_box[4], const double state[4], int side, int width, int height, double out[4]) {
+JNTRT_HD inline void box_to_frame(const float crop_box[4], const double state[4], int side, int width, int height,
+                                  double out[4]) {
   const double w = static_cast<double>(crop_box[2]) * side;
   const double h = static_cast<double>(crop_box[3]) * side;
   const double corner_x = state[0] + 0.5 * state[2] - 0.5 * side;

@@ -21,20 +21,22 @@ namespace {
 constexpr int kMaxSize = 4096;     // of a crop: past any network
 constexpr int kMaxSide = 1 << 16;  // of its square in the frame, as in geometry.py
 
-// The columns of one crop: taps of all, and the span [begin, end) of those whose two pixels lie inside the frame
-// beside each other.
+// The columns of one crop: taps of all, the span [begin, end) of those whose two pixels lie inside the frame beside
+// each other, and the span [lit_begin, lit_end) of those that meet the frame at all.
 struct Columns {
   std::vector<Tap> taps;
   std::vector<int16_t> weights;  // per column: first and second weight, four times (one 128-bit vector)
   int begin = 0;
   int end = 0;
+  int lit_begin = 0;
+  int lit_end = 0;
 };
 
 Columns columns_of(const Frame& frame, const Rectangle& square, int size, double scale) {
   Columns columns;
   columns.taps.resize(size);
   columns.weights.resize(static_cast<size_t>(size) * 8);
-  columns.begin = size;
+  columns.begin = columns.lit_begin = size;
   for (int column = 0; column < size; ++column) {
     const Tap tap = crop_column(column, scale, square);
     columns.taps[column] = tap;
@@ -42,13 +44,18 @@ Columns columns_of(const Frame& frame, const Rectangle& square, int size, double
       columns.weights[8 * column + 2 * copy] = static_cast<int16_t>(tap.first_weight);
       columns.weights[8 * column + 2 * copy + 1] = static_cast<int16_t>(tap.second_weight);
     }
+    if (crop_shows(tap.first, frame.width) || crop_shows(tap.second, frame.width)) {
+      columns.lit_begin = columns.lit_begin < column ? columns.lit_begin : column;
+      columns.lit_end = column + 1;
+    }
     // first + 1 and not `second`: at the square's edge both are the same pixel, the second with no weight.
     if (crop_shows(tap.first, frame.width) && crop_shows(tap.first + 1, frame.width)) {
       columns.begin = columns.begin < column ? columns.begin : column;
       columns.end = column + 1;
     }
   }
-  if (columns.end < columns.begin) columns.begin = columns.end = 0;
+  if (columns.lit_end == 0) columns.lit_begin = 0;
+  if (columns.end == 0) columns.begin = columns.end = columns.lit_begin;
   return columns;
 }
 
@@ -128,8 +135,10 @@ void crop_rows(const Frame& frame, const Rectangle& square, int size, bool swap,
       done = row_avx2(first_row, second_row, row, columns, columns.begin, columns.end, swap, out);
     }
 #endif
-    for (int x = 0; x < columns.begin; ++x) crop_pixel(frame, row, columns.taps[x], swap, out + 3 * x);
-    for (int x = done; x < size; ++x) crop_pixel(frame, row, columns.taps[x], swap, out + 3 * x);
+    std::memset(out, 0, 3 * static_cast<size_t>(columns.lit_begin));
+    for (int x = columns.lit_begin; x < columns.begin; ++x) crop_pixel(frame, row, columns.taps[x], swap, out + 3 * x);
+    for (int x = done; x < columns.lit_end; ++x) crop_pixel(frame, row, columns.taps[x], swap, out + 3 * x);
+    std::memset(out + 3 * columns.lit_end, 0, 3 * static_cast<size_t>(size - columns.lit_end));
   }
 }
 

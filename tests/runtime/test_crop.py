@@ -88,7 +88,7 @@ def test_crops_of_the_golden_loops(name: str) -> None:
 def test_native_equals_opencv(
     width: int, height: int, x: int, y: int, side: int, size: int, swap: bool, layout: str, seed: int
 ) -> None:
-    """Any frame (down to one pixel), any square (over the border, outside), any output size and memory layout."""
+    """Any frame (from one pixel), any square (over the border, outside), any size and memory layout."""
     noise = np.random.default_rng(seed).integers(0, 256, (height + 2, width + 2, 3), np.uint8)
     frame = {
         "plain": np.ascontiguousarray(noise[1:-1, 1:-1]),
