@@ -157,7 +157,7 @@ class _Inference:
         channels = self.shape(f"box_head.conv1_{_HEAD_BRANCH[head]}.0.weight", 4)[0]
         if channels % 8:
             raise UserError(f"the head's {channels} channels cannot be halved three times")
-        shown = {
+        shown: dict[str, Any] = {
             "template_size": self.side("backbone.pos_embed_z") * patch,
             "search_size": self.side("backbone.pos_embed_x") * patch,
             "dim": dim,
@@ -255,8 +255,8 @@ class _Inference:
 def rename(weights: Weights, key_map: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
     """The weights under the names that `key_map` (from → to, `*` for any text) gives; others keep theirs.
 
-    The first entry that matches a name renames it; the n-th `*` of its right side is what the n-th of its left
-    side met. Raises `UserError` for an entry that matches nothing, and for two weights that would get one name.
+    The first entry that matches a name renames it; the n-th `*` of its right side stands for what the n-th of
+    its left side met. Raises `UserError` for an entry that matches nothing, and for two weights of one name.
     """
     rules = []
     for old, new in key_map.items():

@@ -63,6 +63,8 @@ class ZipStorages:
         except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError) as error:
             raise StorageError(f"the zip archive is damaged or cut short ({error})") from None
         entries = self.archive.infolist()
+        if any(entry.filename.rpartition("/")[2] == "constants.pkl" for entry in entries):
+            raise StorageError("it is a TorchScript archive; give the training checkpoint or its state dict")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise StorageError("the zip archive is compressed, which torch.save never does")
         if sum(entry.file_size for entry in entries) > length:
@@ -75,8 +77,6 @@ class ZipStorages:
         if pickles[0].file_size > pickle_limit:
             raise StorageError(f"its data.pkl is longer than {pickle_limit >> 20} MB")
         self.prefix = pickles[0].filename.removesuffix("data.pkl")
-        if f"{self.prefix}constants.pkl" in self.archive.NameToInfo:
-            raise StorageError("it is a TorchScript archive; give the training checkpoint or its state dict")
         self.pickle = self._read(pickles[0])
         self.order = "<"
         if f"{self.prefix}byteorder" in self.archive.NameToInfo:
