@@ -57,7 +57,7 @@ def _version() -> str:
 
 
 def run(app: App, argv: Sequence[str] | None = None) -> int:
-    """Parse `argv` (default: the process's), call the command, return its exit code; user errors are one line."""
+    """Parse `argv` (default: the process's) and call the command; its exit code. User errors are one line."""
     tokens = list(sys.argv[1:] if argv is None else argv)
     name = app.name[0]
     logging.basicConfig(level=logging.WARNING, format=f"{name}: %(message)s", stream=sys.stderr)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 Frame = npt.NDArray[np.uint8]
 Box = npt.NDArray[np.float64]
+Colour = tuple[int, int, int]
 
 # Bright colours that differ for the colour-blind as well (Okabe and Ito), one per target.
 COLOURS = [(86, 180, 233), (240, 228, 66), (0, 200, 140), (230, 159, 0), (204, 121, 167)]
@@ -25,7 +26,7 @@ def annotate(
 ) -> Frame:
     """A copy of `frame` (H×W×3 uint8 RGB) with each target's box (x,y,w,h in pixels), its score and the FPS.
 
-    A lost target's box is dashed and says so. A score of None (frame 0: the user drew that box) shows no number.
+    A lost target's box is dashed and says so. A score of None (frame 0) shows no number.
     """
     picture = frame.copy()
     scale = max(1.0, min(frame.shape[:2]) / 480)
@@ -42,7 +43,7 @@ def annotate(
     return picture
 
 
-def _outline(picture: Frame, box: Box, colour: tuple[int, int, int], scale: float, *, dashed: bool) -> None:
+def _outline(picture: Frame, box: Box, colour: Colour, scale: float, *, dashed: bool) -> None:
     x, y, w, h = (float(value) for value in box)
     corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
     strokes = _dashes(corners, 9 * scale) if dashed else [np.vstack([corners, corners[:1]])]
@@ -50,7 +51,7 @@ def _outline(picture: Frame, box: Box, colour: tuple[int, int, int], scale: floa
     for stroke_colour, stroke_width in (
         (_INK, width + 2),
         (colour, width),
-    ):  # a dark rim: seen on bright ground
+    ):  # a dark rim for bright ground
         for stroke in strokes:
             points = np.round(stroke * (1 << _SHIFT)).astype(np.int32)
             cv2.polylines(picture, [points], False, stroke_colour, stroke_width, cv2.LINE_AA, _SHIFT)
@@ -66,7 +67,7 @@ def _dashes(corners: npt.NDArray[np.float64], length: float) -> list[npt.NDArray
     return dashes
 
 
-def _label(picture: Frame, text: str, box: Box, colour: tuple[int, int, int], scale: float) -> None:
+def _label(picture: Frame, text: str, box: Box, colour: Colour, scale: float) -> None:
     """A plate above the box; below or inside where there is no room."""
     height, width = picture.shape[:2]
     plate_width, plate_height = _plate_size(text, scale)
@@ -96,9 +97,7 @@ def _plate_size(text: str, scale: float) -> tuple[int, int]:
     return width + round(12 * scale), height + round(10 * scale)
 
 
-def _plate(
-    picture: Frame, text: str, corner: tuple[int, int], colour: tuple[int, int, int], scale: float
-) -> None:
+def _plate(picture: Frame, text: str, corner: tuple[int, int], colour: Colour, scale: float) -> None:
     """`text` in `colour` on a dark, slightly see-through plate."""
     plate_width, plate_height = _plate_size(text, scale)
     left, top = corner

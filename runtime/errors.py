@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake or a limit that the user can mend. The commands print its one line and exit with `exit_code`."""
+    """A mistake or limit that the user can mend: the commands print one line and exit with `exit_code`."""
 
     exit_code = 2
 

@@ -1,7 +1,10 @@
-"""Where results go: a box file and an annotated video. Both appear under their name only when they are whole."""
+"""Where results go: a box file and an annotated video; both get their name only when they are whole."""
 
+import json as json_module
 import os
-import re
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from queue import Queue
@@ -10,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import numpy as np
 import numpy.typing as npt
+from jntrt.runtime.draw import annotate
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.follow import Tracked
 
 if TYPE_CHECKING:
     import av
@@ -23,7 +28,7 @@ _CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
 def check_output(path: Path, flag: str, *, overwrite: bool) -> None:
-    """UserError where `path` cannot be written: it exists and may not be replaced, or its folder does not exist."""
+    """UserError where `path` cannot be written: it exists already, or its folder does not."""
     if path.is_dir():
         raise UserError(f"{flag} {path}: is a folder; give a file name")
     if path.exists() and not overwrite:
@@ -32,6 +37,53 @@ def check_output(path: Path, flag: str, *, overwrite: bool) -> None:
         raise UserError(f"{flag} {path}: its folder does not exist")
     if not os.access(path.absolute().parent, os.W_OK):
         raise UserError(f"{flag} {path}: its folder cannot be written to")
+
+
+class Outputs:
+    """Everything that one run of trtrun writes: box files, annotated video, lines on stdout.
+
+    Made before anything slow begins, so that a name that cannot be written is refused at once; `open` is the
+    context in which frames are written. `paths` are the files that there will be.
+    """
+
+    def __init__(
+        self, out: Path | None, save: Path | None, *, json: bool, targets: int, overwrite: bool
+    ) -> None:
+        self._box_paths = [numbered(out, index, targets) for index in range(targets)] if out else []
+        self._save, self._json, self._lines = save, json, not (out or save or json)
+        self._times: deque[float] = deque(maxlen=30)
+        for path in self._box_paths:
+            check_output(path, "--out", overwrite=overwrite)
+        if save:
+            check_output(save, "--save", overwrite=overwrite)
+            if save.suffix.lower() not in _CONTAINERS:
+                raise UserError(f"--save {save}: give a name that ends in {', '.join(_CONTAINERS)}")
+
+    @property
+    def paths(self) -> list[Path]:
+        return self._box_paths + ([self._save] if self._save else [])
+
+    @contextmanager
+    def open(self, fps: Fraction | None) -> Iterator[Self]:
+        """Open the files; on leaving, after an error too, they are finished and take their names."""
+        with ExitStack() as stack:
+            self._files = [stack.enter_context(BoxFile(path)) for path in self._box_paths]
+            self._video = stack.enter_context(VideoWriter(self._save, fps)) if self._save else None
+            yield self
+
+    def write(self, frame: Frame, tracked: Tracked) -> None:
+        """One frame (H×W×3 uint8 RGB) and the boxes in it."""
+        for file, box in zip(self._files, tracked.boxes, strict=False):
+            file.write(box)
+        if self._video is not None:
+            if tracked.frame > 0:  # frame 0 is the start of the tracker, not a step of it
+                self._times.append(tracked.milliseconds)
+            speed = 1e3 * len(self._times) / sum(self._times) if self._times else None
+            self._video.write(annotate(frame, list(tracked.boxes), tracked.scores, tracked.lost, speed))
+        if self._json:
+            print(json_module.dumps(tracked.to_dict()), flush=True)
+        elif self._lines:
+            print(box_line(tracked.boxes.reshape(-1)), flush=True)
 
 
 class BoxFile:
@@ -63,15 +115,13 @@ def box_line(box: npt.NDArray[np.float64]) -> str:
 
 
 class VideoWriter:
-    """Writes RGB frames as H.264 that browsers play (yuv420p, index at the front), encoding in its own thread.
+    """Writes RGB frames to a file as H.264 that browsers play (yuv420p, index in front), in its own thread.
 
-    The size is that of the first frame; an odd width or height, which yuv420p cannot hold, gains one repeated row
-    or column. Leaving the context finishes the file, after an error too: what was written stays watchable.
+    The size is that of the first frame; an odd width or height, which yuv420p cannot hold, gains one repeated
+    row or column. Leaving the context finishes the file, after an error too: what was written can be watched.
     """
 
     def __init__(self, path: Path, fps: Fraction | None) -> None:
-        if path.suffix.lower() not in _CONTAINERS:
-            raise UserError(f"{path}: unknown kind of video; give one of {', '.join(_CONTAINERS)}")
         self.path, self._part, self._fps = path, _part_name(path), fps or DEFAULT_FPS
         self._queue: Queue[Frame | None] = Queue(4)
         self._error: BaseException | None = None
@@ -156,9 +206,5 @@ def _part_name(path: Path) -> Path:
 
 
 def numbered(path: Path, index: int, count: int) -> Path:
-    """The file of target `index` of `count`: `boxes.txt` for one, `boxes.1.txt`, `boxes.2.txt` for several."""
-    return (
-        path
-        if count == 1
-        else path.with_name(re.sub(r"(\.[^.]*)?$", rf".{index + 1}\g<0>", path.name, count=1))
-    )
+    """The file of target `index` of `count`: `boxes.txt` where there is one, else `boxes.1.txt` …"""
+    return path if count == 1 else path.with_name(f"{path.stem}.{index + 1}{path.suffix}")

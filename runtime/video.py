@@ -94,7 +94,7 @@ def _opener(source: str | Path | int) -> Callable[[], Opened]:
     text = str(source)
     path = Path(text)
     if isinstance(source, int) or (re.fullmatch(r"\d+", text) and not path.exists()):
-        return lambda: _camera(int(source))
+        return lambda: _camera(int(text))
     if "://" in text:
         live = text.split("://")[0] in _LIVE_SCHEMES
         return lambda: _video(text, live=live)
@@ -208,7 +208,7 @@ def _decode(
     try:
         with container:
             for frame in container.decode(stream):
-                image = frame.to_ndarray(format="rgb24")
+                image: npt.NDArray[Any] = frame.to_ndarray(format="rgb24")
                 if frame.rotation:
                     image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
                 count += 1

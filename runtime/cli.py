@@ -1,0 +1,95 @@
+"""trtrun: track a target through a video."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from jntrt.runtime.command import new_app, run
+from jntrt.runtime.errors import UserError
+
+app = new_app("trtrun", "Track a target through a video, images, a camera or a stream.")
+
+
+def main() -> int:
+    """Entry point of `trtrun`."""
+    return run(app)
+
+
+@app.default
+def trtrun(
+    source: str,
+    *,
+    init: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
+    init_file: Path | None = None,
+    bundle: Path | None = None,
+    out: Path | None = None,
+    save: Path | None = None,
+    json: bool = False,
+    overwrite: bool = False,
+    backend: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> None:
+    """Track a target through a video, images, a camera or a stream.
+
+    Without --out, --save and --json the boxes go to stdout, one line x,y,w,h per frame. Ctrl-C and a broken
+    source keep what was tracked until then.
+
+    Parameters
+    ----------
+    source:
+        A video file, a folder of images (GOT-10k sequences too), a glob in quotes, a camera's number, or a
+        stream's URL.
+    init:
+        The target in the first frame, x,y,w,h in pixels; once per target of the bundle. A negative number is
+        written --init=-5,10,20,30. Without it: the sequence's ground truth, else you draw the box.
+    init_file:
+        A file whose first line is that box, such as groundtruth.txt.
+    bundle:
+        What to track with: a folder that export-jn wrote. Default: the packaged model.
+    out:
+        File for the boxes: a line x,y,w,h per frame, frame 0 included (several targets: a file
+        for each, boxes.1.txt, boxes.2.txt).
+    save:
+        Annotated video (.mp4, .mov, .mkv): box, score and the tracker's FPS.
+    json:
+        A JSON line per frame on stdout: frame, box, score, lost, milliseconds in the tracker.
+    overwrite:
+        Replace files that exist.
+    backend:
+        auto, onnxruntime, openvino, onnxruntime-cuda, tensorrt or tensorrt-rtx.
+    precision:
+        fp32, or another one that the bundle has.
+    threads:
+        CPU threads of the engine. Default: the engine's own choice.
+    """
+    import numpy as np
+    from jntrt.runtime.bundle import Bundle, default_bundle
+    from jntrt.runtime.follow import check_boxes, follow, given_boxes
+    from jntrt.runtime.progress import Progress
+    from jntrt.runtime.sinks import Outputs
+    from jntrt.runtime.tracker import Tracker
+    from jntrt.runtime.video import frames
+    from jntrt.runtime.window import draw_box
+
+    boxes = given_boxes(init or [], init_file, source)
+    model = Bundle.open(bundle) if bundle else default_bundle()
+    outputs = Outputs(out, save, json=json, targets=model.batch, overwrite=overwrite)
+    with ExitStack() as stack:
+        stream = stack.enter_context(frames(source))
+        first = next(stream)
+        if boxes is None:
+            boxes = np.stack([draw_box(first) for _ in range(model.batch)])
+        if len(boxes) != model.batch:
+            raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {len(boxes)} given")
+        check_boxes(boxes, first)
+        tracker = stack.enter_context(
+            Tracker.from_bundle(model.path, backend=backend, precision=precision, threads=threads)
+        )
+        # Left last: its summary follows the files that it names.
+        progress = stack.enter_context(Progress(stream.length, outputs.paths))
+        stack.enter_context(outputs.open(stream.fps))
+        for frame, tracked in follow(tracker, first, stream, boxes):
+            outputs.write(frame, tracked)
+            progress.step(tracked)
