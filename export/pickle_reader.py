@@ -107,10 +107,13 @@ def read_pickle(stream: IO[bytes], seen: Seen | None = None) -> Any:
     machine = _Machine(seen or Seen())
     try:
         return machine.run(pickletools.genops(stream))
+    except PickleError:
+        raise
     except (IndexError, KeyError, ValueError, TypeError, OverflowError, AttributeError) as error:
         # What pickletools and the machine raise on a damaged stream: an empty stack, an unknown memo entry,
         # an argument of another type.
-        raise PickleError(str(error).split("\n")[0] or type(error).__name__) from None
+        told = " ".join(str(error).split())
+        raise PickleError(f"the pickle is damaged ({type(error).__name__}: {told:.120})") from None
 
 
 class _Machine:
