@@ -182,7 +182,7 @@ def read_safetensors(data: mmap.mmap) -> tuple[dict[str, Array], dict[str, Any]]
             raise StorageError(f"the safetensors entry {name!r:.80} has an odd shape")
         dtype = SAFETENSORS_TYPES.get(kind, kind[:20])
         count, used = math.prod(shape), used + last - first
-        if not 0 <= first <= last <= len(data) - start or used > len(data):
+        if not 0 <= first <= last <= len(data) - start or used > len(data) - start:
             raise StorageError(f"tensor {name!r:.80} lies outside the file, which may be cut short")
         strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
         storage = StorageRef(name, dtype, count)

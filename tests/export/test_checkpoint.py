@@ -250,7 +250,7 @@ def test_calls_are_recorded_and_not_made(tmp_path: Path) -> None:
 
     for protocol in range(6):
         value = read_pickle(open_bytes(pickle.dumps(Nested(), protocol)))
-        assert value.name.endswith(".check_output")  # protocols 0 to 2 say commands.check_output
+        assert value.name.endswith(".check_output")  # 0 to 2: commands.
         assert value.args[0].name == "posix.system"
         assert value.get("k").args == (f"touch {marker}",)
     assert not marker.exists()
@@ -275,7 +275,9 @@ def open_bytes(data: bytes) -> object:
 )
 def test_plain_values_are_read_as_pickle_reads_them(value: object, protocol: int) -> None:
     data = pickle.dumps(value, protocol)
-    if b"_codecs" not in data and b"\nbytes" not in data:  # bytes before protocol 3 are a call, which stays one
+    if (
+        b"_codecs" not in data and b"\nbytes" not in data
+    ):  # bytes before protocol 3 are a call, which stays one
         assert read_pickle(open_bytes(data)) == value
 
 
