@@ -188,14 +188,16 @@ def _video(name: str, *, live: bool) -> Opened:
     stream.thread_type = "AUTO"
     stream.codec_context.thread_count = 2  # enough for real time; the other cores belong to the network
     rate = stream.average_rate or stream.guessed_rate
-    return Opened(_decode(shown, container, stream, live), fps=rate, length=_promised(stream), live=live)
+    return Opened(
+        _decode(shown, container, stream, live), fps=rate, length=_promised(container, stream), live=live
+    )
 
 
-def _promised(stream: "av.VideoStream") -> int | None:
+def _promised(container: "av.container.InputContainer", stream: "av.VideoStream") -> int | None:
     if stream.frames > 0:
         return int(stream.frames)
-    if stream.duration and stream.average_rate and stream.time_base:
-        return round(stream.duration * stream.time_base * stream.average_rate)
+    if container.duration and stream.average_rate:  # Matroska: an estimate, in microseconds
+        return round(container.duration * stream.average_rate / 1_000_000)
     return None
 
 
@@ -205,6 +207,8 @@ def _decode(
     import av
 
     count = 0
+    cut = not live and _cut_short(container, stream)
+    reason = "it ends early: the file is truncated" if cut else "no frames in it"
     try:
         with container:
             for frame in container.decode(stream):
@@ -213,11 +217,10 @@ def _decode(
                     image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
                 count += 1
                 yield image
-            cut = not live and _cut_short(container, stream)
     except av.error.FFmpegError as error:
-        raise _broken(name, count, str(error.strerror)) from None
+        raise _broken(name, count, reason if cut else str(error.strerror)) from None
     if cut or count == 0:
-        raise _broken(name, count, "the file ends early: it is truncated" if cut else "the video is empty")
+        raise _broken(name, count, reason)
 
 
 def _cut_short(container: "av.container.InputContainer", stream: "av.VideoStream") -> bool:
