@@ -1,0 +1,1 @@
+"""The device loop: crop, network and box on the GPU as one launch."""

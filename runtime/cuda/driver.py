@@ -1,0 +1,332 @@
+"""Every CUDA call of jntrt: a thin layer over cuda-python's driver API, and nothing about tracking.
+
+The device's *primary* context is used, the one that torch, PyCUDA (`pycuda.autoprimaryctx`), ONNX Runtime and
+TensorRT use as well, so that pointers and streams of all of them are valid here and the other way round.
+"""
+
+import ctypes
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jntrt.runtime.errors import UserError
+from numpy.typing import NDArray
+
+INSTALL = "pip install jntrt[gpu]"
+
+
+class CudaError(UserError):
+    """A CUDA call failed, or there is no driver, no device or no cuda-python."""
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What an engine depends on: it runs on this very device under this driver."""
+
+    ordinal: int
+    name: str
+    uuid: str  # 32 hexadecimal digits
+    compute_capability: tuple[int, int]
+    driver: int  # as cuDriverGetVersion says it: 13000 for CUDA 13.0
+
+    @property
+    def architecture(self) -> str:
+        """`sm_89` and the like."""
+        major, minor = self.compute_capability
+        return f"sm_{major}{minor}"
+
+
+def _bindings() -> Any:
+    try:
+        from cuda.bindings import driver
+    except ImportError as error:
+        raise CudaError(f"cuda-python is not installed: {INSTALL}") from error
+    return driver
+
+
+def _check(result: tuple[Any, ...], call: str) -> Any:
+    """The values of a cuda-python result tuple: none, one, or a tuple of several."""
+    status, *values = result
+    if int(status) != 0:
+        raise CudaError(f"{call} failed: {status.name}")
+    if len(values) < 2:
+        return values[0] if values else None
+    return tuple(values)
+
+
+class Buffer:
+    """Device memory: `pointer` (an address) and `nbytes`. Freed with the device, or by `free`."""
+
+    def __init__(self, device: "Device", nbytes: int) -> None:
+        self.device = device
+        self.nbytes = nbytes
+        self.pointer = int(_check(device.cu.cuMemAlloc(max(nbytes, 1)), f"allocating {nbytes} bytes"))
+
+    def free(self) -> None:
+        """Gives the memory back; harmless when done twice."""
+        if self.pointer:
+            _check(self.device.cu.cuMemFree(self.pointer), "cuMemFree")
+            self.pointer = 0
+
+
+class PinnedBuffer:
+    """Page-locked host memory, which kernels reach at the same address: `array` is its uint8 view."""
+
+    def __init__(self, device: "Device", nbytes: int) -> None:
+        self.device = device
+        self.nbytes = nbytes
+        flags = device.cu.CU_MEMHOSTALLOC_PORTABLE | device.cu.CU_MEMHOSTALLOC_DEVICEMAP
+        self.pointer = int(
+            _check(device.cu.cuMemHostAlloc(max(nbytes, 1), flags), f"page-locking {nbytes} bytes")
+        )
+        memory = (ctypes.c_uint8 * nbytes).from_address(self.pointer)
+        self.array: NDArray[np.uint8] = np.ctypeslib.as_array(memory)
+
+    def view(self, dtype: Any, shape: Sequence[int]) -> NDArray[Any]:
+        """The first bytes as an array of `dtype` and `shape`."""
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        viewed: NDArray[Any] = self.array[:nbytes].view(dtype).reshape(shape)
+        return viewed
+
+    def free(self) -> None:
+        """Gives the memory back; views of it must not be used after that."""
+        if self.pointer:
+            self.array = np.empty(0, np.uint8)
+            _check(self.device.cu.cuMemFreeHost(self.pointer), "cuMemFreeHost")
+            self.pointer = 0
+
+
+class Event:
+    """A point in a stream."""
+
+    def __init__(self, device: "Device", *, timing: bool = False) -> None:
+        self.device = device
+        flags = device.cu.CUevent_flags
+        flag = flags.CU_EVENT_DEFAULT if timing else flags.CU_EVENT_DISABLE_TIMING
+        self.handle = _check(device.cu.cuEventCreate(int(flag)), "cuEventCreate")
+
+    def record(self, stream: int) -> None:
+        """Marks what `stream` (a handle) holds by now."""
+        _check(self.device.cu.cuEventRecord(self.handle, stream), "cuEventRecord")
+
+    def synchronize(self) -> None:
+        """Waits on the host until the marked work is done."""
+        _check(self.device.cu.cuEventSynchronize(self.handle), "cuEventSynchronize")
+
+    def since(self, start: "Event") -> float:
+        """Milliseconds of device time from `start` to this event (both with timing)."""
+        cu = self.device.cu
+        elapsed = getattr(cu, "cuEventElapsedTime_v2", None) or cu.cuEventElapsedTime
+        return float(_check(elapsed(start.handle, self.handle), "cuEventElapsedTime"))
+
+
+class Graph:
+    """A captured sequence, launched as one."""
+
+    def __init__(self, device: "Device", graph: Any) -> None:
+        self.device = device
+        self._graph = graph
+        self._executable = _check(device.cu.cuGraphInstantiate(graph, 0), "cuGraphInstantiate")
+
+    def launch(self, stream: "Stream") -> None:
+        """Enqueues the whole sequence on `stream`."""
+        _check(self.device.cu.cuGraphLaunch(self._executable, stream.handle), "cuGraphLaunch")
+
+    def close(self) -> None:
+        """Destroys graph and executable."""
+        if self._executable is not None:
+            _check(self.device.cu.cuGraphExecDestroy(self._executable), "cuGraphExecDestroy")
+            _check(self.device.cu.cuGraphDestroy(self._graph), "cuGraphDestroy")
+            self._executable = None
+
+
+class Stream:
+    """An ordered queue of device work that does not wait on the legacy default stream."""
+
+    def __init__(self, device: "Device") -> None:
+        self.device = device
+        flag = device.cu.CUstream_flags.CU_STREAM_NON_BLOCKING
+        self._stream = _check(device.cu.cuStreamCreate(int(flag)), "cuStreamCreate")
+        self.handle = int(self._stream)
+
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        """Copies `nbytes` between addresses of host or device; asynchronous when host memory is pinned."""
+        _check(self.device.cu.cuMemcpyAsync(target, source, nbytes, self.handle), "cuMemcpyAsync")
+
+    def launch(
+        self, function: Any, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: Sequence[Any]
+    ) -> None:
+        """Launches a kernel; `arguments` are ctypes values (c_void_p for addresses)."""
+        values = tuple(argument.value for argument in arguments)
+        types = tuple(type(argument) for argument in arguments)
+        _check(
+            self.device.cu.cuLaunchKernel(function, *grid, *block, 0, self.handle, (values, types), 0),
+            "cuLaunchKernel",
+        )
+
+    def wait_for(self, other: int, event: Event) -> None:
+        """Lets later work wait for what the stream with handle `other` holds by now."""
+        event.record(other)
+        _check(self.device.cu.cuStreamWaitEvent(self.handle, event.handle, 0), "cuStreamWaitEvent")
+
+    def synchronize(self) -> None:
+        """Waits on the host until the queue is empty."""
+        _check(self.device.cu.cuStreamSynchronize(self.handle), "cuStreamSynchronize")
+
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """The graph of what `work` enqueues here; nothing of it runs. Raises CudaError when refused.
+
+        Thread-local mode: a decoder in another thread may allocate meanwhile.
+        """
+        cu = self.device.cu
+        mode = cu.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        _check(cu.cuStreamBeginCapture(self.handle, mode), "cuStreamBeginCapture")
+        try:
+            work()
+        except BaseException:
+            # The capture has to end whatever happened, or the stream stays unusable; its graph is of no use.
+            cu.cuStreamEndCapture(self.handle)
+            raise
+        return Graph(self.device, _check(cu.cuStreamEndCapture(self.handle), "cuStreamEndCapture"))
+
+    def close(self) -> None:
+        """Destroys the stream."""
+        if self.handle:
+            _check(self.device.cu.cuStreamDestroy(self.handle), "cuStreamDestroy")
+            self.handle = 0
+
+
+class Device:
+    """One GPU by its primary context. Close it, or use it as a context manager."""
+
+    def __init__(self, ordinal: int = 0) -> None:
+        self.cu = _bindings()
+        try:
+            _check(self.cu.cuInit(0), "cuInit")
+        except RuntimeError as error:  # cuda-python's own, when it finds no libcuda
+            raise CudaError("no NVIDIA driver (libcuda) on this machine") from error
+        count = int(_check(self.cu.cuDeviceGetCount(), "cuDeviceGetCount"))
+        if not 0 <= ordinal < count:
+            raise CudaError(f"no CUDA device {ordinal}: the driver shows {count}")
+        self._device = _check(self.cu.cuDeviceGet(ordinal), "cuDeviceGet")
+        self.context = _check(self.cu.cuDevicePrimaryCtxRetain(self._device), "cuDevicePrimaryCtxRetain")
+        self._modules: list[Any] = []
+        self.activate()
+        self.info = self._describe(ordinal)
+
+    def _describe(self, ordinal: int) -> DeviceInfo:
+        cu = self.cu
+        attribute = cu.CUdevice_attribute
+        capability = tuple(
+            int(_check(cu.cuDeviceGetAttribute(which, self._device), "cuDeviceGetAttribute"))
+            for which in (
+                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+            )
+        )
+        name = _check(cu.cuDeviceGetName(128, self._device), "cuDeviceGetName")
+        # cuda-python 12 has both forms; the plain one is the same in 13 and wrong only for MIG slices in 12.
+        get_uuid = getattr(cu, "cuDeviceGetUuid_v2", None) or cu.cuDeviceGetUuid
+        uuid = _check(get_uuid(self._device), "cuDeviceGetUuid")
+        return DeviceInfo(
+            ordinal=ordinal,
+            name=bytes(name).split(b"\0")[0].decode("utf-8", "replace"),
+            uuid=bytes(uuid.bytes).hex(),
+            compute_capability=(capability[0], capability[1]),
+            driver=int(_check(cu.cuDriverGetVersion(), "cuDriverGetVersion")),
+        )
+
+    def activate(self) -> None:
+        """Makes the primary context current in this thread; needed at each entry from the outside."""
+        _check(self.cu.cuCtxSetCurrent(self.context), "cuCtxSetCurrent")
+
+    def functions(self, image: bytes, names: Sequence[str]) -> dict[str, Any]:
+        """Kernels of a fatbin, cubin or PTX image by name."""
+        module = _check(self.cu.cuModuleLoadData(image), "loading the kernels")
+        self._modules.append(module)
+        return {
+            name: _check(self.cu.cuModuleGetFunction(module, name.encode()), f"kernel {name}")
+            for name in names
+        }
+
+    def synchronize(self) -> None:
+        """Waits for all work of the context."""
+        _check(self.cu.cuCtxSynchronize(), "cuCtxSynchronize")
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total bytes of device memory."""
+        free, total = _check(self.cu.cuMemGetInfo(), "cuMemGetInfo")
+        return int(free), int(total)
+
+    def close(self) -> None:
+        """Unloads the kernels and releases the primary context; others may go on using it."""
+        if self.context is not None:
+            self.activate()
+            for module in self._modules:
+                _check(self.cu.cuModuleUnload(module), "cuModuleUnload")
+            self._modules.clear()
+            _check(self.cu.cuDevicePrimaryCtxRelease(self._device), "cuDevicePrimaryCtxRelease")
+            self.context = None
+
+    def __enter__(self) -> "Device":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@contextmanager
+def device_or_reason(ordinal: int = 0) -> Iterator[Device | str]:
+    """A device, or one line that says why there is none."""
+    try:
+        device = Device(ordinal)
+    except CudaError as error:
+        yield str(error)
+        return
+    with device:
+        yield device
+
+
+def compile_kernels(source: str, headers: dict[str, str], capability: tuple[int, int]) -> bytes:
+    """A cubin of `source` for one compute capability, compiled by NVRTC (no nvcc, no driver needed).
+
+    Raises CudaError with the compiler's first error line, or when NVRTC is missing.
+    """
+    try:
+        from cuda.bindings import nvrtc
+    except ImportError as error:
+        raise CudaError(f"cuda-python is not installed: {INSTALL}") from error
+    names = [name.encode() for name in headers]
+    try:
+        program = _check(
+            nvrtc.nvrtcCreateProgram(
+                source.encode(),
+                b"kernels.cu",
+                len(headers),
+                [text.encode() for text in headers.values()],
+                names,
+            ),
+            "nvrtcCreateProgram",
+        )
+    except RuntimeError as error:
+        raise CudaError("NVRTC is not installed: pip install nvidia-cuda-nvrtc") from error
+    # No fused multiply-adds: box and crop must agree with the host to the last bit.
+    major, minor = capability
+    options = [f"--gpu-architecture=sm_{major}{minor}".encode(), b"--fmad=false", b"--std=c++17"]
+    try:
+        status = nvrtc.nvrtcCompileProgram(program, len(options), options)[0]
+        if int(status) != 0:
+            size = _check(nvrtc.nvrtcGetProgramLogSize(program), "nvrtcGetProgramLogSize")
+            log = b" " * size
+            _check(nvrtc.nvrtcGetProgramLog(program, log), "nvrtcGetProgramLog")
+            lines = [line for line in log.decode("utf-8", "replace").splitlines() if "error" in line]
+            raise CudaError(f"the kernels do not compile: {lines[0] if lines else status.name}")
+        size = _check(nvrtc.nvrtcGetCUBINSize(program), "nvrtcGetCUBINSize")
+        cubin = b" " * size
+        _check(nvrtc.nvrtcGetCUBIN(program, cubin), "nvrtcGetCUBIN")
+        return bytes(cubin)
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)

@@ -1,0 +1,122 @@
+"""The two kernels around the network, and the memory layouts that they and the host share.
+
+The image is the fatbin that CMake made with nvcc where the package was built. Without one (a wheel built
+where there was no nvcc, or a device that it does not know) NVRTC compiles the same sources, which lie in the
+package.
+"""
+
+import ctypes
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jntrt.runtime
+import numpy as np
+from jntrt.runtime.cuda.driver import CudaError, Device, Stream, compile_kernels
+from jntrt.runtime.geometry import crop_rectangle
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+NAMES = ("jntrt_crop", "jntrt_box")
+HEADERS = ("crop.h", "box.h")
+BLOCK = (32, 8, 1)  # threads of a crop's block: a warp per row, so that neighbours read neighbouring pixels
+
+# The structs of crop.h and kernels.cu; offsets and sizes are asserted there.
+FRAME = np.dtype([("pixels", "<u8"), ("width", "<i4"), ("height", "<i4"), ("row_bytes", "<i8")])
+LANE = np.dtype(
+    [("box", "<f8", 4), ("scale", "<f8"), ("x", "<i4"), ("y", "<i4"), ("side", "<i4"), ("reserved", "<i4")]
+)
+RESULT = np.dtype([("box", "<f8", 4), ("score", "<f4"), ("status", "<i4")])
+
+# What crop.h takes from C's headers, for NVRTC, which has the functions, size_t and ptrdiff_t built in.
+STAND_INS = {
+    "math.h": "#pragma once\n",
+    "stddef.h": "#pragma once\n",
+    "stdint.h": "#pragma once\ntypedef unsigned char uint8_t;\ntypedef short int16_t;\n",
+}
+
+
+def aim(boxes: NDArray[np.float64], factor: float, size: int) -> NDArray[Any]:
+    """The lanes (LANE) of `boxes` (B×4: x, y, w, h): each box with the square that its crop is cut from.
+
+    Raises UserError for a box that cannot be cropped.
+    """
+    lanes = np.zeros(len(boxes), LANE)
+    for lane, box in zip(lanes, boxes, strict=True):
+        square = crop_rectangle([float(value) for value in box], factor)
+        lane["box"] = box
+        lane["x"], lane["y"], lane["side"] = square.x, square.y, square.side
+        lane["scale"] = 1.0 / (size / square.side)  # crop.h's crop_scale, in its order of operations
+    return lanes
+
+
+def native_file(name: str) -> Path | None:
+    """A file of `runtime/native`: sources and built files may lie in different folders of an installation."""
+    for root in jntrt.runtime.__path__:
+        path = Path(root) / "native" / name
+        if path.is_file():
+            return path
+    return None
+
+
+def compile_sources(capability: tuple[int, int]) -> bytes:
+    """A cubin of the packaged sources, by NVRTC. Raises CudaError where that cannot be."""
+    paths = {name: native_file(name) for name in ("kernels.cu", *HEADERS)}
+    missing = [name for name, path in paths.items() if path is None]
+    if missing:
+        raise CudaError(f"the installed package lacks {', '.join(missing)}: install jntrt again")
+    texts = {name: path.read_text() for name, path in paths.items() if path is not None}
+    source = texts.pop("kernels.cu")
+    return compile_kernels(source, {**texts, **STAND_INS}, capability)
+
+
+class BoxAddresses(NamedTuple):
+    """What the box kernel reads and writes, as addresses, in the order of its parameters."""
+
+    frame: int
+    boxes: int
+    scores: int
+    lanes: int
+    results: int
+
+
+class Kernels:
+    """`jntrt_crop` and `jntrt_box` on one device."""
+
+    def __init__(self, device: Device) -> None:
+        self.origin, self._functions = self._load(device)
+
+    @staticmethod
+    def _load(device: Device) -> tuple[str, dict[str, Any]]:
+        fatbin = native_file("kernels.fatbin")
+        if fatbin is not None:
+            try:
+                return "fatbin", device.functions(fatbin.read_bytes(), NAMES)
+            except CudaError as error:
+                # An older driver without a JIT for the PTX, say: NVRTC knows the device by its own name.
+                log.info("the packaged kernels do not load (%s); compiling them", error)
+        return "nvrtc", device.functions(compile_sources(device.info.compute_capability), NAMES)
+
+    def crop(
+        self, stream: Stream, frame: int, lanes: int, count: int, out: int, size: int, *, swap: bool
+    ) -> None:
+        """Cuts `count` squares out of the frame at `frame` (FRAME) into `out`, count×size×size×3 uint8."""
+        grid = (-(-size // BLOCK[0]), -(-size // BLOCK[1]), count)
+        pointers = [ctypes.c_void_p(address) for address in (frame, lanes, out)]
+        stream.launch(
+            self._functions["jntrt_crop"],
+            grid,
+            BLOCK,
+            [*pointers, ctypes.c_int(size), ctypes.c_int(int(swap))],
+        )
+
+    def box(self, stream: Stream, addresses: BoxAddresses, count: int, factor: float, size: int) -> None:
+        """The network's boxes and scores to states, next squares and results (see kernels.cu)."""
+        pointers = [ctypes.c_void_p(address) for address in addresses]
+        stream.launch(
+            self._functions["jntrt_box"],
+            (-(-count // 32), 1, 1),
+            (32, 1, 1),
+            [*pointers, ctypes.c_int(count), ctypes.c_double(factor), ctypes.c_int(size)],
+        )
