@@ -1,0 +1,134 @@
+"""The manifest, read as something a stranger wrote.
+
+Every key that the runtime needs is checked for its type and range, file names cannot leave the folder,
+unknown keys are left alone, and a newer format is refused by its number. A complaint is one line that names
+the key.
+"""
+
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jntrt.runtime.errors import UserError
+
+FORMAT = 1
+MANIFEST = "bundle.json"
+GRAPHS = ("template", "track")
+MAX_MANIFEST = 4 << 20  # bytes
+MAX_FILE = 1 << 31  # bytes: an ONNX file without external data stays below
+MAX_BATCH = 64
+MAX_CROP = 4096  # pixels
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class CropSpec:
+    """One of the two crops: `size` in pixels of the network's input, `factor` of the box's mean side."""
+
+    size: int
+    factor: float
+
+
+def check_file_name(name: object, where: str) -> str:
+    """`name` when it is a plain file name that cannot leave a folder, else UserError."""
+    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name) or name == MANIFEST:
+        raise UserError(f"{where}: {name!r} is not a file name that a bundle may use")
+    return name
+
+
+class Reader:
+    """Reads checked values from one object of the manifest; `where` begins every complaint."""
+
+    def __init__(self, values: object, where: str) -> None:
+        if not isinstance(values, dict):
+            raise UserError(f"{where}: not an object: export the checkpoint again")
+        self.values: dict[str, Any] = values
+        self.where = where
+
+    def section(self, key: str) -> "Reader":
+        return Reader(self._value(key), f"{self.where}: {key}")
+
+    def text(self, key: str) -> str:
+        value = self._value(key)
+        if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
+            raise UserError(f"{self.where}: {key} must be a short text, not {_short(value)}")
+        return value
+
+    def whole(self, key: str, low: int, high: int) -> int:
+        value = self._value(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise UserError(f"{self.where}: {key} must be a whole number {low} … {high}, not {_short(value)}")
+        return value
+
+    def number(self, key: str, low: float, high: float) -> float:
+        value = self._value(key)
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not math.isfinite(value) or not low <= value <= high:
+            raise UserError(f"{self.where}: {key} must be a number {low} … {high}, not {_short(value)}")
+        return float(value)
+
+    def _value(self, key: str) -> Any:
+        if key not in self.values:
+            raise UserError(f"{self.where}: {key!r} is missing: export the checkpoint again")
+        return self.values[key]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def crop_spec(reader: Reader) -> CropSpec:
+    """One of the two crops; context and border have one known value each today."""
+    for key, known in (("context", "area"), ("border", "zero")):
+        if reader.values.get(key, known) != known:
+            raise UserError(
+                f"{reader.where}: {key} {_short(reader.values[key])} needs a newer jntrt: update it"
+            )
+    factor = reader.number("factor", 0.1, 100)
+    return CropSpec(reader.whole("size", 16, MAX_CROP), factor)
+
+
+def check_file_entry(reader: Reader) -> None:
+    """A file of the bundle: a plain name, its size in bytes, its sha256."""
+    check_file_name(reader.text("file"), reader.where)
+    reader.whole("bytes", 1, MAX_FILE)
+    if not _SHA256.fullmatch(reader.text("sha256")):
+        raise UserError(f"{reader.where}: sha256 must be 64 lower-case hexadecimal digits")
+
+
+def read_manifest(folder: Path, shown: str) -> dict[str, Any]:
+    """bundle.json of `folder` as a dict of the known format; `shown` is the path as the user wrote it."""
+    file = folder / MANIFEST
+    if folder.is_file():
+        raise UserError(f"{shown} is a file: a bundle is a folder, made by export-jn CKPT -o DIR")
+    if not file.is_file():
+        reason = "no such folder" if not folder.exists() else f"no {MANIFEST} in it"
+        raise UserError(f"{shown} is not a bundle ({reason}): make one with export-jn CKPT -o {shown}")
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_MANIFEST + 1)
+    except OSError as error:
+        raise UserError(f"{shown}: {MANIFEST} cannot be read: {os.strerror(error.errno or 0)}") from error
+    if len(content) > MAX_MANIFEST:
+        raise UserError(f"{shown}: {MANIFEST} is over {MAX_MANIFEST >> 20} MiB: this is no manifest")
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{shown}: {MANIFEST} is not JSON: export the checkpoint again") from error
+    if not isinstance(manifest, dict):
+        raise UserError(f"{shown}: {MANIFEST} is not a JSON object: export the checkpoint again")
+    version = manifest.get("format")
+    if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT:
+        raise UserError(
+            f"{shown}: bundle format {version} is newer than this jntrt knows ({FORMAT}): update jntrt"
+        )
+    if version != FORMAT:
+        raise UserError(f"{shown}: {MANIFEST} has no known format number: export the checkpoint again")
+    return manifest
