@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -78,12 +77,10 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, bundle: Bundle) ->
     assert [p.name for p in tmp_path.iterdir()] == ["tiny"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o500)
-    with pytest.raises(UserError, match="cannot be written: Permission denied"):
-        write_bundle(locked / "new", MANIFEST, FILES)
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+        write_bundle(tmp_path / "file/new", MANIFEST, FILES)
 
 
 def test_precisions_are_added_and_replaced(bundle: Bundle) -> None:
@@ -113,7 +110,7 @@ def test_files_that_are_not_what_the_manifest_says(bundle: Bundle) -> None:
     with pytest.raises(UserError, match="sha256 differs"):
         bundle.graph("track", "fp32")
     track.write_bytes(b"twofold")
-    with pytest.raises(UserError, match="has 7 bytes where bundle.json says 3"):
+    with pytest.raises(UserError, match=r"has 7 bytes where bundle\.json says 3"):
         bundle.graph("track", "fp32")
     track.unlink()
     with pytest.raises(UserError, match="is missing"):
@@ -205,7 +202,9 @@ def test_mutated_manifests_end_in_one_line(bundle: Bundle) -> None:
             else:
                 bad[place:place] = draw.choice([b"null", b"-1", b"[]", b"{}", b'"x"', b"1e999", b","])
         (bundle.path / "bundle.json").write_bytes(bad)
+        complaint = ""
         try:
             Bundle.open(bundle.path).verify()
         except UserError as error:
-            assert "\n" not in str(error)
+            complaint = str(error)
+        assert "\n" not in complaint
