@@ -46,6 +46,7 @@ def new_app(name: str, help: str) -> App:
         version=_version,
         help_format="markdown",
         default_parameter=Parameter(negative=()),  # no --no-json, no --empty-init beside every option
+        suppress_keyboard_interrupt=False,  # run says that it was interrupted
     )
 
 
