@@ -36,8 +36,8 @@ class Sequence:
     """One target in one video.
 
     boxes: N×4 float64, x, y, w, h in pixels; a row of NaN where the target is absent.
-    visible: N bool; False where the target is absent, covered entirely, or has a box without area. Frames that
-        are not visible do not count in overlap measures.
+    visible: N bool; False where the target is absent, covered entirely, or has a box without area. Frames
+        that are not visible do not count in overlap measures.
     fps: frames per second where the container says it, else None.
     absence_annotated: whether the annotation could say that the target is absent (presence measures need it).
     """
@@ -81,8 +81,8 @@ class Sequence:
 def load_sequences(source: str | Path | Iterable[str | Path]) -> list[Sequence]:
     """All annotated sequences at `source`, sorted by name within a folder.
 
-    source: a sequence folder, an annotated video (or its CSV), a folder of any of these, a text file that lists
-        such paths (one a line, relative to the file), or several of them.
+    source: a sequence folder, an annotated video (or its CSV), a folder of any of these, a text file that
+        lists such paths (one a line, relative to the file), or several of them.
     UserError: nothing there, nothing annotated, or an annotation that does not fit its frames.
     """
     if not isinstance(source, str | Path):
