@@ -79,7 +79,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, bundle: Bundle) ->
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+    with pytest.raises(UserError, match="cannot be written: File exists"):
         write_bundle(tmp_path / "file/new", MANIFEST, FILES)
 
 
