@@ -209,8 +209,8 @@ def add_precision(
 
     `entry` names its two graphs (`template`, `track`: {"file": …}) and may carry more, such as the gate's
     figures; a graph that `files` does not bring is one that the bundle already has. A new file never takes
-    the place of one that the manifest names: its name carries its digest; the manifest changes in one step, and
-    files that nobody names any more go last.
+    the place of one that the manifest names: its name carries its digest; the manifest changes in one step,
+    and files that nobody names any more go last.
     """
     content = json.loads((bundle.path / MANIFEST).read_bytes())
     new_entry = copy.deepcopy(dict(entry))

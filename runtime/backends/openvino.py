@@ -1,0 +1,85 @@
+"""OpenVINO on the CPU."""
+
+import importlib.util
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jntrt.runtime.errors import UserError
+from numpy.typing import NDArray
+
+
+class OpenVino:
+    """One graph, compiled for the CPU with its precision said out loud.
+
+    Left alone, OpenVINO computes in bf16 where the CPU has it, whatever the graph says; so the hint is always
+    given: f32, or bf16 when the user asked for it.
+    """
+
+    name = "openvino"
+
+    def __init__(self, precision: str, threads: int | None) -> None:
+        self.precision = precision
+        self.threads = threads
+        self._request: Any = None
+        self._outputs: list[tuple[str, Any]] = []
+        self._hint = "bf16" if precision == "bf16" else "f32"
+
+    @classmethod
+    def obstacle(cls, precision: str) -> str | None:
+        """Why it cannot run `precision` on this machine, or None."""
+        if importlib.util.find_spec("openvino") is None:
+            return "openvino is not installed: pip install 'jntrt[cpu]'"
+        if precision == "bf16" and "BF16" not in _capabilities():
+            return "this CPU has no bf16 instructions (AMX or AVX512-BF16): take fp32"
+        return None
+
+    @classmethod
+    def open(cls, precision: str, threads: int | None) -> "OpenVino":
+        """An instance without a graph."""
+        return cls(precision, threads)
+
+    def load(self, graph: Path) -> None:
+        """Compile the graph. Raises UserError with OpenVINO's reason in one line."""
+        import openvino as ov
+
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": self._hint,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        if self.threads is not None:
+            options["INFERENCE_NUM_THREADS"] = self.threads
+        try:
+            compiled = ov.Core().compile_model(str(graph), "CPU", options)
+        except RuntimeError as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"{graph}: OpenVINO refuses the graph: {lines[-1].strip()[:200]}") from error
+        self._request = compiled.create_infer_request()
+        self._outputs = [(port.any_name, port) for port in compiled.outputs]
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
+        """All outputs by name, copied out of the request's buffers."""
+        self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
+        return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
+
+    def describe(self) -> dict[str, Any]:
+        """Engine, version, device, threads and the precision hint."""
+        import openvino as ov
+
+        return {
+            "backend": self.name,
+            "version": ov.__version__,
+            "device": "CPU",
+            "threads": self.threads if self.threads is not None else "all cores",
+            "precision hint": self._hint,
+        }
+
+
+@cache
+def _capabilities() -> tuple[str, ...]:
+    import openvino as ov
+
+    return tuple(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))

@@ -1,0 +1,231 @@
+"""The tracker: a frame's path from pixels to box.
+
+    rectangle (geometry) → crop → network (backend) → box (geometry) → state
+
+`init` runs the template graph once on the crop around the given boxes and keeps its memory; `update` crops around
+the last state, runs the track graph, and maps the box back to the frame. State is float64 and unrounded.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from jntrt.runtime import geometry
+from jntrt.runtime.backends import Backend, backend_class, choose_backend
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.crop import crop
+from jntrt.runtime.errors import TrackerError, UserError
+from numpy.typing import ArrayLike, NDArray
+
+log = logging.getLogger(__name__)
+
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackResult:
+    """Where the target is. For a bundle of batch B > 1, one row per target.
+
+    box: float64 (4,) or (B, 4): x, y, w, h in pixels. score: presence at the chosen cell, 0 … 1, float or (B,).
+    lost: score below the bundle's threshold, bool or (B,); a report only, the state moves all the same.
+    """
+
+    box: NDArray[np.float64]
+    score: float | NDArray[np.float64]
+    lost: bool | NDArray[np.bool_]
+
+
+class Tracker:
+    """Tracks what `init` was shown, frame by frame. A context manager; `close` lets the engines go.
+
+    `stage_ms` holds the last update's milliseconds: crop (rectangle and pixels), network, box (mapping, state).
+    """
+
+    def __init__(self, bundle: Bundle, template: Backend, track: Backend, *, color: str = "rgb") -> None:
+        """Two loaded backends of a bundle; most callers want `from_bundle`."""
+        if color not in ("rgb", "bgr"):
+            raise UserError(f"color {color!r}: say rgb, or bgr for OpenCV's frames")
+        self.bundle = bundle
+        self.choice = track.name
+        self.stage_ms: dict[str, float] = {}
+        self._template: Backend | None = template
+        self._track: Backend | None = track
+        self._swap = color == "bgr"
+        self._state: list[geometry.Box] = []
+        self._frame_shape: tuple[int, ...] = ()
+        self._memory: dict[str, Any] = {}
+        self._takes_box = bundle.takes("template", "target_box")
+        self._takes_weights = bundle.takes("track", "template_weights")
+
+    @classmethod
+    def from_bundle(
+        cls,
+        bundle: str | Path | Bundle,
+        backend: str = "auto",
+        precision: str = "fp32",
+        threads: int | None = None,
+        color: str = "rgb",
+    ) -> Self:
+        """Open a bundle's two graphs in an engine.
+
+        backend: `auto` (the first that can run `precision` here; it logs which and why) or a name, which never
+        falls back. precision: one of the bundle's, or `bf16`: OpenVINO's own reading of the fp32 graphs. threads:
+        None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
+        """
+        if not isinstance(bundle, Bundle):
+            bundle = Bundle.open(bundle)
+        if threads is not None and threads < 1:
+            raise UserError(f"{threads} threads: give a number above zero")
+        stored = "fp32" if precision == "bf16" else precision
+        bundle.entry(stored)
+        choice = choose_backend(backend, precision)
+        engines = []
+        for graph in ("template", "track"):
+            engine = backend_class(choice.name).open(precision, threads)
+            engine.load(bundle.graph(graph, stored))
+            engines.append(engine)
+        tracker = cls(bundle, *engines, color=color)
+        tracker.choice = str(choice)
+        return tracker
+
+    def init(self, frame: Frame, boxes: ArrayLike) -> None:
+        """Show the target: `frame` H×W×3 uint8, its box x, y, w, h in pixels (floats allowed).
+
+        A bundle of batch B takes B boxes. Raises TrackerError for a frame or box that cannot be tracked.
+        """
+        if self._template is None:
+            raise TrackerError("the tracker is closed: open another with Tracker.from_bundle")
+        _check_frame(frame)
+        state = self._checked_boxes(boxes, frame.shape[1], frame.shape[0])
+        size, factor = self.bundle.template.size, self.bundle.template.factor
+        rectangles = [geometry.crop_rectangle(box, factor) for box in state]
+        feeds: dict[str, Any] = {"template": self._crops(frame, rectangles, size)}
+        if self._takes_box:
+            box_format = self.bundle.recipe.get("target_box_format", "cxcywh")
+            targets = [geometry.target_box_in_crop(box, factor, size, box_format) for box in state]
+            feeds["target_box"] = np.array(targets, np.float32)
+        self._memory = self._template.run(feeds)
+        if self._takes_weights:
+            weights = [geometry.template_weights(box, factor, size) for box in state]
+            self._memory["template_weights"] = np.stack(weights)
+        self._state, self._frame_shape = state, frame.shape
+
+    def update(self, frame: Frame) -> TrackResult:
+        """Find the target in the next frame, of the same size as at `init`.
+
+        Raises TrackerError: no `init` yet, a frame of another kind or size, or a network whose numbers are not
+        finite (the state then stays where it was).
+        """
+        if self._track is None or not self._state:
+            raise TrackerError("update before init: show the target with init(frame, box) first")
+        if frame.shape != self._frame_shape or frame.dtype != np.uint8:
+            _check_frame(frame)
+            raise TrackerError(
+                f"the frame is {_size(frame.shape)} and was {_size(self._frame_shape)} at init: call init again"
+            )
+        start = perf_counter()
+        spec = self.bundle.search
+        rectangles = [geometry.crop_rectangle(box, spec.factor) for box in self._state]
+        search = self._crops(frame, rectangles, spec.size)
+        cropped = perf_counter()
+        outputs = self._track.run({"search": search, **self._memory})
+        found = perf_counter()
+        predictions, scores = outputs["box"].tolist(), outputs["score"].tolist()
+        height, width = frame.shape[:2]
+        state = []
+        for rectangle, box, prediction, score in zip(
+            rectangles, self._state, predictions, scores, strict=True
+        ):
+            if not all(map(math.isfinite, prediction)) or not math.isfinite(score):
+                raise TrackerError(
+                    f"the network's output is not finite (box {prediction}, score {score}): the bundle or its"
+                    " precision is broken, try fp32"
+                )
+            state.append(geometry.box_to_frame(prediction, box, rectangle.side, width, height))
+        self._state = state
+        result = self._result(scores)
+        end = perf_counter()
+        self.stage_ms = {
+            "crop": (cropped - start) * 1e3,
+            "network": (found - cropped) * 1e3,
+            "box": (end - found) * 1e3,
+        }
+        return result
+
+    @property
+    def state(self) -> NDArray[np.float64]:
+        """The boxes that the next search crop is made around, (4,) or (B, 4). Setting them keeps the template."""
+        return self._boxes()
+
+    @state.setter
+    def state(self, boxes: ArrayLike) -> None:
+        if not self._state:
+            raise TrackerError("state before init: show the target with init(frame, box) first")
+        self._state = self._checked_boxes(boxes, self._frame_shape[1], self._frame_shape[0])
+
+    def describe(self) -> dict[str, Any]:
+        """The bundle and what its engine says of itself."""
+        engine = self._track.describe() if self._track is not None else {}
+        return {"bundle": self.bundle.name, "batch": self.bundle.batch, **engine}
+
+    def close(self) -> None:
+        """Let the engines and the template's memory go."""
+        self._template = self._track = None
+        self._memory, self._state = {}, []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _crops(self, frame: Frame, rectangles: Sequence[geometry.CropRectangle], size: int) -> Frame:
+        crops = [crop(frame, rectangle, size, swap=self._swap) for rectangle in rectangles]
+        return crops[0][None] if len(crops) == 1 else np.stack(crops)
+
+    def _checked_boxes(self, boxes: ArrayLike, width: int, height: int) -> list[geometry.Box]:
+        array = np.atleast_2d(np.asarray(boxes, np.float64))
+        if array.shape != (self.bundle.batch, 4):
+            raise TrackerError(
+                f"bundle {self.bundle.name} tracks {self.bundle.batch} target(s) at once: give that many boxes"
+                f" x,y,w,h, not an array of shape {np.shape(boxes)}"
+            )
+        state: list[geometry.Box] = [(x, y, w, h) for x, y, w, h in array.tolist()]
+        for box in state:
+            text = ",".join(f"{v:g}" for v in box)
+            if not (box[2] > 0 and box[3] > 0):
+                raise TrackerError(f"the box {text} is empty: width and height must be above zero")
+            if not geometry.crop_rectangle(box, self.bundle.template.factor).touches(width, height):
+                raise TrackerError(f"the box {text} lies outside the frame of {width}×{height} pixels")
+        return state
+
+    def _boxes(self) -> NDArray[np.float64]:
+        boxes = np.array(self._state, np.float64)
+        return boxes[0] if self.bundle.batch == 1 else boxes
+
+    def _result(self, scores: list[float]) -> TrackResult:
+        threshold = self.bundle.presence_threshold
+        if self.bundle.batch == 1:
+            return TrackResult(self._boxes(), scores[0], scores[0] < threshold)
+        array = np.array(scores, np.float64)
+        return TrackResult(self._boxes(), array, array < threshold)
+
+
+def _check_frame(frame: Frame) -> None:
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        kind = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise TrackerError(f"a frame is an array H×W×3 of uint8, not {kind}")
+    if 0 in frame.shape:
+        raise TrackerError("the frame has no pixels")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]}" if len(shape) == 3 else str(shape)
