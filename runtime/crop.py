@@ -5,6 +5,7 @@ compiler. Both equal the released tracker's crops (OpenCV's INTER_LINEAR on uint
 its habit that the frame's last column and row count as padding.
 """
 
+import importlib
 from types import ModuleType
 
 import cv2
@@ -12,11 +13,15 @@ import numpy as np
 from jntrt.runtime.geometry import CropRectangle
 from numpy.typing import NDArray
 
-_native: ModuleType | None
-try:
-    from jntrt.runtime import _native
-except ImportError:  # installed without a compiler
-    _native = None
+
+def _import_native() -> ModuleType | None:
+    try:
+        return importlib.import_module("jntrt.runtime._native")
+    except ModuleNotFoundError:  # installed without a compiler
+        return None
+
+
+_native = _import_native()
 
 Image = NDArray[np.uint8]
 

@@ -106,7 +106,8 @@ def box_tokens(box: Sequence[float], factor: float, size: int) -> NDArray[np.boo
 def template_weights(box: Sequence[float], factor: float, size: int) -> NDArray[np.float32]:
     """Template rows to average for the similarity of candidate elimination: float32 (size/16)², sum 1."""
     tokens = box_tokens(box, factor, size)
-    return (tokens / tokens.sum()).astype(np.float32)
+    weights: NDArray[np.float32] = (tokens / tokens.sum()).astype(np.float32)
+    return weights
 
 
 def map_box(crop_box: Sequence[float], state: Sequence[float], side: float) -> Box:

@@ -2,8 +2,8 @@
 
     rectangle (geometry) → crop → network (backend) → box (geometry) → state
 
-`init` runs the template graph once on the crop around the given boxes and keeps its memory; `update` crops around
-the last state, runs the track graph, and maps the box back to the frame. State is float64 and unrounded.
+`init` runs the template graph once on the crop around the given boxes and keeps its memory; `update` crops
+around the last state, runs the track graph, and maps the box back to the frame. State is float64, unrounded.
 """
 
 import logging
@@ -32,7 +32,8 @@ Frame = NDArray[np.uint8]
 class TrackResult:
     """Where the target is. For a bundle of batch B > 1, one row per target.
 
-    box: float64 (4,) or (B, 4): x, y, w, h in pixels. score: presence at the chosen cell, 0 … 1, float or (B,).
+    box: float64 (4,) or (B, 4): x, y, w, h in pixels.
+    score: presence at the chosen cell, 0 … 1, float or (B,).
     lost: score below the bundle's threshold, bool or (B,); a report only, the state moves all the same.
     """
 
@@ -44,7 +45,7 @@ class TrackResult:
 class Tracker:
     """Tracks what `init` was shown, frame by frame. A context manager; `close` lets the engines go.
 
-    `stage_ms` holds the last update's milliseconds: crop (rectangle and pixels), network, box (mapping, state).
+    `stage_ms` holds the last update's milliseconds: crop (rectangle, pixels), network, box (mapping, state).
     """
 
     def __init__(self, bundle: Bundle, template: Backend, track: Backend, *, color: str = "rgb") -> None:
@@ -74,9 +75,9 @@ class Tracker:
     ) -> Self:
         """Open a bundle's two graphs in an engine.
 
-        backend: `auto` (the first that can run `precision` here; it logs which and why) or a name, which never
-        falls back. precision: one of the bundle's, or `bf16`: OpenVINO's own reading of the fp32 graphs. threads:
-        None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
+        backend: `auto` (the first that can run `precision` here; it logs which and why) or a name, which
+        never falls back. precision: one of the bundle's, or `bf16`, OpenVINO's own reading of the fp32 graphs.
+        threads: None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
         """
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle)
@@ -119,15 +120,15 @@ class Tracker:
     def update(self, frame: Frame) -> TrackResult:
         """Find the target in the next frame, of the same size as at `init`.
 
-        Raises TrackerError: no `init` yet, a frame of another kind or size, or a network whose numbers are not
-        finite (the state then stays where it was).
+        Raises TrackerError: no `init` yet, a frame of another kind or size, or a network whose numbers are
+        not finite (the state then stays where it was).
         """
         if self._track is None or not self._state:
             raise TrackerError("update before init: show the target with init(frame, box) first")
         if frame.shape != self._frame_shape or frame.dtype != np.uint8:
             _check_frame(frame)
             raise TrackerError(
-                f"the frame is {_size(frame.shape)} and was {_size(self._frame_shape)} at init: call init again"
+                f"the frame is {_size(frame.shape)}, at init it was {_size(self._frame_shape)}: init again"
             )
         start = perf_counter()
         spec = self.bundle.search
@@ -138,17 +139,16 @@ class Tracker:
         found = perf_counter()
         predictions, scores = outputs["box"].tolist(), outputs["score"].tolist()
         height, width = frame.shape[:2]
-        state = []
-        for rectangle, box, prediction, score in zip(
-            rectangles, self._state, predictions, scores, strict=True
-        ):
-            if not all(map(math.isfinite, prediction)) or not math.isfinite(score):
+        for prediction, score in zip(predictions, scores, strict=True):
+            if not all(map(math.isfinite, (*prediction, score))):
                 raise TrackerError(
                     f"the network's output is not finite (box {prediction}, score {score}): the bundle or its"
                     " precision is broken, try fp32"
                 )
-            state.append(geometry.box_to_frame(prediction, box, rectangle.side, width, height))
-        self._state = state
+        self._state = [
+            geometry.box_to_frame(prediction, box, rectangle.side, width, height)
+            for prediction, box, rectangle in zip(predictions, self._state, rectangles, strict=True)
+        ]
         result = self._result(scores)
         end = perf_counter()
         self.stage_ms = {
@@ -160,7 +160,7 @@ class Tracker:
 
     @property
     def state(self) -> NDArray[np.float64]:
-        """The boxes that the next search crop is made around, (4,) or (B, 4). Setting them keeps the template."""
+        """The boxes that the next search crop is made around; setting them keeps the template."""
         return self._boxes()
 
     @state.setter
@@ -195,8 +195,8 @@ class Tracker:
         array = np.atleast_2d(np.asarray(boxes, np.float64))
         if array.shape != (self.bundle.batch, 4):
             raise TrackerError(
-                f"bundle {self.bundle.name} tracks {self.bundle.batch} target(s) at once: give that many boxes"
-                f" x,y,w,h, not an array of shape {np.shape(boxes)}"
+                f"bundle {self.bundle.name} tracks {self.bundle.batch} target(s) at once: give that many"
+                f" boxes x,y,w,h, not an array of shape {np.shape(boxes)}"
             )
         state: list[geometry.Box] = [(x, y, w, h) for x, y, w, h in array.tolist()]
         for box in state:
