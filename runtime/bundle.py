@@ -183,7 +183,7 @@ def write_bundle(
     an empty one is used, any other is refused with UserError.
     """
     place = Path(directory).resolve()
-    _check_place(place, str(directory), overwrite)
+    check_place(place, str(directory), overwrite)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
@@ -239,7 +239,8 @@ def add_precision(
     return Bundle.open(bundle.path)
 
 
-def _check_place(place: Path, shown: str, overwrite: bool) -> None:
+def check_place(place: Path, shown: str, overwrite: bool) -> None:
+    """Raises UserError where no bundle may be written at `place`, which messages call `shown`."""
     if place.exists() and not place.is_dir():
         raise UserError(f"{shown} is a file: name a folder for the bundle")
     if is_bundle(place):
