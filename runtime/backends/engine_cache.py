@@ -1,0 +1,274 @@
+"""Engines on disk, each with a manifest that this machine signed.
+
+A TensorRT engine is code: reading a foreign one runs it. So an engine is handed out only when its
+manifest was written by this machine (signed with a key that lies outside the cache, so that copying a
+cache brings no trust along), names exactly the engine that is asked for, and carries the digest of the
+bytes that were read. All of this is compared before the bytes reach TensorRT, whose own validity check is
+no protection against tampering.
+"""
+
+import fcntl
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jntrt.runtime.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+MAX_MANIFEST = 1 << 20  # bytes
+
+
+class EngineRefused(UserError):
+    """A cached engine is not the one that this machine built for this purpose."""
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """Everything that an engine depends on. Two keys that differ in anything never share an engine."""
+
+    model: str  # sha256 of the ONNX file
+    precision: str
+    flavour: str
+    version: str
+    gpu: str
+    gpu_uuid: str
+    compute_capability: str
+    driver: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The engine's name in the cache."""
+        return hashlib.sha256(_canonical(asdict(self))).hexdigest()
+
+
+# How a field of the key is called in a refusal.
+FOREIGN = {
+    "model": "another model",
+    "precision": "another precision",
+    "flavour": "another library",
+    "version": "another version of the library",
+    "gpu": "another GPU model",
+    "gpu_uuid": "another GPU",
+    "compute_capability": "another compute capability",
+    "driver": "another driver",
+    "options": "other build options",
+}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A plan whose digest was just compared, and what its manifest says."""
+
+    plan: bytes
+    manifest: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the plan."""
+        return str(self.manifest["sha256"])
+
+
+def default_root() -> Path:
+    """`$XDG_CACHE_HOME/jntrt/engines`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jntrt" / "engines"
+
+
+def default_key_file() -> Path:
+    """`$XDG_DATA_HOME/jntrt/engine.key`: away from the cache."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "jntrt" / "engine.key"
+
+
+class EngineCache:
+    """The engines under `root`."""
+
+    def __init__(self, root: Path | None = None, key_file: Path | None = None) -> None:
+        self.root = root or default_root()
+        self._key_file = key_file or default_key_file()
+
+    def engine_path(self, key: EngineKey) -> Path:
+        """Where the plan lies, or would."""
+        return self.root / f"{key.digest}.engine"
+
+    def manifest_path(self, key: EngineKey) -> Path:
+        """Where the manifest lies, or would."""
+        return self.root / f"{key.digest}.json"
+
+    def read(self, key: EngineKey) -> Engine | None:
+        """The engine of `key`; None when there is none. Raises EngineRefused with the reason."""
+        manifest = self._read_manifest(key)
+        if manifest is None:
+            return None
+        path = self.engine_path(key)
+        try:
+            plan = path.read_bytes()
+        except OSError as error:
+            raise EngineRefused(f"{path.name} is refused: {error.strerror}") from error
+        if len(plan) != manifest["bytes"]:
+            raise EngineRefused(
+                f"{path.name} is refused: {len(plan)} bytes where {manifest['bytes']} were written"
+            )
+        if not hmac.compare_digest(hashlib.sha256(plan).hexdigest(), manifest["sha256"]):
+            raise EngineRefused(f"{path.name} is refused: its bytes are not those that were written (sha256)")
+        return Engine(plan, manifest)
+
+    def obtain(self, key: EngineKey, build: Callable[[], bytes]) -> Engine:
+        """The engine of `key`, built by `build` where the cache has none or refuses the one it has.
+
+        Processes that want the same engine wait for the first one's. Interrupted, nothing is left that a
+        later call would take for an engine.
+        """
+        engine = self._read_or_say(key)
+        if engine is not None:
+            return engine
+        with self._locked(key):
+            engine = self._read_or_say(key)  # another process may have built it meanwhile
+            if engine is not None:
+                return engine
+            return self._store(key, build())
+
+    def record(self, key: EngineKey, engine: Engine, facts: dict[str, Any]) -> Engine:
+        """Adds `facts` (the parity run's, say) to the manifest of an engine that the cache holds."""
+        with self._locked(key):
+            manifest = {**engine.manifest, **facts}
+            self._write_manifest(key, manifest)
+        return Engine(engine.plan, manifest)
+
+    def _read_or_say(self, key: EngineKey) -> Engine | None:
+        try:
+            return self.read(key)
+        except EngineRefused as refusal:
+            log.warning("%s; a new one is built", refusal)
+            return None
+
+    def _read_manifest(self, key: EngineKey) -> dict[str, Any] | None:
+        path = self.manifest_path(key)
+        name = self.engine_path(key).name
+        self._check_root()
+        try:
+            with path.open("rb") as stream:
+                text = stream.read(MAX_MANIFEST + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise EngineRefused(
+                f"{name} is refused: its manifest cannot be read ({error.strerror})"
+            ) from error
+        try:
+            manifest = json.loads(text)
+            claimed = manifest["key"]
+            signature = manifest.pop("signature")
+            known = (manifest["format"], type(manifest["bytes"]), type(manifest["sha256"]), type(signature))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise EngineRefused(f"{name} is refused: its manifest is not one of ours") from error
+        if known != (FORMAT, int, str, str):
+            raise EngineRefused(f"{name} is refused: its manifest is of another format")
+        for fact, value in asdict(key).items():
+            if not isinstance(claimed, dict) or claimed.get(fact) != value:
+                raise EngineRefused(f"{name} is refused: it was built for {FOREIGN[fact]}")
+        secret = self._secret(create=False)
+        if secret is None or not hmac.compare_digest(_sign(secret, manifest), signature):
+            raise EngineRefused(f"{name} is refused: its manifest was not written by this machine")
+        return dict(manifest)
+
+    def _store(self, key: EngineKey, plan: bytes) -> Engine:
+        for leftover in self.root.glob(f".{key.digest}.*"):  # of a builder that was killed; the lock is ours
+            leftover.unlink(missing_ok=True)
+        manifest = {
+            "format": FORMAT,
+            "key": asdict(key),
+            "bytes": len(plan),
+            "sha256": hashlib.sha256(plan).hexdigest(),
+        }
+        # The manifest comes last: without it there is no engine. An older one must not vouch for new bytes.
+        self.manifest_path(key).unlink(missing_ok=True)
+        self._write(self.engine_path(key), plan, key)
+        self._write_manifest(key, manifest)
+        return Engine(plan, manifest)
+
+    def _write_manifest(self, key: EngineKey, manifest: dict[str, Any]) -> None:
+        secret = self._secret(create=True)
+        assert secret is not None
+        signed = {**manifest, "signature": _sign(secret, manifest)}
+        self._write(self.manifest_path(key), json.dumps(signed, indent=1).encode(), key)
+
+    def _write(self, path: Path, content: bytes, key: EngineKey) -> None:
+        try:
+            handle, temporary = tempfile.mkstemp(prefix=f".{key.digest}.", dir=self.root)
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(temporary, path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise UserError(f"the engine cannot be kept in {self.root}: {error.strerror}") from error
+
+    def _check_root(self) -> None:
+        """Makes the folder, or refuses one that others may write to: what lies there gets executed."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = self.root.stat()
+        except OSError as error:
+            raise UserError(f"the engine cache {self.root} cannot be used: {error.strerror}") from error
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise UserError(
+                f"the engine cache {self.root} belongs to or is writable by others: chmod go-w it,"
+                " or set XDG_CACHE_HOME to a folder of your own"
+            )
+
+    @contextmanager
+    def _locked(self, key: EngineKey) -> Iterator[None]:
+        self._check_root()
+        path = self.root / f"{key.digest}.lock"
+        with path.open("wb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.warning("another process builds this engine: waiting for it")
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            # The file stays: deleting it would let two processes lock two files of one name.
+            yield
+
+    def _secret(self, *, create: bool) -> bytes | None:
+        path = self._key_file
+        try:
+            if create and not path.exists():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # Written aside and linked: of several first builders one wins, and none reads half a key.
+                handle, temporary = tempfile.mkstemp(prefix=".engine.key.", dir=path.parent)  # mode 0600
+                with os.fdopen(handle, "w") as stream:
+                    stream.write(secrets.token_hex(32))
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    pass
+                finally:
+                    os.unlink(temporary)
+            return bytes.fromhex(path.read_text().strip())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be used to sign engines ({error}): remove it") from error
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _sign(secret: bytes, manifest: dict[str, Any]) -> str:
+    return hmac.new(secret, _canonical(manifest), hashlib.sha256).hexdigest()

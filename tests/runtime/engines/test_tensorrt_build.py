@@ -1,0 +1,98 @@
+"""Plans through TensorRT-RTX, which builds without a GPU, and the names that all TensorRT flavours share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from jntrt.runtime.backends import tensorrt_build
+from jntrt.runtime.backends.tensorrt_build import BuildOptions, build_plan, load_flavour, logger
+from jntrt.runtime.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+NAMES = ROOT / "tests" / "data" / "tensorrt"
+
+
+@pytest.fixture(scope="module")
+def rtx() -> ModuleType:
+    return pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+
+
+@pytest.mark.parametrize("target", ["SM75", "SM86", "SM89", "SM120"])
+def test_rtx_builds_for_each_architecture(
+    rtx: ModuleType, small_graph: Callable[..., bytes], target: str
+) -> None:
+    plan = build_plan(small_graph(), "tensorrt-rtx", BuildOptions(), targets=(target,))
+    assert len(plan) > 50_000
+    assert plan != build_plan(small_graph(1), "tensorrt-rtx", BuildOptions(), targets=(target,))
+
+
+def test_options_are_taken(rtx: ModuleType, small_graph: Callable[..., bytes], tmp_path: Path) -> None:
+    options = BuildOptions(workspace_mib=64, optimization_level=1, timing_cache=tmp_path / "timing")
+    assert build_plan(small_graph(), "tensorrt-rtx", options, targets=("SM89",))
+    assert options.key() == {"workspace_mib": 64, "optimization_level": 1}
+
+
+@pytest.mark.parametrize("bad", [{"workspace_mib": 0}, {"optimization_level": 6}, {"optimization_level": -1}])
+def test_options_out_of_range(bad: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=r"give (whole MiB|0 to 5)"):
+        BuildOptions(**bad)
+
+
+def test_progress_is_told_and_can_cancel(rtx: ModuleType, small_graph: Callable[..., bytes]) -> None:
+    steps: list[tuple[str, int, int]] = []
+
+    def watch(phase: str, step: int, count: int) -> bool:
+        steps.append((phase, step, count))
+        return True
+
+    assert build_plan(small_graph(), "tensorrt-rtx", BuildOptions(), targets=("SM89",), progress=watch)
+    assert steps
+    assert all(0 < step <= count for _, step, count in steps)
+    with pytest.raises(UserError, match="tensorrt-rtx cannot build the engine: "):
+        build_plan(
+            small_graph(), "tensorrt-rtx", BuildOptions(), targets=("SM89",), progress=lambda *step: False
+        )
+
+
+def test_ctrl_c_ends_a_build(rtx: ModuleType, small_graph: Callable[..., bytes]) -> None:
+    def interrupt(phase: str, step: int, count: int) -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(small_graph(), "tensorrt-rtx", BuildOptions(), targets=("SM89",), progress=interrupt)
+
+
+def test_refusals_are_one_line(rtx: ModuleType, small_graph: Callable[..., bytes]) -> None:
+    for model, targets, words in [
+        (b"not a model", ("SM89",), "cannot read the graph"),
+        (small_graph()[:-4000], ("SM89",), "cannot read the graph"),
+        (small_graph(), ("SM90",), "TensorRT-RTX has no SM90"),
+        # Turing has no fp32 matrix product in RTX.
+        (small_graph(dtype=np.float32), ("SM75",), "cannot build the engine: .*FP32"),
+    ]:
+        with pytest.raises(UserError, match=words) as caught:
+            build_plan(model, "tensorrt-rtx", BuildOptions(), targets=targets)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_listing_shows_what_was_fused(rtx: ModuleType, small_graph: Callable[..., bytes]) -> None:
+    sink = logger(load_flavour("tensorrt-rtx"))
+    sink.listings.clear()
+    build_plan(small_graph(), "tensorrt-rtx", BuildOptions(), targets=("SM89",), detailed=True)
+    assert "LayerType: " in sink.listings[-1]
+
+
+def test_a_missing_flavour_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tensorrt_build.FLAVOURS, "tensorrt", "tensorrt_that_is_nowhere")
+    with pytest.raises(UserError, match=r"tensorrt is not installed: pip install jntrt\[trt\]"):
+        load_flavour("tensorrt")
+
+
+def test_an_old_tensorrt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = ModuleType("tensorrt")
+    old.__version__ = "10.9.0.34"  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("sys").modules, "tensorrt", old)
+    with pytest.raises(UserError, match=r"TensorRT 10\.9\.0\.34 is too old: 10\.13"):
+        load_flavour("tensorrt")
