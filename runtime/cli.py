@@ -1,5 +1,6 @@
 """trtrun: track a target through a video."""
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ from cyclopts import Parameter
 from jntrt.runtime.command import new_app, run
 from jntrt.runtime.errors import UserError
 
-app = new_app("trtrun", "Track a target through a video, images, a camera or a stream.")
+app = new_app("trtrun")
 
 
 def main() -> int:
@@ -85,10 +86,11 @@ def trtrun(
             raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {len(boxes)} given")
         check_boxes(boxes, first)
         tracker = stack.enter_context(
-            Tracker.from_bundle(model.path, backend=backend, precision=precision, threads=threads)
+            Tracker.from_bundle(model, backend=backend, precision=precision, threads=threads)
         )
         # Left last: its summary follows the files that it names.
         progress = stack.enter_context(Progress(stream.length, outputs.paths))
+        print(f"{model.name}, {precision}, {tracker.choice}", file=sys.stderr)
         stack.enter_context(outputs.open(stream.fps))
         for frame, tracked in follow(tracker, first, stream, boxes):
             outputs.write(frame, tracked)

@@ -38,8 +38,8 @@ _OPTIONAL_MODULES = {
 }
 
 
-def new_app(name: str, help: str) -> App:
-    """A cyclopts application called `name` with `--version` and plain help; sub-commands are added to it."""
+def new_app(name: str, help: str | None = None) -> App:
+    """A cyclopts application with `--version`; its help is `help` or the default command's."""
     return App(
         name=name,
         help=help,

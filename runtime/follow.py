@@ -34,10 +34,11 @@ class Tracked:
     def to_dict(self) -> dict[str, object]:
         """For JSON: one target's box is a list of four, several targets' a list of such lists."""
         single = len(self.boxes) == 1
+        scores = [None if score is None else round(score, 6) for score in self.scores]
         return {
             "frame": self.frame,
             "box": _rounded(self.boxes[0]) if single else [_rounded(box) for box in self.boxes],
-            "score": self.scores[0] if single else list(self.scores),
+            "score": scores[0] if single else scores,
             "lost": self.lost[0] if single else list(self.lost),
             "milliseconds": round(self.milliseconds, 3),
         }
