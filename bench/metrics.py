@@ -76,8 +76,8 @@ def overlap(boxes: Floats, truth: Floats) -> Floats:
 def clip_to_image(boxes: Floats, width: int, height: int) -> Floats:
     """Boxes limited to the image the way the GOT-10k toolkit does it.
 
-    A corner left of the image moves to its edge and the width stays as it is: the far edge moves along. That is
-    not the intersection with the image, but published figures are made with it.
+    A corner left of the image moves to its edge and the width stays as it is: the far edge moves along. That
+    is not the intersection with the image, but published figures are made with it.
     """
     bound = np.array([width, height], dtype=np.float64)
     corner = np.clip(boxes[:, :2], 0, bound)
@@ -132,7 +132,7 @@ def measure_clip(
 
 
 def summarize(clips: Listed[ClipMeasures]) -> Measures:
-    """The measures of one tracker over all clips; one without a visible frame after frame 0 counts in no overlap."""
+    """The measures of one tracker over all clips. A clip of one visible frame has no overlap to count."""
     counted = [clip for clip in clips if len(clip.overlaps)]
     per_clip = [clip.overlaps for clip in counted] or [np.full(1, np.nan)]
 

@@ -1,0 +1,139 @@
+"""bench-jn: how fast and how accurate trackers are."""
+
+import json
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from jntrt.runtime.command import new_app, run
+from jntrt.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from jntrt.bench.accuracy import Contestant, Tracks
+    from jntrt.runtime.bundle import Bundle
+
+app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
+
+
+@app.command
+def accuracy(
+    *bundles: Path,
+    data: Annotated[list[Path], Parameter(negative=())],
+    backend: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+    baseline: str = "",
+    out: Path = Path("accuracy-results"),
+    as_json: Annotated[bool, Parameter("--json", negative=())] = False,
+) -> None:
+    """Track annotated sequences and measure AO, SR, success AUC, precision and presence.
+
+    Result files are written below --out in the layout of the GOT-10k toolkit, with report.json and
+    success.png; what is there already is not run again.
+
+    Parameters
+    ----------
+    bundles
+        Bundle folders. Every one runs with every --backend and --precision.
+    data
+        A sequence folder (GOT-10k, OTB, LaSOT, TrackingNet), an annotated video, a folder of these, or a text
+        file that lists them; may be given several times.
+    backend
+        Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
+    precision
+        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+    threads
+        CPU threads of the engine (default: the engine's own choice).
+    baseline
+        Trackers without a network, separated by commas: static, ncc, csrt, kcf, mil, mosse, medianflow
+        (those after ncc as far as the installed OpenCV has them), or all.
+    out
+        Folder for result files.
+    as_json
+        Print the report as JSON instead of tables.
+    """
+    from jntrt.bench.accuracy import evaluate
+    from jntrt.bench.accuracy_report import plot_success, print_tables, to_dict
+    from jntrt.bench.baselines import baseline as baseline_of
+    from jntrt.bench.baselines import baseline_names
+    from jntrt.bench.machine import describe_machine
+    from jntrt.bench.sequences import load_sequences
+    from jntrt.runtime.bundle import Bundle
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    sequences = load_sequences(data)
+    contestants = [
+        bundle_contestant(Bundle.open(path), engine, kind, threads)
+        for path in bundles
+        for engine in _words(backend)
+        for kind in _words(precision)
+    ]
+    names = baseline_names() if baseline == "all" else _words(baseline)
+    contestants += [baseline_of(name) for name in names]
+    if not contestants:
+        raise UserError("nothing to run: give a bundle, or --baseline static,ncc")
+    _distinct([contestant.name for contestant in contestants])
+    evaluations = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    frames = sum(len(sequence) for sequence in sequences)
+    with Progress(
+        *columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True
+    ) as bar:
+        for contestant in contestants:
+            task = bar.add_task(contestant.name, total=frames)
+            evaluations.append(
+                evaluate(contestant, sequences, out, lambda done, task=task: bar.advance(task, done))  # type: ignore[misc]
+            )
+    report = to_dict(evaluations, describe_machine())
+    try:
+        (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+        plot_success(evaluations, out / "success.png")
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); name another by --out") from None
+    if as_json:
+        print(json.dumps(report))
+    else:
+        print_tables(evaluations, Console(width=80))
+        print(f"result files, report.json, success.png: {out}")
+
+
+def bundle_contestant(bundle: "Bundle", backend: str, precision: str, threads: int | None) -> "Contestant":
+    """A bundle in one engine and precision as a contestant; its results are tied to the graphs' digests."""
+    from jntrt.bench.accuracy import Contestant
+    from jntrt.runtime.tracker import Tracker
+
+    stored = precision if precision in bundle.precisions else "fp32"  # bf16 is made of fp32 by the engine
+    entry = bundle.entry(stored)
+    identity: dict[str, Any] = {
+        "bundle": bundle.name,
+        "template_sha256": entry["template"]["sha256"],
+        "track_sha256": entry["track"]["sha256"],
+        "backend": backend,
+        "precision": precision,
+        "threads": threads,
+    }
+
+    def open_it() -> "AbstractContextManager[Tracks]":
+        return Tracker.from_bundle(bundle.path, backend=backend, precision=precision, threads=threads)
+
+    return Contestant(f"{bundle.name}-{backend}-{precision}", identity, open_it)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _distinct(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"{name} twice: results are named by bundle, backend and precision; give each once"
+            )
+
+
+def main() -> None:
+    """Entry point of `bench-jn`."""
+    raise SystemExit(run(app))

@@ -1,0 +1,114 @@
+"""What a figure was measured on, and whether the machine was quiet meanwhile."""
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("jntrt", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "tensorrt")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory, system and package versions, for the head of every report."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+@dataclass(frozen=True)
+class Moment:
+    """CPU counters at one moment, seconds over all cores since boot; clock in MHz (None: unknown)."""
+
+    total: float
+    idle: float
+    steal: float
+    own: float
+    megahertz: float | None
+
+
+def moment() -> Moment:
+    """The counters now. `own` is the CPU time of this process and its finished and living children."""
+    import psutil
+
+    times = psutil.cpu_times()
+    process = psutil.Process()
+    own = 0.0
+    for member in (process, *process.children(recursive=True)):
+        try:
+            used = member.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        own += used.user + used.system
+    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    return Moment(
+        total=float(sum(times)),
+        idle=float(times.idle + getattr(times, "iowait", 0.0)),
+        steal=float(getattr(times, "steal", 0.0)),
+        own=own,
+        megahertz=float(frequency.current) if frequency and frequency.current else None,
+    )
+
+
+def quiet_check(before: Moment, after: Moment, spins: tuple[float, float]) -> dict[str, Any]:
+    """Clock and steal check between two moments.
+
+    spins: milliseconds of a fixed loop (`spin`) before and after, which shows a changed clock even where the
+    system does not tell it. Returns the shares of the machine's CPU time that a hypervisor took (steal) and
+    that other processes used, the clock, and `warnings`, empty when the figures can be trusted.
+    """
+    total = max(after.total - before.total, 1e-9)
+    steal = (after.steal - before.steal) / total
+    others = max(0.0, total - (after.idle - before.idle) - (after.steal - before.steal)) / total
+    others = max(0.0, others - max(0.0, after.own - before.own) / total)
+    slower = spins[1] / spins[0] - 1
+    warnings = []
+    if steal > 0.02:
+        warnings.append(f"the hypervisor took {steal:.0%} of the CPU time")
+    if others > 0.1:
+        warnings.append(f"other processes used {others:.0%} of the CPU time")
+    if abs(slower) > 0.1:
+        change = "slower" if slower > 0 else "faster"
+        warnings.append(f"a fixed loop was {abs(slower):.0%} {change} after the run than before it")
+    return {
+        "steal_share": round(steal, 4),
+        "other_processes_share": round(others, 4),
+        "megahertz": [before.megahertz, after.megahertz],
+        "fixed_loop_ms": [round(value, 3) for value in spins],
+        "warnings": warnings,
+    }
+
+
+def spin() -> float:
+    """Milliseconds of a fixed integer loop, the best of five: a measure of the clock."""
+    import time
+
+    best = float("inf")
+    for _ in range(5):
+        begin = time.perf_counter()
+        value = 1
+        for _ in range(100_000):
+            value = (value * 1103515245 + 12345) & 0x7FFFFFFF
+        best = min(best, time.perf_counter() - begin)
+    return best * 1e3
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
