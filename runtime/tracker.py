@@ -76,7 +76,7 @@ class Tracker:
         """Open a bundle's two graphs in an engine.
 
         backend: `auto` (the first that can run `precision` here; it logs which and why) or a name, which
-        never falls back. precision: one of the bundle's, or `bf16`, OpenVINO's own reading of the fp32 graphs.
+        never falls back. precision: one of the bundle's, or `bf16`, OpenVINO's reading of the fp32 graphs.
         threads: None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
         """
         if not isinstance(bundle, Bundle):

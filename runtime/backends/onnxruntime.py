@@ -48,7 +48,7 @@ class OnnxRuntime:
             self._session = ort.InferenceSession(
                 str(graph), options, providers=["CPUExecutionProvider"], **self._load_options()
             )
-        except (RuntimeError, ValueError) as error:  # pybind's exceptions of ONNX Runtime derive from these
+        except _ort_errors() as error:
             raise UserError(f"{graph}: ONNX Runtime refuses the graph: {_first_line(error)}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -66,6 +66,14 @@ class OnnxRuntime:
     def _load_options(self) -> dict[str, Any]:
         # Fused into a Gemm, a quantised MatMul + Add runs in float (246 ms instead of 38 in ViT-B).
         return {"disabled_optimizers": ["MatMulAddFusion"]} if self.precision == "int8" else {}
+
+
+def _ort_errors() -> tuple[type[Exception], ...]:
+    # ONNX Runtime's exceptions have no common base below Exception and live in its extension module alone.
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+    return (RuntimeError, ValueError, state.RuntimeException, *(getattr(state, name) for name in names))
 
 
 def _first_line(error: BaseException) -> str:

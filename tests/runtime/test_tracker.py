@@ -1,0 +1,249 @@
+"""The tracker: golden loops in both engines, batches, colours, and what it refuses."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from golden_bundles import export_golden, golden_loop
+from jntrt.runtime import Tracker
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.errors import TrackerError, UserError
+
+TOLERANCE_PX = {"ostrack": 5e-3, "jn": 1e-3}
+ENGINES = ("onnxruntime", "openvino")
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_golden_loop_free_running(golden_loop_bundle: tuple[str, Bundle], backend: str) -> None:
+    name, bundle = golden_loop_bundle
+    loop = golden_loop(name)
+    with Tracker.from_bundle(bundle, backend=backend, threads=2) as tracker:
+        tracker.init(loop.frame(0), loop.init_box)
+        for step in loop.steps:
+            result = tracker.update(loop.frame(step.frame))
+            np.testing.assert_allclose(result.box, step.after, rtol=0, atol=TOLERANCE_PX[name])
+            assert result.score == pytest.approx(step.score, abs=5e-5)
+            assert result.lost == (step.score < 0.25)
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_golden_loop_forced(golden_loop_bundle: tuple[str, Bundle], backend: str) -> None:
+    name, bundle = golden_loop_bundle
+    loop = golden_loop(name)
+    with Tracker.from_bundle(bundle, backend=backend, threads=2) as tracker:
+        tracker.init(loop.frame(0), loop.init_box)
+        for step in reversed(loop.steps):
+            tracker.state = np.array(step.before)
+            result = tracker.update(loop.frame(step.frame))
+            np.testing.assert_allclose(result.box, step.after, rtol=0, atol=TOLERANCE_PX[name])
+            np.testing.assert_array_equal(tracker.state, result.box)
+
+
+def test_opencv_frames_give_the_same_boxes(golden_loop_bundle: tuple[str, Bundle]) -> None:
+    name, bundle = golden_loop_bundle
+    loop = golden_loop(name)
+    rgb = Tracker.from_bundle(bundle, backend="onnxruntime", threads=1)
+    bgr = Tracker.from_bundle(bundle, backend="onnxruntime", threads=1, color="bgr")
+    rgb.init(loop.frame(0), loop.init_box)
+    bgr.init(np.ascontiguousarray(loop.frame(0)[..., ::-1]), loop.init_box)
+    for number in (1, 2, 3):
+        frame = loop.frame(number)
+        seen = bgr.update(np.ascontiguousarray(frame[..., ::-1]))
+        np.testing.assert_array_equal(rgb.update(frame).box, seen.box)
+
+
+def test_a_batch_tracks_each_target_as_if_alone(tmp_path: Path) -> None:
+    loop = golden_loop("jn")
+    boxes = np.array([loop.init_box, [150.0, 60.0, 40.0, 70.0]])
+    single = Tracker.from_bundle(
+        export_golden("jn256_ce", tmp_path / "one"), backend="onnxruntime", threads=1
+    )
+    pair = Tracker.from_bundle(
+        export_golden("jn256_ce", tmp_path / "two", 2), backend="onnxruntime", threads=1
+    )
+    alone = []
+    for box in boxes:
+        single.init(loop.frame(0), box)
+        alone.append([single.update(loop.frame(n)) for n in (1, 2, 3)])
+    pair.init(loop.frame(0), boxes)
+    for index, number in enumerate((1, 2, 3)):
+        result = pair.update(loop.frame(number))
+        assert result.box.shape == (2, 4)
+        np.testing.assert_allclose(result.box, [a[index].box for a in alone], rtol=0, atol=1e-3)
+        np.testing.assert_allclose(result.score, [a[index].score for a in alone], rtol=0, atol=1e-5)
+        assert np.asarray(result.lost).tolist() == [a[index].lost for a in alone]
+    with pytest.raises(TrackerError, match=r"tracks 2 target\(s\) at once"):
+        pair.init(loop.frame(0), loop.init_box)
+
+
+def test_box_range_weights_are_given_to_the_track_graph(tmp_path: Path) -> None:
+    """A GT_BOX network takes `template_weights`; with other rows it would keep other tokens."""
+    loop = golden_loop("jn")
+    tracker = Tracker.from_bundle(
+        export_golden("small_box", tmp_path / "box"), backend="onnxruntime", threads=1
+    )
+    tracker.init(loop.frame(0), loop.init_box)
+    first = tracker.update(loop.frame(1))
+    wide = [loop.init_box[0] - 60, loop.init_box[1] + 20, loop.init_box[2] + 120, 8.0]
+    tracker.init(loop.frame(0), wide)
+    assert np.isfinite(first.box).all()
+    assert np.isfinite(tracker.update(loop.frame(1)).box).all()
+
+
+class FakeBackend:
+    """Answers every crop with one box; stands for an engine where the test is about the rest of the frame."""
+
+    name = "fake"
+
+    def __init__(self, box: list[float], score: float = 0.5) -> None:
+        self.answer = {"box": np.array([box], np.float32), "score": np.array([score], np.float32)}
+
+    @classmethod
+    def obstacle(cls, precision: str) -> str | None:
+        return None
+
+    @classmethod
+    def open(cls, precision: str, threads: int | None) -> "FakeBackend":
+        return cls([0.5, 0.5, 0.25, 0.25])
+
+    def load(self, graph: Path) -> None:
+        """Nothing to read."""
+
+    def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
+        return self.answer if "search" in feeds else {"memory": feeds["template"]}
+
+    def describe(self) -> dict[str, Any]:
+        return {"backend": self.name}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return export_golden("jn256", tmp_path_factory.mktemp("bundles") / "jn256")
+
+
+@pytest.fixture
+def tracker(bundle: Bundle) -> Tracker:
+    backend = FakeBackend([0.5, 0.5, 0.25, 0.25])
+    return Tracker(bundle, backend, backend)
+
+
+FRAME = np.full((240, 320, 3), 90, np.uint8)
+
+
+def test_a_lost_target_is_reported_and_followed_all_the_same(bundle: Bundle) -> None:
+    backend = FakeBackend([0.6, 0.5, 0.25, 0.25], score=0.1)
+    tracker = Tracker(bundle, backend, backend)
+    tracker.init(FRAME, (100, 80, 40, 40))
+    result = tracker.update(FRAME)
+    assert result.lost is True
+    assert result.box[0] > 100
+    assert result.box.dtype == np.float64
+    assert set(tracker.stage_ms) == {"crop", "network", "box"}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", range(5))
+def test_output_that_is_not_finite(bundle: Bundle, bad: float, where: int) -> None:
+    values = [0.5, 0.5, 0.25, 0.25, 0.9]
+    values[where] = bad
+    backend = FakeBackend(values[:4], values[4])
+    tracker = Tracker(bundle, backend, backend)
+    tracker.init(FRAME, (100, 80, 40, 40))
+    with pytest.raises(TrackerError, match="not finite"):
+        tracker.update(FRAME)
+    assert tracker.state.tolist() == [100, 80, 40, 40]
+
+
+@pytest.mark.parametrize(
+    ("box", "complaint"),
+    [
+        ((np.nan, 0, 10, 10), "not finite|empty"),
+        ((0, 0, np.inf, 10), "not finite"),
+        ((10, 10, 0, 10), "empty"),
+        ((10, 10, -5, -5), "empty"),
+        ((1000, 10, 20, 20), "outside the frame of 320×240"),
+        ((-500, 10, 20, 20), "outside the frame"),
+        ((0, 0, 1e200, 1e200), "too large"),
+        ((1, 2, 3), r"1 target\(s\)"),
+        ([[1, 2, 3, 4], [5, 6, 7, 8]], r"1 target\(s\)"),
+    ],
+)
+def test_boxes_that_cannot_be_tracked(tracker: Tracker, box: Any, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        tracker.init(FRAME, box)
+
+
+@pytest.mark.parametrize(
+    ("frame", "complaint"),
+    [
+        (FRAME.astype(np.float32), r"uint8, not float32"),
+        (FRAME[..., 0], "H×W×3"),
+        (np.zeros((240, 320, 4), np.uint8), "H×W×3"),
+        (np.zeros((0, 320, 3), np.uint8), "no pixels"),
+        ("frame.png", "not str"),
+    ],
+)
+def test_frames_that_are_none(tracker: Tracker, frame: Any, complaint: str) -> None:
+    with pytest.raises(TrackerError, match=complaint):
+        tracker.init(frame, (100, 80, 40, 40))
+
+
+def test_frames_that_change(tracker: Tracker) -> None:
+    tracker.init(FRAME, (100, 80, 40, 40))
+    with pytest.raises(TrackerError, match="the frame is 160×240, at init it was 320×240"):
+        tracker.update(FRAME[:, :160])
+    with pytest.raises(TrackerError, match="not float64"):
+        tracker.update(FRAME.astype(np.float64))
+
+
+def test_the_order_of_calls(tracker: Tracker) -> None:
+    with pytest.raises(TrackerError, match="update before init"):
+        tracker.update(FRAME)
+    with pytest.raises(TrackerError, match="state before init"):
+        tracker.state = np.array([1, 2, 3, 4])
+    tracker.init(FRAME, (100, 80, 40, 40))
+    tracker.close()
+    with pytest.raises(TrackerError, match="closed"):
+        tracker.init(FRAME, (100, 80, 40, 40))
+
+
+def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jntrt.runtime.backends.onnxruntime import OnnxRuntime
+    from jntrt.runtime.backends.openvino import OpenVino
+
+    for arguments, complaint in (
+        ({"backend": "caffe"}, "no backend 'caffe': take auto, "),
+        ({"precision": "int3"}, r"has no precision int3 \(it has fp32\)"),
+        ({"threads": 0}, "0 threads: give a number above zero"),
+        ({"color": "yuv"}, "color 'yuv': say rgb, or bgr"),
+        ({"backend": "onnxruntime", "precision": "bf16"}, "onnxruntime cannot run bf16 here: .*openvino"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            Tracker.from_bundle(bundle, **arguments)
+    monkeypatch.setattr(OpenVino, "obstacle", lambda precision: "openvino is not installed")
+    with caplog.at_level(logging.INFO):
+        tracker = Tracker.from_bundle(bundle, threads=1)
+    assert tracker.choice == "backend onnxruntime; not openvino: openvino is not installed"
+    assert "auto took backend onnxruntime; not openvino" in caplog.text
+    assert tracker.describe()["backend"] == "onnxruntime"
+    monkeypatch.setattr(OnnxRuntime, "obstacle", lambda precision: "no onnxruntime")
+    with pytest.raises(UserError, match=r"no backend can run fp32 here .openvino: .*; onnxruntime: no onnx"):
+        Tracker.from_bundle(bundle)
+
+
+def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for backend in ENGINES:
+        with pytest.raises(UserError, match=r"pip install 'jntrt\[cpu\]'"):
+            Tracker.from_bundle(bundle, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_a_graph_that_is_none(bundle: Bundle, tmp_path: Path, backend: str) -> None:
+    from jntrt.runtime.backends import open_backend
+
+    (tmp_path / "bad.onnx").write_bytes(b"not a graph")
+    with pytest.raises(UserError, match="refuses the graph"):
+        open_backend(backend, precision="fp32", threads=1).load(tmp_path / "bad.onnx")
