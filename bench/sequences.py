@@ -56,7 +56,7 @@ class Sequence:
     @property
     def absent(self) -> NDArray[np.bool_]:
         """N bool: frames in which the target is annotated as absent."""
-        return np.isnan(self.boxes).any(axis=1)
+        return _without_numbers(self.boxes)
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """The N frames in order, H×W×3 uint8 RGB, decoded one by one; UserError where one is unreadable."""
@@ -110,8 +110,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise UserError(f"{path}: not an image that can be decoded")
-    rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return rgb
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def _from_file(path: Path) -> list[Sequence]:
@@ -204,7 +203,7 @@ def _annotated_video(video: Path) -> Sequence:
             boxes[number] = _numbers(row[1:], annotation, number + 2)
     if not len(rows):
         raise UserError(f"{annotation}: no boxes")
-    return _sequence(video.stem, video, boxes, np.isnan(boxes).any(axis=1), None, True, (), _video_fps(video))
+    return _sequence(video.stem, video, boxes, _without_numbers(boxes), None, True, (), _video_fps(video))
 
 
 def _sequence(
@@ -220,7 +219,7 @@ def _sequence(
     boxes = boxes.copy()
     boxes[absent] = np.nan
     with np.errstate(invalid="ignore"):
-        visible = (boxes[:, 2:] > 0).all(axis=1)
+        visible: NDArray[np.bool_] = np.logical_and(boxes[:, 2] > 0, boxes[:, 3] > 0)
     if cover is not None:
         visible &= cover > 0
     boxes.setflags(write=False)
@@ -228,8 +227,13 @@ def _sequence(
     return Sequence(name, source, boxes, visible, images, fps, annotated)
 
 
+def _without_numbers(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    missing: NDArray[np.bool_] = np.isnan(boxes).any(axis=1)
+    return missing
+
+
 def _absence(annotation: Path, count: int) -> tuple[NDArray[np.bool_], bool]:
-    absent = np.isnan(_read_boxes(annotation)).any(axis=1)
+    absent = _without_numbers(_read_boxes(annotation))
     annotated = bool(absent.any())
     for name in ("absence.label", "full_occlusion.txt", "out_of_view.txt"):
         labels = _labels(annotation.parent / name, count)
@@ -308,7 +312,7 @@ def _video_frames(video: Path, count: int) -> Iterator[NDArray[np.uint8]]:
             if not container.streams.video:
                 raise UserError(f"{video}: no video stream")
             for frame in container.decode(container.streams.video[0]):
-                yield frame.to_ndarray(format="rgb24")
+                yield np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
                 number += 1
                 if number == count:
                     return
