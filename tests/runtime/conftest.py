@@ -20,3 +20,15 @@ def golden_loop_bundle(
     """A golden loop's name and the bundle of its network."""
     network = NETWORKS[request.param]
     return request.param, export_golden(network, tmp_path_factory.mktemp("bundles") / network)
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small JN bundle for one target."""
+    return export_golden("jn256_ce", tmp_path_factory.mktemp("bundles") / "small").path
+
+
+@pytest.fixture(scope="session")
+def pair_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for two targets."""
+    return export_golden("jn256_ce", tmp_path_factory.mktemp("bundles") / "pair", batch=2).path
