@@ -18,13 +18,14 @@ def build_graphs(
 ) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """The template graph and the track graph of a tracker, float32, exact up to rounding.
 
-    weights: the checkpoint's tensors by name, complete for the recipe (`networks.ostrack.load_weights` says what
-    is missing); floating ones float32. batch: targets per frame, fixed in the graphs.
+    weights: the checkpoint's tensors by name, complete for the recipe (`networks.ostrack.load_weights` says
+    what is missing); floating ones float32. batch: targets per frame, fixed in the graphs.
 
-    template: `template` uint8 B×Sz×Sz×3 (and `target_box` float32 B×4 where the recipe has a target-indicating
-    token) → memory tensors. track: `search` uint8 B×Sx×Sx×3, the memory tensors under the same names (and
-    `template_weights` float32 B×Nz where the recipe ranks by the box's template tokens) → `box` float32 B×4 (cx,
-    cy, w, h in units of the search crop) and `score` float32 B.
+    template: `template` uint8 B×Sz×Sz×3 (and `target_box` float32 B×4 for a recipe with a target-indicating
+    token) → memory tensors.
+    track: `search` uint8 B×Sx×Sx×3, the memory tensors under the same names (and `template_weights` float32
+    B×Nz if it ranks by the box's template tokens) → `box` float32 B×4 (cx, cy, w, h in units of the
+    search crop) and `score` float32 B.
     """
     template = OnnxWriter("template", weights)
     encoder = FastEncoder(template, recipe, weights, batch)
@@ -57,7 +58,7 @@ def uses_template_weights(recipe: Recipe) -> bool:
 
 
 def promote(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
-    """A copy of the model that also returns these interior tensors (`blocks.N/ce/kept`, `head/score_map`, …)."""
+    """A copy of the model that also returns these interior tensors (`blocks.N/ce/kept`, …)."""
     known = {info.name: info for info in model.graph.value_info}
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

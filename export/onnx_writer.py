@@ -39,7 +39,7 @@ class OnnxWriter:
                 names[:] = [name if n == value else n for n in names]
         self._outputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
 
-    def constant(self, array: NDArray[Any], place: str) -> str:
+    def constant(self, array: NDArray[Any] | np.floating[Any], place: str) -> str:
         name = self._names.get(id(array), place)
         known = self._constants.setdefault(name, np.asarray(array))
         if known is not array and not np.array_equal(known, array):

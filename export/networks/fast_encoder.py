@@ -1,12 +1,12 @@
 """The encoder in its exact fast form: equal to the plain form up to rounding, with less work.
 
 - one-row similarity: only the chosen template rows are ranked with;
-- select before attending: keys and values for all tokens that arrive, the rest of the block for those that stay;
+- select before attending: keys and values for all tokens that arrive, everything else for those that stay;
 - search-only last layer: nothing reads the template after it;
 - template first: embedding, norm and qkv of block 0 depend on the template alone, and are kept as memory.
 
-Tokens are rows of a (B·N)×D matrix, sample by sample, the context (target-indicating token, template) first: every
-linear is one matrix product and choosing tokens is a Gather with a 1-D index.
+Tokens are rows of a (B·N)×D matrix, sample by sample, the context (target-indicating token, template) first:
+every linear is one matrix product and choosing tokens is a Gather with a 1-D index.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class FastEncoder:
 
     def _embed(self, image: Value, side: int, positions: str, place: str) -> Value:
         """uint8 B×S×S×3 → B×side²×D: patches as rows, one matrix product, position and bias."""
-        ops, recipe, p = self.ops, self.recipe, self.recipe.patch
+        ops, p = self.ops, self.recipe.patch
         matrix, shift = fold_patch_embedding(self.weights, positions)
         x = ops.op("Cast", image, place=f"{place}/cast", to=FLOAT)
         x = reshape(ops, x, (self.batch, side, p, side, 3 * p), f"{place}/grid")
@@ -133,7 +133,7 @@ class FastEncoder:
         return layer_norm(self.ops, x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], place)
 
     def _heads(self, rows: Value, count: int, parts: int, place: str) -> Value:
-        """(B·count)×(parts·D) → B×parts·heads×count×d: parts lie on the head axis, where splitting is free."""
+        """(B·count)×(parts·D) → B×parts·heads×count×d: parts lie on the head axis."""
         shape = (self.batch, count, parts * self.recipe.heads, self.head_dim)
         x = reshape(self.ops, rows, shape, f"{place}/tokens")
         return self.ops.op("Transpose", x, place=place, perm=[0, 2, 1, 3])
@@ -214,7 +214,7 @@ class FastEncoder:
     def _rank(
         self, similarity: Value, cells: Value | None, arriving: int, keep: int, place: str
     ) -> tuple[Value, Value]:
-        """The tokens to keep, B×keep: their positions among the search tokens that arrived, and their cells."""
+        """The tokens to keep, B×keep: positions among the search tokens that arrived, and cells."""
         ops, batch, kept = self.ops, self.batch, f"{place}/ce/kept"
         attributes = {"axis": 1, "largest": 1, "sorted": 0}
         k = integers(ops, [keep], f"{place}/ce/keep")
@@ -228,10 +228,12 @@ class FastEncoder:
         )
         flat = reshape(ops, cells, (batch * arriving,), f"{place}/ce/cells")
         index = self._offset(order, np.arange(batch)[:, None] * arriving, f"{place}/ce/cell_index")
-        return order, ops.op("Gather", flat, index, place=kept, axis=0)
+        index = reshape(ops, index, (batch * keep,), f"{place}/ce/cell_rows")
+        chosen = take_rows(ops, flat, index, f"{place}/ce/kept_cells")
+        return order, reshape(ops, chosen, (batch, keep), kept)
 
     def _staying(self, order: Value, count: int, last: bool, place: str) -> Value:
-        """1-D index of the rows that stay: the context (unless nothing reads it any more) and the kept tokens."""
+        """1-D index of the rows that stay: the context (unless nothing reads it again), the kept tokens."""
         offset = np.arange(self.batch)[:, None] * count + self.context
         stay = self._offset(order, offset, f"{place}/ce/kept_rows")
         if not last:
@@ -247,7 +249,8 @@ class FastEncoder:
 
     def _rows(self, tokens: range | NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Row numbers, sample by sample, of the same tokens of every sample: 1-D."""
-        return (np.arange(self.batch)[:, None] * count + np.asarray(tokens)[None]).reshape(-1)
+        rows: NDArray[np.int64] = np.arange(self.batch)[:, None] * count + np.asarray(tokens)[None]
+        return rows.reshape(-1)
 
     def _offset(self, index: Value, offset: NDArray[np.int64], place: str) -> Value:
         """index + offset (B×1), left out where that is zero for every sample."""

@@ -1,8 +1,8 @@
 """The heads in their exact fast form, with decoding: kept tokens → box and score.
 
-Head from kept tokens: dropped cells are zero, so that the first convolution of all branches is one matrix product
-over the kept tokens (9 taps at once) and a sum over 9 neighbours, of which a dropped or outer one is the zero row.
-Maps that only the chosen cell needs (size, distances) are decoded there alone.
+Head from kept tokens: dropped cells are zero, so that the first convolution of all branches is one matrix
+product over the kept tokens (9 taps at once) and a sum over 9 neighbours, where a dropped or outer one is the
+zero row. What only the chosen cell needs (size, distances) is decoded there alone.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class FastHead:
         return ops.op("Add", point_at, box, place="box"), score
 
     def _choose(self, score: Value) -> tuple[Value, Value]:
-        """Arg-max of score × window (first in row-major order): 1-D row numbers in (B·n²)×…, and `score` B there."""
+        """Arg-max of score × window (first one, row-major): row numbers B in (B·n²)×…, and `score` there."""
         ops, b = self.ops, self.batch
         window = ops.constant(hann(self.side).numpy(), "head/window")
         response = ops.op("Mul", score, window, place="head/response")

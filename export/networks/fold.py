@@ -1,7 +1,7 @@
 """What the fast form folds into the weights before a graph is written. Every fold is exact up to rounding.
 
-Computed in float64, returned as float32; a tensor that no fold touches is returned as it is, the same object, so
-that the graph can keep its name.
+Computed in float64, returned as float32; a tensor that no fold touches is returned as it is, the same object,
+so that the graph can keep its name.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Weights = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class FoldedAttention:
-    """Linears as input × output matrices: d^-½ in q, no key bias, value bias and LayerScale in the projection.
+    """Linears as input × output matrices: d^-½ in q, no key bias, value bias, LayerScale in the projection.
 
-    softmax(q·(k + b)ᵀ) = softmax(q·kᵀ), since q·bᵀ is the same for every key; the rows of a softmax sum to 1, so
-    that softmax(…)·(v + b) = softmax(…)·v + b.
+    softmax(q·(k + b)ᵀ) = softmax(q·kᵀ), since q·bᵀ is the same for every key; the rows of a softmax sum to 1,
+    so that softmax(…)·(v + b) = softmax(…)·v + b.
     """
 
     q: Array  # D×D
@@ -49,7 +49,8 @@ def fold_attention(weights: Weights, recipe: Recipe, block: int) -> FoldedAttent
     if recipe.qkv == "qkv":
         q_bias, _, v_bias = np.split(weights[f"{name}.attn.qkv.bias"].astype(np.float64), 3)
     else:
-        q_bias, v_bias = weights[f"{name}.attn.q_bias"], weights[f"{name}.attn.v_bias"]
+        q_bias = weights[f"{name}.attn.q_bias"].astype(np.float64)
+        v_bias = weights[f"{name}.attn.v_bias"].astype(np.float64)
     scale = (recipe.dim // recipe.heads) ** -0.5
     q, q_bias = scale * q, scale * q_bias
     proj = weights[f"{name}.attn.proj.weight"].astype(np.float64)

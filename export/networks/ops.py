@@ -18,7 +18,7 @@ Value = Any  # a tensor's name in a graph, or the tensor itself
 class Ops(Protocol):
     """Carries out operators of the standard ONNX domain, opset 20."""
 
-    def constant(self, array: NDArray[Any], place: str) -> Value:
+    def constant(self, array: NDArray[Any] | np.floating[Any], place: str) -> Value:
         """A weight or table; a checkpoint's tensor keeps its own name instead of `place`."""
         ...
 
