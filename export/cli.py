@@ -1,0 +1,155 @@
+"""export-jn: a checkpoint becomes a bundle; what a bundle is; whether it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from jntrt.runtime.command import new_app, run
+
+app = new_app(
+    "export-jn", "Turn a trained OSTrack or JN checkpoint into a bundle of two checked ONNX graphs."
+)
+
+
+def main() -> int:
+    """Entry point of `export-jn`."""
+    return run(app)
+
+
+@app.default
+def export(
+    checkpoint: Path,
+    *,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    config: Path | None = None,
+    key_map: Path | None = None,
+    batch: int = 1,
+    family: Literal["ostrack", "jn"] | None = None,
+    heads: int | None = None,
+    ce_layers: str | None = None,
+    keep_ratio: str | None = None,
+    template_tokens: Literal["center", "rect", "box", "all"] | None = None,
+    template_factor: float | None = None,
+    search_factor: float | None = None,
+    target_box_format: Literal["cxcywh", "cxcywh01", "xyxy01"] | None = None,
+    presence_threshold: float | None = None,
+    license: str | None = None,
+    trained: Literal["yes", "no", "unknown"] | None = None,
+    json: bool = False,
+) -> None:
+    """Turn a trained OSTrack or JN checkpoint into a bundle of two checked ONNX graphs.
+
+    Sizes, depth, width and head are read from the weights; what they cannot show comes from the flags, else
+    from --config, else from the official recipe name in the file or of its folder. The graphs are compared
+    with the network in PyTorch before the bundle is put in its place. Nothing that the checkpoint names is run.
+
+    Parameters
+    ----------
+    checkpoint:
+        A .pth, .pth.tar or .pt file of torch.save, or a .safetensors file.
+    output:
+        The bundle's folder: new, empty, or a bundle, which is replaced. Default: the checkpoint's name
+        without its ending, here.
+    config:
+        An OSTrack-style experiment file (YAML).
+    key_map:
+        A YAML file that renames weights, old.name: new.name, * for any text.
+    batch:
+        Targets that are tracked at once; fixed in the graphs.
+    family:
+        ostrack or jn. Default: jn where the weights have a target token, a distribution head or CAE's names.
+    heads:
+        Attention heads. Needed where the width is not 192, 384, 768 or 1024.
+    ce_layers:
+        Blocks that eliminate candidates, counted from 0, such as 3,6,9; or none.
+    keep_ratio:
+        What they keep, such as 0.7, or one ratio for each.
+    template_tokens:
+        Template rows that rank the candidates.
+    template_factor:
+        Side of the template crop over the box's. Default 2.
+    search_factor:
+        Side of the search crop over the box's. Default 5 at 384 pixels, else 4.
+    target_box_format:
+        How JN's target token takes its box. Default cxcywh, the paper's.
+    presence_threshold:
+        Score under which the target counts as lost. Default 0.25.
+    license:
+        Licence of the weights, for the manifest.
+    trained:
+        Whether the weights are trained, for the manifest.
+    json:
+        Print the result as JSON.
+    """
+    from jntrt.export.export import export_checkpoint
+    from jntrt.export.infer import Flags
+    from jntrt.export.report import Progress, print_json, print_result
+
+    flags = Flags(
+        family,
+        heads,
+        ce_layers,
+        keep_ratio,
+        template_tokens,
+        template_factor,
+        search_factor,
+        target_box_format,
+        presence_threshold,
+        license,
+        trained,
+    )
+    with Progress() as progress:
+        result = export_checkpoint(
+            checkpoint, output, flags=flags, config=config, key_map=key_map, batch=batch, progress=progress
+        )
+    if json:
+        print_json(result.to_dict())
+    else:
+        print_result(result)
+
+
+@app.command
+def inspect(bundle: Path, *, json: bool = False) -> None:
+    """Print what a bundle is: network, crops, precisions, files, figures, where it came from.
+
+    Parameters
+    ----------
+    bundle:
+        A folder that export-jn wrote.
+    json:
+        Print the manifest as JSON.
+    """
+    from jntrt.export.report import print_bundle, print_json
+    from jntrt.runtime.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    if json:
+        print_json(opened.manifest)
+    else:
+        print_bundle(opened)
+
+
+@app.command
+def check(bundle: Path, *, json: bool = False) -> None:
+    """Verify a bundle: sizes and hashes of its files, the rules of its graphs, its stored outputs.
+
+    Exit code 2 when a file is missing or changed or a graph breaks a rule, 3 when the outputs differ.
+
+    Parameters
+    ----------
+    bundle:
+        A folder that export-jn wrote.
+    json:
+        Print the result as JSON.
+    """
+    from jntrt.export.report import Progress, print_checks, print_json
+    from jntrt.export.verify import check_bundle
+
+    with Progress() as progress:
+        checks = check_bundle(bundle, progress=progress)
+    if json:
+        print_json([{"precision": p, "check": what, "result": told} for p, what, told in checks])
+    else:
+        print_checks(bundle, checks)

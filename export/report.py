@@ -1,0 +1,151 @@
+"""What export-jn prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from jntrt.runtime.bundle import Bundle
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from jntrt.export.export import ExportResult
+
+
+class Progress:
+    """One line on a terminal's stderr that says what is going on; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._status = self._console.status("")
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
+
+    def __call__(self, step: str) -> None:
+        """Shows `step`."""
+        self._status.update(escape(step))
+
+
+def print_json(value: object) -> None:
+    """`value` as indented JSON on stdout."""
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def print_result(result: ExportResult) -> None:
+    """What was inferred and from what, which weights had no use, the check's figures, where the bundle is."""
+    table = _table("", "value", "from")
+    for what, value, source in result.inferred.rows:
+        table.add_row(escape(what), escape(value), escape(source))
+    console = _console()
+    console.print(table)
+    for title, names in (("unused", result.unused), ("skipped, no dense tensors", result.skipped)):
+        if names:
+            console.print(escape(f"{title}: {_some(names)}"))
+    if result.foreign:
+        console.print(escape(f"named in the file and not looked up: {_some(result.foreign)}"))
+    macs, check = result.manifest["macs"], result.manifest["precisions"]["fp32"]["check"]
+    console.print(f"MACs per frame: {_giga(macs['fast'])}, plain form {_giga(macs['plain'])}")
+    console.print(
+        f"largest difference from PyTorch: box {check['box']:.1e}, score {check['score']:.1e} "
+        f"({check['samples']} drawn crops)"
+    )
+    console.print(escape(f"bundle: {result.path}"), soft_wrap=True)
+
+
+def print_bundle(bundle: Bundle) -> None:
+    """The manifest as tables."""
+    console, manifest = _console(), bundle.manifest
+    table = _table("", bundle.name)
+    source, recipe = manifest.get("source", {}), bundle.recipe
+    for what, value in (
+        ("family", bundle.family),
+        ("batch", bundle.batch),
+        ("weights", manifest.get("weights", "unknown")),
+        ("license", manifest.get("license", "unknown")),
+        ("template crop", f"{bundle.template.size} px, factor {bundle.template.factor:g}"),
+        ("search crop", f"{bundle.search.size} px, factor {bundle.search.factor:g}"),
+        ("presence threshold", f"{bundle.presence_threshold:g}"),
+        *((key.replace("_", " "), _value(value)) for key, value in recipe.items() if key not in _SHOWN_ABOVE),
+        ("MACs per frame", _macs(manifest.get("macs"))),
+        *((f"source: {key}", value) for key, value in _items(source)),
+    ):
+        table.add_row(escape(str(what)), escape(_value(value)))
+    console.print(table)
+    files = _table("precision", "graph", "file", "MB", "sha256", "check or gate")
+    for precision in bundle.precisions:
+        entry = bundle.entry(precision)
+        for graph in ("template", "track"):
+            told = _figures(entry.get("check") or entry.get("gate")) if graph == "track" else ""
+            row = (precision, graph, entry[graph]["file"], f"{entry[graph]['bytes'] / 1e6:.1f}")
+            files.add_row(*map(escape, (*row, entry[graph]["sha256"][:12], told)))
+    console.print(files)
+
+
+def print_checks(path: Path, checks: Sequence[tuple[str, str, str]]) -> None:
+    """One row for each thing that was checked."""
+    table = _table("precision", "checked", "result")
+    for row in checks:
+        table.add_row(*map(escape, row))
+    _console().print(table)
+    _console().print(escape(f"{path}: whole"), soft_wrap=True)
+
+
+_SHOWN_ABOVE = {"family", "template_size", "template_factor", "search_size", "search_factor"}
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    return str(value)
+
+
+def _items(value: object) -> list[tuple[str, str]]:
+    return [(str(k), str(v)) for k, v in value.items()] if isinstance(value, dict) else []
+
+
+def _figures(value: object) -> str:
+    """A check's or gate's numbers in short."""
+    if not isinstance(value, dict):
+        return "none"
+    figures = ((k, f"{v:.1e}" if isinstance(v, float) else str(v)) for k, v in value.items())
+    pairs = [(k, v) for k, v in figures if len(v) <= 12][:6]
+    return ", ".join(f"{k} {v}" for k, v in pairs)
+
+
+def _macs(macs: Any) -> str:
+    if not isinstance(macs, dict) or not all(isinstance(macs.get(k), int) for k in ("fast", "plain")):
+        return "unknown"
+    return f"{_giga(macs['fast'])}, plain form {_giga(macs['plain'])}"
+
+
+def _giga(count: int) -> str:
+    return f"{count / 1e9:.2f} G"
+
+
+def _some(names: Sequence[str], limit: int = 12) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

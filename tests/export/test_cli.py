@@ -1,0 +1,331 @@
+"""export-jn: from checkpoints to bundles, in one process each where exit codes and output count."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jntrt.export.cli import app
+from jntrt.export.networks.ostrack import OSTrack
+from jntrt.export.recipe import Recipe
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.command import run
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+OFFICIAL = GOLDEN / "checkpoints" / "vitb_256_mae_ce_32x4_ep300" / "OSTrack_ep0300.pth.tar"
+TINY = GOLDEN / "checkpoints" / "tiny_good.pth.tar"
+TINY_YAML = GOLDEN / "checkpoints" / "tiny.config.yaml"
+JN = GOLDEN / "jn" / "JN_ep0060.pth.tar"
+
+
+def export_jn(*arguments: object) -> int:
+    return run(app, [str(a) for a in arguments])
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr."""
+    told = capsys.readouterr().err
+    assert told.startswith("export-jn: ")
+    assert told.count("\n") == 1
+    return told
+
+
+@pytest.fixture(scope="module")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / "tiny"
+    assert export_jn(TINY, "-o", folder, "--config", TINY_YAML) == 0
+    return folder
+
+
+def test_official_checkpoint_by_its_stored_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(OFFICIAL, tmp_path)  # out of the folder that bears the recipe's name
+    assert export_jn(OFFICIAL.name, "--heads", 4, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {p.name for p in tmp_path.iterdir()} == {OFFICIAL.name, "OSTrack_ep0300"}
+    bundle = Bundle.open(tmp_path / "OSTrack_ep0300")
+    assert bundle.recipe["ce_layers"] == [3, 6, 9]
+    assert bundle.recipe["keep_ratio"] == [0.7, 0.7, 0.7]
+    assert (bundle.family, bundle.name, bundle.search.size) == ("ostrack", "OSTrack_ep0300", 256)
+    sources = {row["what"]: row["from"] for row in told["inferred"]}
+    assert sources["ce layers"] == "settings.project_path: vitb_256_mae_ce_32x4_ep300"
+    assert sources["heads"] == "--heads"
+    assert set(told["unused"]) == {"backbone.cls_token", "backbone.pos_embed"}
+    assert bundle.entry("fp32")["check"]["box"] < 1e-4
+    assert bundle.entry("fp32")["check"]["passed"] is True
+    assert 0 < bundle.manifest["macs"]["fast"] < bundle.manifest["macs"]["plain"]
+    assert bundle.manifest["source"]["checkpoint"] == OFFICIAL.name
+
+
+def test_the_folder_s_name_speaks_too(tmp_path: Path) -> None:
+    from jntrt.export.checkpoint import read_checkpoint
+
+    folder = tmp_path / "vitb_256_mae_32x4_ep300"
+    folder.mkdir()
+    state = {k: torch.from_numpy(v) for k, v in read_checkpoint(OFFICIAL).weights.items()}
+    torch.save({"net": state}, folder / "a.pth.tar")
+    assert export_jn(folder / "a.pth.tar", "-o", tmp_path / "b", "--heads", 4) == 0
+    assert Bundle.open(tmp_path / "b").recipe["ce_layers"] == []
+
+
+def test_jn_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export_jn(JN, "-o", tmp_path / "jn", "--heads", 4) == 0
+    told = capsys.readouterr().out
+    for part in (
+        "target token",
+        "--heads",
+        "unused: ",
+        "MACs",
+        "largest difference",
+        "default (the paper's)",
+    ):
+        assert part in told
+    bundle = Bundle.open(tmp_path / "jn")
+    assert bundle.takes("template", "target_box")
+    with np.load(bundle.parity()) as parity:
+        assert set(parity) == {"template", "target_box", "search", "box", "score"}
+        assert parity["box"].shape == (4, 4)
+
+
+def test_legacy_checkpoint_with_a_yaml(tmp_path: Path) -> None:
+    checkpoints = GOLDEN / "checkpoints"
+    config = checkpoints / "renamed_legacy_model.config.yaml"
+    assert (
+        export_jn(checkpoints / "renamed_legacy_model.bin.pth", "-o", tmp_path / "a", "--config", config) == 0
+    )
+    assert Bundle.open(tmp_path / "a").recipe["template_tokens"] == "rect"
+
+
+def test_vitb_width_needs_no_flag(tmp_path: Path) -> None:
+    """The official layout at ViT-B's width, with few blocks and a narrow head."""
+    recipe = Recipe("ostrack", 64, 2.0, 256, 4.0, 768, 2, 12, 96, head_channels=8)
+    write_official(tmp_path / "a.pth.tar", recipe, "train/ostrack/vitb_256_mae_32x4_ep300")
+    assert export_jn(tmp_path / "a.pth.tar", "-o", tmp_path / "bundle") == 0
+    exported = Bundle.open(tmp_path / "bundle").recipe
+    assert (exported["heads"], exported["ce_layers"], exported["search_factor"]) == (12, [], 4.0)
+
+
+def write_official(path: Path, recipe: Recipe, project_path: str) -> None:
+    """Random weights in the official trainer's layout; the class of its settings is gone afterwards."""
+    torch.manual_seed(3)
+    state = OSTrack(recipe).state_dict()
+    state["backbone.cls_token"] = torch.zeros(1, 1, recipe.dim)
+    module = type(sys)("lib_of_the_trainer")
+    settings_class = type("Settings", (), {"__module__": module.__name__})
+    module.Settings = settings_class  # type: ignore[attr-defined]
+    sys.modules[module.__name__] = module
+    try:
+        settings = settings_class()
+        settings.project_path = project_path
+        torch.save({"epoch": 300, "net_type": "OSTrack", "net": state, "settings": settings}, path)
+    finally:
+        del sys.modules[module.__name__]
+
+
+def test_hostile_checkpoint_leaves_no_marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert export_jn(GOLDEN / "checkpoints" / "malicious.pth.tar", "--config", TINY_YAML) == 0
+    assert not (tmp_path / "pwned-marker").exists()
+
+
+@pytest.mark.parametrize("batch", [1, 3, 6])
+def test_batch(tmp_path: Path, batch: int) -> None:
+    assert export_jn(TINY, "-o", tmp_path / "b", "--config", TINY_YAML, "--batch", batch) == 0
+    bundle = Bundle.open(tmp_path / "b")
+    assert bundle.batch == batch
+    shapes = {row["name"]: row["shape"] for row in bundle.manifest["outputs"] if row["graph"] == "track"}
+    assert shapes == {"box": [batch, 4], "score": [batch]}
+    assert export_jn("check", tmp_path / "b") == 0
+
+
+def test_a_bundle_is_replaced_and_another_folder_is_not(
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "place"
+    shutil.copytree(tiny_bundle, place)
+    assert export_jn(TINY, "-o", place, "--config", TINY_YAML, "--ce-layers", "none") == 0
+    assert Bundle.open(place).recipe["ce_layers"] == []
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("years of work")
+    capsys.readouterr()
+    assert export_jn(TINY, "-o", tmp_path / "full", "--config", TINY_YAML) == 2
+    assert "not empty" in one_line(capsys)
+    assert export_jn(TINY, "-o", TINY, "--config", TINY_YAML) == 2
+    assert "file" in one_line(capsys)
+    (tmp_path / "empty").mkdir()
+    assert export_jn(TINY, "-o", tmp_path / "empty", "--config", TINY_YAML) == 0
+
+
+def test_a_failed_export_leaves_nothing(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import jntrt.export.check as check
+
+    place = tmp_path / "place"
+    shutil.copytree(tiny_bundle, place)
+    before = {p.name: p.read_bytes() for p in place.iterdir()}
+    monkeypatch.setattr(check, "TOLERANCE", -1.0)
+    assert export_jn(TINY, "-o", place, "--config", TINY_YAML) == 3
+    assert "differ" in one_line(capsys)
+    assert export_jn(TINY, "-o", tmp_path / "new", "--config", TINY_YAML) == 3
+    assert {p.name: p.read_bytes() for p in place.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["place"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ((GOLDEN / "checkpoints" / "truncated.pth",), "cut short"),
+        ((GOLDEN / "checkpoints" / "empty.pth",), "empty"),
+        ((GOLDEN / "checkpoints" / "nan.pth",), "not finite"),
+        ((GOLDEN / "checkpoints" / "not_a_checkpoint.pth",), "not a checkpoint"),
+        ((GOLDEN / "checkpoints",), "a folder"),
+        (("nothing.pth",), "check, inspect"),
+        (("inspct", "x"), "check, inspect"),
+        ((JN,), "--heads"),
+        ((JN, "--heads", "5"), "5 heads"),
+        ((JN, "--heads", "4", "--batch", "0"), "--batch"),
+        ((JN, "--heads", "four"), "--heads"),
+        ((JN, "--heads", "4", "--family", "siamese"), "--family"),
+        ((JN, "--heads", "4", "--ce-layers", "3;6"), "--ce-layers"),
+        ((JN, "--heads", "4", "--config", "absent.yaml"), "absent.yaml"),
+        ((JN, "--heads", "4", "--config", TINY_YAML), "the weights show"),
+        ((JN, "--heads", "4", "--key-map", TINY_YAML), "--key-map"),
+        ((TINY, "--heads", "2"), "--ce-layers"),
+        (("inspect", GOLDEN), "not a bundle"),
+        (("check", GOLDEN / "absent"), "not a bundle"),
+        ((JN, "--nonsense", "1"), "--nonsense"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: tuple[object, ...],
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert export_jn(*arguments) == 2
+    assert part in one_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_weights_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from jntrt.export.checkpoint import read_checkpoint
+
+    state = {k: torch.from_numpy(v) for k, v in read_checkpoint(TINY).weights.items()}
+    del state["backbone.blocks.1.mlp.fc2.bias"]
+    torch.save(state, tmp_path / "a.pth")
+    assert export_jn(tmp_path / "a.pth", "-o", tmp_path / "b", "--config", TINY_YAML) == 2
+    assert "backbone.blocks.1.mlp.fc2.bias" in one_line(capsys)
+    state["backbone.blocks.1.mlp.fc2.bias"] = torch.zeros(17)
+    torch.save(state, tmp_path / "a.pth")
+    assert export_jn(tmp_path / "a.pth", "-o", tmp_path / "b", "--config", TINY_YAML) == 2
+    assert "backbone.blocks.1.mlp.fc2.bias" in one_line(capsys)
+    # A width that the other weights do not have must not cost memory for a network of that width.
+    state["backbone.patch_embed.proj.weight"] = torch.zeros(400_000, 1, 1, 1)
+    torch.save(state, tmp_path / "a.pth")
+    assert export_jn(tmp_path / "a.pth", "-o", tmp_path / "b", "--heads", 2, "--ce-layers", "none") == 2
+    one_line(capsys)
+
+
+def test_key_map(tmp_path: Path) -> None:
+    from jntrt.export.checkpoint import read_checkpoint
+
+    state = {
+        k.replace("backbone.", "body."): torch.from_numpy(v) for k, v in read_checkpoint(TINY).weights.items()
+    }
+    torch.save(state, tmp_path / "a.pth")
+    (tmp_path / "map.yaml").write_text("body.*: backbone.*\n")
+    options = ("--config", TINY_YAML, "--key-map", tmp_path / "map.yaml")
+    assert export_jn(tmp_path / "a.pth", "-o", tmp_path / "b", *options) == 0
+
+
+def test_inspect(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export_jn("inspect", tiny_bundle) == 0
+    told = capsys.readouterr().out
+    for part in ("ostrack", "track.onnx", "tiny_good.pth.tar", "MACs", "fp32", "center"):
+        assert part in told
+    assert max(map(len, told.splitlines())) <= 80
+    assert export_jn("inspect", tiny_bundle, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["family"] == "ostrack"
+
+
+def test_inspect_of_a_bundle_that_lacks_what_is_optional(
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_bundle, tmp_path / "a")
+    manifest = json.loads((tmp_path / "a" / "bundle.json").read_text())
+    for key in ("macs", "source", "parity", "license", "weights"):
+        manifest.pop(key)
+    manifest["recipe"] = {}
+    del manifest["precisions"]["fp32"]["check"]
+    (tmp_path / "a" / "bundle.json").write_text(json.dumps(manifest))
+    assert export_jn("inspect", tmp_path / "a") == 0
+    capsys.readouterr()
+    assert export_jn("check", tmp_path / "a") == 2
+    assert "parity" in one_line(capsys)
+
+
+def test_check_finds_what_is_wrong(
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export_jn("check", tiny_bundle) == 0
+    assert "whole" in capsys.readouterr().out
+    shutil.copytree(tiny_bundle, tmp_path / "a")
+    graph = bytearray((tmp_path / "a" / "track.onnx").read_bytes())
+    graph[len(graph) // 2] ^= 1
+    (tmp_path / "a" / "track.onnx").write_bytes(graph)
+    assert export_jn("check", tmp_path / "a") == 2
+    assert "track.onnx" in one_line(capsys)
+
+
+def test_check_refuses_other_outputs(
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jntrt.runtime.bundle import write_bundle
+
+    bundle = Bundle.open(tiny_bundle)
+    with np.load(bundle.parity()) as stored:
+        arrays = dict(stored)
+    arrays["box"] = arrays["box"] + np.float32(1e-3)
+    np.savez(tmp_path / "parity.npz", **arrays)
+    files = {name: tiny_bundle / name for name in ("template.onnx", "track.onnx")}
+    write_bundle(tmp_path / "a", bundle.manifest, {**files, "parity.npz": tmp_path / "parity.npz"})
+    assert export_jn("check", tmp_path / "a") == 3
+    assert "1.0e-03" in one_line(capsys)
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['export-jn', '--help']\n"
+        "from jntrt.export.cli import main\n"
+        "assert main() == 0\n"
+        "assert not {'torch', 'onnx', 'onnxruntime', 'yaml', 'cv2'} & sys.modules.keys()\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "inspect" in told.stdout
+
+
+@pytest.mark.parametrize("module", ["torch", "onnx", "yaml", "onnxruntime"])
+def test_a_missing_extra_is_named(module: str, tmp_path: Path) -> None:
+    arguments = ["export-jn", str(TINY), "-o", str(tmp_path / "a"), "--config", str(TINY_YAML)]
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        f"sys.argv = {arguments!r}\n"
+        "from jntrt.export.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert 'pip install "jntrt[export]"' in done.stderr
+    assert not (tmp_path / "a").exists()
