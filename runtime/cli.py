@@ -77,6 +77,8 @@ def trtrun(
     boxes = given_boxes(init or [], init_file, source)
     model = Bundle.open(bundle) if bundle else default_bundle()
     outputs = Outputs(out, save, json=json, targets=model.batch, overwrite=overwrite)
+    if any(path.exists() and Path(source).exists() and path.samefile(source) for path in outputs.paths):
+        raise UserError(f"{source}: would be overwritten by its own result; give another name")
     with ExitStack() as stack:
         stream = stack.enter_context(frames(source))
         first = next(stream)

@@ -56,6 +56,8 @@ class Outputs:
             check_output(path, "--out", overwrite=overwrite)
         if save:
             check_output(save, "--save", overwrite=overwrite)
+            if save in self._box_paths:
+                raise UserError(f"--save {save}: is the name that --out has")
             if save.suffix.lower() not in _CONTAINERS:
                 raise UserError(f"--save {save}: give a name that ends in {', '.join(_CONTAINERS)}")
 

@@ -173,7 +173,7 @@ def _video(name: str, *, live: bool) -> Opened:
         container = av.open(name, options=options, timeout=timeout)
     except av.error.FFmpegError as error:
         kind = "cannot be opened" if remote else "not a readable video: truncated, or another kind of file"
-        raise UserError(f"{shown}: {kind} ({error.strerror})") from None
+        raise UserError(f"{shown}: {kind} ({_reason(error)})") from None
     if container.format.name in _TEXT_FORMATS:
         container.close()
         raise UserError(f"{shown}: a text file, not a video")
@@ -218,9 +218,16 @@ def _decode(
                 count += 1
                 yield image
     except av.error.FFmpegError as error:
-        raise _broken(name, count, reason if cut else str(error.strerror)) from None
+        raise _broken(name, count, reason if cut else _reason(error)) from None
     if cut or count == 0:
         raise _broken(name, count, reason)
+
+
+def _reason(error: "av.error.FFmpegError") -> str:
+    """FFmpeg's words; a timeout, which it calls "Immediate exit requested", in ours."""
+    import av
+
+    return "no data came in time" if isinstance(error, av.error.ExitError) else str(error.strerror)
 
 
 def _cut_short(container: "av.container.InputContainer", stream: "av.VideoStream") -> bool:

@@ -160,6 +160,11 @@ def test_a_stream_that_does_not_answer_hides_its_password() -> None:
     assert "secret" not in message
 
 
+def test_a_live_stream_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jntrt.runtime.video.OPEN_SECONDS", 0.3)
+    assert "cannot be opened (no data came in time)" in fail("udp://127.0.0.1:20961")
+
+
 def test_a_truncated_video_gives_its_frames_and_then_says_so(tmp_path: Path) -> None:
     clip = write_video(tmp_path / "clip.mp4", count=40, index_in_front=True)
     data = clip.read_bytes()
