@@ -43,7 +43,7 @@ def export(
 
     Sizes, depth, width and head are read from the weights; what they cannot show comes from the flags, else
     from --config, else from the official recipe name in the file or of its folder. The graphs are compared
-    with the network in PyTorch before the bundle is put in its place. Nothing that the checkpoint names is run.
+    with the network in PyTorch before the bundle is put in its place. Nothing named in the file is run.
 
     Parameters
     ----------
