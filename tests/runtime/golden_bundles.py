@@ -1,5 +1,6 @@
 """Bundles of the golden networks, exported for a test, and the golden loops as one kind of record."""
 
+import io
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -8,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnxruntime as ort
 import yaml
 from jntrt.export.graph import build_graphs
 from jntrt.export.recipe import Recipe
@@ -116,4 +118,34 @@ def export_golden(name: str, folder: Path, batch: int = 1) -> Bundle:
         "inputs": inputs,
     }
     files = {f"{graph}.onnx": model.SerializeToString() for graph, model in graphs.items()}
+    if batch == 1 and recipe.template_tokens == "center":
+        files["parity.npz"] = parity_samples(recipe, graphs)
     return write_bundle(folder, manifest, files)
+
+
+def parity_samples(recipe: Recipe, graphs: dict[str, Any], count: int = 2) -> bytes:
+    """parity.npz of noise: `count` samples with the outputs of ONNX Runtime in fp32, batch 1."""
+    rng = np.random.default_rng(3)
+    sessions = {name: ort.InferenceSession(model.SerializeToString()) for name, model in graphs.items()}
+    rows: dict[str, list[np.ndarray]] = {}
+    for _ in range(count):
+        sample: dict[str, np.ndarray] = {
+            "template": rng.integers(0, 256, (1, *[recipe.template_size] * 2, 3), np.uint8),
+            "search": rng.integers(0, 256, (1, *[recipe.search_size] * 2, 3), np.uint8),
+        }
+        if recipe.target_hidden:
+            sample["target_box"] = np.array([[0.0, 0.0, 0.5, 0.4]], np.float32)
+        outputs: dict[str, np.ndarray] = {}
+        for session in sessions.values():
+            given = {**sample, **outputs}
+            feeds = {i.name: given[i.name] for i in session.get_inputs()}
+            outputs |= {
+                o.name: v for o, v in zip(session.get_outputs(), session.run(None, feeds), strict=True)
+            }
+        for name in ("box", "score"):
+            sample[name] = outputs[name]
+        for name, value in sample.items():
+            rows.setdefault(name, []).append(value)
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: np.concatenate(values) for name, values in rows.items()})
+    return buffer.getvalue()

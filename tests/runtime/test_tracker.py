@@ -84,6 +84,7 @@ def test_box_range_weights_are_given_to_the_track_graph(tmp_path: Path) -> None:
     tracker = Tracker.from_bundle(
         export_golden("small_box", tmp_path / "box"), backend="onnxruntime", threads=1
     )
+    assert tracker.bundle.takes("track", "template_weights")
     tracker.init(loop.frame(0), loop.init_box)
     first = tracker.update(loop.frame(1))
     wide = [loop.init_box[0] - 60, loop.init_box[1] + 20, loop.init_box[2] + 120, 8.0]

@@ -1,0 +1,60 @@
+"""Track with a bundle and nothing else: python bare_onnxruntime.py BUNDLE FRAMES.npy x,y,w,h
+
+FRAMES.npy: uint8 N×H×W×3 RGB. Prints x,y,w,h,score per frame after the first: the boxes of jntrt's Tracker.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+
+def axis(corner, side, size, length, clamp):
+    """Of each output pixel: two positions in the frame and their 11-bit weights, as OpenCV's INTER_LINEAR."""
+    at = ((np.arange(size) + 0.5) * (1 / (size / side)) - 0.5).astype(np.float32)
+    first = np.floor(at).astype(int)
+    part = at - first.astype(np.float32)
+    if clamp:
+        part[(first < 0) | (first >= side - 1)] = 0
+    taps = corner + np.clip([first, first + 1], 0, side - 1)
+    weights = np.rint(np.float32(2048) * np.stack([1 - part, part])).astype(int)
+    inside = (taps >= 0) & (taps < length - 1)  # the frame's last row and column count as outside
+    return list(zip(taps.clip(0, length - 1), weights * inside, strict=True))
+
+
+def crop(frame, box, factor, size):
+    """The square around the box as 1×size×size×3, black outside the frame; and its side in pixels."""
+    side = int(np.ceil(np.sqrt(box[2] * box[3]) * factor))
+    x, y = (round(box[i] + 0.5 * box[i + 2] - side * 0.5) for i in (0, 1))
+    total = 2
+    for row, down in axis(y, side, size, frame.shape[0], False):
+        columns = axis(x, side, size, frame.shape[1], True)
+        sums = sum(frame[row][:, column] * across[:, None] for column, across in columns)
+        total = total + ((down[:, None, None] * (sums >> 4)) >> 16)
+    return (total >> 2).astype(np.uint8)[None], side
+
+
+def track(folder, frames, box):
+    bundle = json.loads((folder / "bundle.json").read_text())
+    files, z, x = bundle["precisions"]["fp32"], bundle["template"], bundle["search"]
+    template, search = (ort.InferenceSession(folder / files[name]["file"]) for name in ("template", "track"))
+    picture, side = crop(frames[0], box, z["factor"], z["size"])
+    inputs, half = {"template": picture}, -0.5 / z["size"]
+    if len(template.get_inputs()) > 1:  # JN's target token, in the paper's format
+        inputs["target_box"] = np.float32([[half, half, box[2] / side, box[3] / side]])
+    memory = dict(zip([o.name for o in template.get_outputs()], template.run(None, inputs), strict=True))
+    for frame in frames[1:]:
+        picture, side = crop(frame, box, x["factor"], x["size"])
+        (found,), (score,) = search.run(["box", "score"], {"search": picture, **memory})
+        size = found[2:].astype(float) * side
+        start = found[:2] * float(side) + box[:2] + 0.5 * box[2:] - 0.5 * side - 0.5 * size
+        end = (start + size).clip(10, frame.shape[1::-1])
+        start = start.clip(0, np.subtract(frame.shape[1::-1], 10))
+        box = np.concatenate([start, (end - start).clip(10)])
+        print(*box, score, sep=",")
+
+
+if __name__ == "__main__":
+    track(Path(sys.argv[1]), np.load(sys.argv[2]), np.array(sys.argv[3].split(","), float))

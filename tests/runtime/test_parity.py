@@ -1,0 +1,74 @@
+"""Engines against the stored numbers of a bundle, and the example that needs no jntrt against the tracker."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden_bundles import export_golden, golden_loop
+from jntrt.runtime import Tracker
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.errors import UserError
+from jntrt.runtime.parity import Difference, compare, read_samples
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "bare_onnxruntime.py"
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_cpu_engines_agree_with_the_stored_numbers(
+    golden_loop_bundle: tuple[str, Bundle], backend: str
+) -> None:
+    _, bundle = golden_loop_bundle
+    difference = compare(bundle, "fp32", backend, threads=2, kept_sets=True)
+    assert difference.passed, str(difference)
+    assert difference.kept_differs == 0
+    assert compare(bundle, "fp32", backend, threads=2).kept_differs is None
+
+
+def test_a_network_that_is_another_fails(tmp_path: Path) -> None:
+    bundle = export_golden("jn256", tmp_path / "jn256")
+    stored = read_samples(bundle)
+    stored["box"] = stored["box"] + np.float32(1e-3)
+    np.savez(bundle.path / "parity.npz", **stored)
+    with pytest.raises(UserError, match=r"parity\.npz"):
+        compare(Bundle.open(bundle.path), "fp32")
+    manifest = json.loads((bundle.path / "bundle.json").read_text())
+    del manifest["parity"]
+    (bundle.path / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="has no parity"):
+        compare(Bundle.open(bundle.path), "fp32")
+
+
+def test_what_passes() -> None:
+    assert Difference(1e-5, 1e-5, 1e-4, 8).passed
+    assert not Difference(float("nan"), 1e-5, 1e-4, 8).passed
+    assert not Difference(1e-5, 1e-3, 1e-4, 8).passed
+    assert Difference(1e-5, 1e-5, 1e-4, 8, kept_differs=4, box_elsewhere=0.3).passed
+    assert not Difference(1e-5, 1e-5, 1e-4, 8, kept_differs=5).passed
+
+
+def test_the_bare_example_gives_the_trackers_boxes(
+    golden_loop_bundle: tuple[str, Bundle], tmp_path: Path
+) -> None:
+    name, bundle = golden_loop_bundle
+    loop = golden_loop(name)
+    frames = np.stack([loop.frame(0), *(loop.frame(step.frame) for step in loop.steps)])
+    np.save(tmp_path / "frames.npy", frames)
+    box = ",".join(str(v) for v in loop.init_box)
+    command = [sys.executable, EXAMPLE, bundle.path, tmp_path / "frames.npy", box]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rows = np.array([[float(v) for v in line.split(",")] for line in output.splitlines()])
+    tracker = Tracker.from_bundle(bundle, backend="onnxruntime")
+    tracker.init(frames[0], loop.init_box)
+    results = [tracker.update(frame) for frame in frames[1:]]
+    np.testing.assert_allclose(rows[:, :4], [r.box for r in results], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(rows[:, 4], [r.score for r in results], rtol=0, atol=1e-5)
+
+
+def test_the_bare_example_is_short_and_bare() -> None:
+    lines = EXAMPLE.read_text().splitlines()
+    assert len(lines) <= 60
+    imports = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}
+    assert imports <= {"json", "sys", "pathlib", "numpy", "onnxruntime"}
