@@ -127,7 +127,7 @@ def count_macs(model: onnx.ModelProto) -> int:
 
 
 def plain_macs(recipe: Recipe) -> int:
-    """Multiply-accumulates of the plain form's linear and convolution layers, per frame, with the template."""
+    """Multiply-accumulates of the plain form's linear and convolution layers, per frame and template."""
     dim, arriving = recipe.dim, recipe.search_count
     context = recipe.template_count + (recipe.target_hidden > 0)
     total = (recipe.template_count + arriving) * 3 * recipe.patch**2 * dim

@@ -119,7 +119,7 @@ def test_corner_graph_equals_the_plain_form(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_fast_form_is_exact(name: str) -> None:
-    """In float64 the fast form differs from the plain one by what folding to float32 weights rounds, no more."""
+    """In float64 the fast form differs from the plain one by the rounding of folded weights, no more."""
     case = golden_case(name)
     batch = len(case.search)
     ops = TorchOps(torch.float64)

@@ -1,4 +1,4 @@
-"""Carries out the fast form's operators with torch, in any float type: the fast form without ONNX or an engine."""
+"""Carries out the fast form's operators with torch: the fast form without ONNX, in any float type."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class TorchOps:
-    """An `Ops` (export.networks.ops) whose values are tensors. Every value is kept in `made` under its place."""
+    """An `Ops` (export.networks.ops) whose values are tensors, all of them in `made` by place."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
