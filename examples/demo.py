@@ -59,7 +59,8 @@ def main() -> int:
         inputs = [folder / "clip.mp4", "--init-file", folder / "groundtruth.txt", "--bundle", bundle]
         outputs = ["--out", folder / f"{name}.txt", "--save", folder / f"{name}.mp4", "--overwrite"]
         command("trtrun", *inputs, *outputs)
-    command("bench-jn", "latency", *bundles.values())
+    first = (folder / "groundtruth.txt").read_text().splitlines()[0]
+    command("bench-jn", "latency", *bundles.values(), "--video", folder / "clip.mp4", "--init", first)
 
     say("Overlap with the drawn target, mean over the clip:")
     truth = np.loadtxt(folder / "groundtruth.txt", delimiter=",")
