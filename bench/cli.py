@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from jntrt.runtime.command import new_app, run
+from jntrt.runtime.command import new_app, parse_integers, run
 from jntrt.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,6 +98,91 @@ def accuracy(
     else:
         print_tables(evaluations, Console(width=80))
         print(f"result files, report.json, success.png: {out}")
+
+
+@app.command
+def latency(
+    *bundles: Path,
+    backend: str = "auto",
+    precision: str = "fp32",
+    threads: str = "",
+    against: str = "",
+    video: Path | None = None,
+    init: str = "",
+    rounds: int = 10,
+    frames: int = 20,
+    as_json: Annotated[bool, Parameter("--json", negative=())] = False,
+) -> None:
+    """Time a frame stage by stage: decode, crop, network, box, and the whole.
+
+    Every bundle runs with every backend, precision and thread count, each in a process of its own; they are
+    called in turn. The template graph runs once at init and is in no figure.
+
+    Parameters
+    ----------
+    bundles
+        Bundle folders (default: the packaged one).
+    backend
+        Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
+    precision
+        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+    threads
+        CPU threads of an engine, separated by commas (default: the engine's own choice).
+    against
+        The plain form to compare with, rebuilt with random weights: eager (PyTorch), naive (a bare
+        torch.onnx.export in ONNX Runtime), or both with a comma. Needs the export extra.
+    video
+        Video to read (default: a 1080p clip drawn for the purpose).
+    init
+        The target in that video, x,y,w,h in pixels (default: an eighth of the frame, in its middle).
+    rounds
+        How often every engine is called.
+    frames
+        Timed frames of one call.
+    as_json
+        Print everything as JSON instead of tables.
+    """
+    import tempfile
+
+    from jntrt.bench.latency import measure_latency
+    from jntrt.bench.latency_report import print_report, to_dict
+    from jntrt.bench.machine import describe_machine
+    from jntrt.bench.plan import drawn_clip, plan_engines, video_box
+    from jntrt.runtime.bundle import Bundle, default_bundle
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if min(rounds, frames) < 1:
+        raise UserError("--rounds and --frames have to be 1 or more")
+    opened = [Bundle.open(path) for path in bundles] or [default_bundle()]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    stderr = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder:
+        source, box = drawn_clip(Path(folder)) if video is None else video_box(video, init)
+        engines = plan_engines(
+            opened,
+            backends=_words(backend),
+            precisions=_words(precision),
+            threads=[int(count) for count in parse_integers(threads, "--threads")] if threads else [None],
+            against=_words(against),
+            source=source,
+            box=box,
+        )
+        with Progress(*columns, console=stderr, disable=not sys.stderr.isatty(), transient=True) as bar:
+            task = bar.add_task("starting", total=len(engines) * (1 + rounds))
+            measured = measure_latency(
+                engines,
+                rounds=rounds,
+                frames=frames,
+                on_step=lambda label: bar.update(task, advance=1, description=label),
+            )
+    by_path = {str(bundle.path): bundle for bundle in opened}
+    if as_json:
+        print(json.dumps(to_dict(measured, by_path, describe_machine())))
+    else:
+        machine = describe_machine()
+        print(f"{machine['processor']}, {machine['cores']} cores, {machine['system']}")
+        print_report(measured, by_path, Console(width=80))
 
 
 def bundle_contestant(bundle: "Bundle", backend: str, precision: str, threads: int | None) -> "Contestant":

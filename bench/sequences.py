@@ -221,7 +221,7 @@ def _sequence(
     with np.errstate(invalid="ignore"):
         visible: NDArray[np.bool_] = np.logical_and(boxes[:, 2] > 0, boxes[:, 3] > 0)
     if cover is not None:
-        visible &= cover > 0
+        visible[cover <= 0] = False
     boxes.setflags(write=False)
     visible.setflags(write=False)
     return Sequence(name, source, boxes, visible, images, fps, annotated)

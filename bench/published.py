@@ -1,0 +1,43 @@
+"""Published speeds of the models that a bundle's recipe may be: other people's figures, on other machines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure from a paper: frames per second, batch 1, on an RTX 2080 Ti."""
+
+    model: str
+    fps: float
+    scope: str
+
+
+DEVICE = "RTX 2080 Ti"
+_OSTRACK_SCOPE = "network only, random input, fp32 PyTorch"
+_JN_SCOPE = "scope not stated"
+# (family, search size, with candidate elimination): ViT-B/16 with the paper's head.
+_FIGURES = {
+    ("ostrack", 256, True): Published("OSTrack-256", 105.4, _OSTRACK_SCOPE),
+    ("ostrack", 256, False): Published("OSTrack-256 without CE", 93.1, _OSTRACK_SCOPE),
+    ("ostrack", 384, True): Published("OSTrack-384", 58.1, _OSTRACK_SCOPE),
+    ("ostrack", 384, False): Published("OSTrack-384 without CE", 41.4, _OSTRACK_SCOPE),
+    ("jn", 256, False): Published("JN-256", 114.0, _JN_SCOPE),
+    ("jn", 384, False): Published("JN-384", 55.0, _JN_SCOPE),
+}
+_TEMPLATE_SIZE = {("ostrack", 256): 128, ("ostrack", 384): 192, ("jn", 256): 144, ("jn", 384): 192}
+_HEAD = {"ostrack": "center", "jn": "distribution"}
+_PAPER_CE = ((3, 6, 9), (0.7, 0.7, 0.7))
+
+
+def published_figure(recipe: Mapping[str, Any]) -> Published | None:
+    """The figure of the model that `recipe` (a manifest's) describes; None where nobody published one."""
+    family, size = str(recipe.get("family")), int(recipe.get("search_size", 0))
+    backbone = tuple(recipe.get(key) for key in ("dim", "depth", "heads", "mlp_dim"))
+    layers, ratios = tuple(recipe.get("ce_layers", ())), tuple(recipe.get("keep_ratio", ()))
+    if backbone != (768, 12, 12, 3072) or recipe.get("template_size") != _TEMPLATE_SIZE.get((family, size)):
+        return None
+    if recipe.get("head") != _HEAD[family] or (layers and (layers, ratios) != _PAPER_CE):
+        return None
+    return _FIGURES.get((family, size, bool(layers)))
