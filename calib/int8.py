@@ -18,11 +18,10 @@ import numpy as np
 import onnx
 from jntrt.calib.graph_view import Array, GraphView, attributes
 from jntrt.calib.places import Place, find_places
+from jntrt.runtime.backends.int8_graph import RELU_ZERO_POINT, WEIGHT_BITS, ZERO_POINT
 from jntrt.runtime.errors import UserError
 from onnx import helper, numpy_helper
 
-ZERO_POINT = "int8/zero_point"
-RELU_ZERO_POINT = "int8/relu_zero_point"
 LEVEL_SUFFIX = "/int8"  # of a quantised value's name
 LEVELS = 127  # of an activation, on each side of 0
 
@@ -75,7 +74,10 @@ def quantise(
             f"--keep {sorted(unknown)[0]}: no such layer; calibration.json lists them, such as"
             f" {chosen[0].name if chosen else 'none'}"
         )
-    return _Quantiser(view, {place.node: place for place in chosen}, ranges, weight_bits).model()
+    result = _Quantiser(view, {place.node: place for place in chosen}, ranges, weight_bits).model()
+    if weight_bits < 8:
+        helper.set_model_props(result, {WEIGHT_BITS: str(weight_bits)})
+    return result
 
 
 def quantise_weight(weight: Array, axis: int, bits: int = 8) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 from jntrt.runtime import geometry
-from jntrt.runtime.backends import Backend, backend_class, choose_backend
+from jntrt.runtime.backends import STORED_AS, Backend, backend_class, choose_backend
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.crop import crop
 from jntrt.runtime.errors import TrackerError, UserError
@@ -76,14 +76,15 @@ class Tracker:
         """Open a bundle's two graphs in an engine.
 
         backend: `auto` (the first that can run `precision` here; it logs which and why) or a name, which
-        never falls back. precision: one of the bundle's, or `bf16`, OpenVINO's reading of the fp32 graphs.
+        never falls back. precision: one of the bundle's, or one of OpenVINO's readings:
+        `bf16` (of the fp32 graphs), `int8-bf16` (of the int8 graphs).
         threads: None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
         """
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle)
         if threads is not None and threads < 1:
             raise UserError(f"{threads} threads: give a number above zero")
-        stored = "fp32" if precision == "bf16" else precision
+        stored = STORED_AS.get(precision, precision)
         bundle.entry(stored)
         choice = choose_backend(backend, precision)
         engines = []

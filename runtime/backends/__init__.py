@@ -46,6 +46,10 @@ BACKENDS = {
 }
 
 
+# Precisions that are an engine's reading of graphs stored under another name.
+STORED_AS = {"bf16": "fp32", "int8-bf16": "int8"}
+
+
 @dataclass(frozen=True)
 class Choice:
     """The backend that was taken, and why each one before it was not."""

@@ -16,7 +16,9 @@ RELU_ZERO_POINT = "int8/relu_zero_point"
 INT8_KERNELS = ("MatMulIntegerToFloat", "QLinearConv", "QLinearMatMul", "QGemm")
 FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "FusedConv", "NhwcFusedConv")
 
-_GRAPH, _NODE = 7, 1  # field numbers in ModelProto and GraphProto
+WEIGHT_BITS = "int8 weight bits"  # metadata key, where the weights do not use all 8
+
+_GRAPH, _METADATA, _NODE = 7, 14, 1  # field numbers in ModelProto and GraphProto
 _INPUT, _OUTPUT, _NAME, _OP_TYPE = 1, 2, 3, 4  # in NodeProto
 _INT8, _UINT8 = 3, 2  # TensorProto.DataType
 
@@ -56,6 +58,16 @@ def quantised_layers(nodes: list[Node]) -> list[str]:
         for node in nodes
         if node.op_type in FLOAT_KERNELS and made.get(node.inputs[1]) == "DequantizeLinear"
     ]
+
+
+def weight_bits(model: bytes) -> int:
+    """Bits that the int8 weights use: 8, or fewer as the model's metadata say."""
+    for number, entry in _fields(memoryview(model)):
+        if number == _METADATA:
+            pair = {field: str(value, "utf-8", "replace") for field, value in _fields(entry)}
+            if pair.get(1) == WEIGHT_BITS and pair.get(2, "").isdecimal():
+                return min(8, int(pair[2]))
+    return 8
 
 
 def unsigned_activations(model: bytes) -> bytes:

@@ -25,15 +25,16 @@ class OpenVino:
         self.threads = threads
         self._request: Any = None
         self._outputs: list[tuple[str, Any]] = []
-        self._hint = "bf16" if precision == "bf16" else "f32"
+        self._hint = "bf16" if precision in ("bf16", "int8-bf16") else "f32"
 
     @classmethod
     def obstacle(cls, precision: str) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("openvino") is None:
             return "openvino is not installed: pip install 'jntrt[cpu]'"
-        if precision == "bf16" and "BF16" not in _capabilities():
-            return "this CPU has no bf16 instructions (AMX or AVX512-BF16): take fp32"
+        if precision in ("bf16", "int8-bf16") and "BF16" not in _capabilities():
+            other = "fp32" if precision == "bf16" else "int8"
+            return f"this CPU has no bf16 instructions (AMX or AVX512-BF16): take {other}"
         return None
 
     @classmethod
