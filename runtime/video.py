@@ -170,7 +170,7 @@ def _video(name: str, *, live: bool) -> Opened:
     try:
         options = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}
         timeout = (OPEN_SECONDS, READ_SECONDS) if remote else None
-        container = av.open(name, options=options, timeout=timeout)
+        container = av.open(name, options=options, timeout=timeout, metadata_errors="replace")
     except av.error.FFmpegError as error:
         kind = "cannot be opened" if remote else "not a readable video: truncated, or another kind of file"
         raise UserError(f"{shown}: {kind} ({_reason(error)})") from None

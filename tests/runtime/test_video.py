@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -205,3 +206,22 @@ def test_a_live_source_skips_to_its_newest_frame() -> None:
     time.sleep(0.1)
     assert ahead.next() > first + 3
     ahead.close()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_damaged_videos_are_one_line(tmp_path: Path, suffix: str) -> None:
+    whole = write_video(tmp_path / f"clip{suffix}", index_in_front=suffix == ".mp4").read_bytes()
+    random = np.random.default_rng(3)
+    for attempt in range(80):
+        data = bytearray(whole)
+        if attempt % 4 == 0:
+            del data[random.integers(len(data)) :]
+        else:  # the first part holds what describes the streams
+            reach = len(data) if attempt % 4 == 1 else min(1500, len(data))
+            for position in random.integers(reach, size=random.integers(1, 30)):
+                data[position] = random.integers(256)
+        path = tmp_path / f"damaged{suffix}"
+        path.write_bytes(data)
+        with suppress(UserError):
+            for _ in zip(range(60), frames(path, ahead=0), strict=False):
+                pass
