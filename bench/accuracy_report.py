@@ -49,6 +49,7 @@ def print_tables(evaluations: Listed[Evaluation], console: Console) -> None:
         )
     for table in (pooled, clips):
         console.print(table)
+        console.print()
     console.print(LEGEND, highlight=False)
 
 
@@ -102,7 +103,9 @@ def plot_success(evaluations: Listed[Evaluation], path: Path) -> None:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False, show_edge=False
+    )
     table.add_column("tracker", overflow="fold")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=column != "ΔAO")

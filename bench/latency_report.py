@@ -36,8 +36,10 @@ def print_report(latency: Latency, bundles: Mapping[str, Bundle], console: Conso
     """One table per engine, the comparison where there are several, published figures, legend, warnings."""
     for timing in latency.timings:
         console.print(_stage_table(timing))
+        console.print()
     if len(latency.timings) > 1:
         console.print(_comparison(latency.timings))
+        console.print()
     for bundle in bundles.values():
         console.print(_published_line(bundle, published_figure(bundle.recipe)), highlight=False)
     console.print(LEGEND, highlight=False)
@@ -83,6 +85,7 @@ def _stage_table(timing: Timing) -> Table:
         box=box.SIMPLE_HEAD,
         width=WIDTH,
         pad_edge=False,
+        show_edge=False,
     )
     table.add_column("stage")
     for column in ("mean", "p50", "p90", "p95", "p99", "FPS"):
@@ -101,6 +104,7 @@ def _comparison(timings: Listed[Timing]) -> Table:
         box=box.SIMPLE_HEAD,
         width=WIDTH,
         pad_edge=False,
+        show_edge=False,
     )
     table.add_column("engine", overflow="fold")
     for column in ("network p50", "network ×", "frame p50", "frame ×"):
@@ -135,7 +139,9 @@ def _graph_digests(bundle: Bundle, timing: Timing) -> dict[str, str] | None:
 
 
 def _engine_words(description: Mapping[str, Any]) -> str:
-    words = [str(description.get(key)) for key in ("backend", "version") if description.get(key)]
+    # "2026.4.1-22982-e213a147257-releases/2026/4": what comes after the first dash is in the JSON.
+    version = str(description.get("version", "")).split("-")[0]
+    words = [str(description["backend"]), version] if "backend" in description else []
     threads = description.get("threads")
     return " ".join(words) + (f", threads: {threads}" if threads else "")
 

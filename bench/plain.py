@@ -8,7 +8,7 @@ with random weights: a bundle does not keep the checkpoint, and the time does no
 import contextlib
 import io
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -127,7 +127,7 @@ class SearchNetwork:
         return self._network.describe()
 
 
-PLAIN_ENGINES = {"eager": Eager, "naive": Naive}
+PLAIN_ENGINES: dict[str, Callable[[Recipe, int, int | None], Network]] = {"eager": Eager, "naive": Naive}
 
 
 def plain_backends(bundle: Bundle, kind: str, threads: int | None) -> tuple[TemplateMemory, SearchNetwork]:

@@ -218,8 +218,7 @@ def _sequence(
 ) -> Sequence:
     boxes = boxes.copy()
     boxes[absent] = np.nan
-    with np.errstate(invalid="ignore"):
-        visible: NDArray[np.bool_] = np.logical_and(boxes[:, 2] > 0, boxes[:, 3] > 0)
+    visible: NDArray[np.bool_] = np.logical_and(boxes[:, 2] > 0, boxes[:, 3] > 0)
     if cover is not None:
         visible[cover <= 0] = False
     boxes.setflags(write=False)
@@ -228,8 +227,7 @@ def _sequence(
 
 
 def _without_numbers(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    missing: NDArray[np.bool_] = np.isnan(boxes).any(axis=1)
-    return missing
+    return np.logical_or.reduce(np.isnan(boxes), axis=1)
 
 
 def _absence(annotation: Path, count: int) -> tuple[NDArray[np.bool_], bool]:
