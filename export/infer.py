@@ -218,6 +218,8 @@ class _Inference:
         flags, config = self.flags, self.config
         layers, source = self.layers(family, search_size)
         self.row("ce_layers", layers, source)
+        # An official recipe's name stands for its ratio and its template row as well.
+        default = "default" if source in ("--ce-layers", config.name) else source
         if not layers:
             if flags.keep_ratio is not None or flags.template_tokens is not None:
                 flag = "--keep-ratio" if flags.keep_ratio is not None else "--template-tokens"
@@ -228,11 +230,11 @@ class _Inference:
         elif config.keep_ratio:
             ratios, source = config.keep_ratio, config.name
         else:
-            ratios, source = (0.7,), "default"
+            ratios, source = (0.7,), default
         if len(set(ratios)) == 1:
             ratios = ratios[:1] * len(layers)
         self.row("keep_ratio", ratios, source)
-        tokens = self.choose("template_tokens", config.template_tokens, "center", "default")
+        tokens = self.choose("template_tokens", config.template_tokens, "center", default)
         return {"ce_layers": layers, "keep_ratio": ratios, "template_tokens": tokens}
 
     def layers(self, family: str, search_size: int) -> tuple[tuple[int, ...], str]:

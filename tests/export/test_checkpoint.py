@@ -193,12 +193,20 @@ def tensor_pickle(shape: tuple[int, ...], strides: tuple[int, ...], count: int) 
     return b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"Rs."
 
 
-def hand_written(tmp_path: Path, data: bytes, storage: bytes = bytes(16)) -> Path:
+def hand_written(tmp_path: Path, data: bytes, storage: bytes = bytes(16), order: bytes = b"little") -> Path:
     path = tmp_path / "hand.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", data)
+        archive.writestr("a/byteorder", order)
         archive.writestr("a/data/0", storage)
     return path
+
+
+def test_byte_order(tmp_path: Path) -> None:
+    data = tensor_pickle((4,), (1,), 4)
+    for order, mark in ((b"little", "<"), (b"big", ">")):
+        path = hand_written(tmp_path, data, struct.pack(f"{mark}4f", 1, 2, 3, 4), order)
+        np.testing.assert_array_equal(read_checkpoint(path).weights["w"], [1, 2, 3, 4])
 
 
 def test_tensors_that_lie(tmp_path: Path) -> None:

@@ -136,13 +136,15 @@ def test_hostile_checkpoint_leaves_no_marker(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "pwned-marker").exists()
 
 
-@pytest.mark.parametrize("batch", [1, 3, 6])
-def test_batch(tmp_path: Path, batch: int) -> None:
-    assert export_jn(TINY, "-o", tmp_path / "b", "--config", TINY_YAML, "--batch", batch) == 0
+@pytest.mark.parametrize(("batch", "tokens"), [(1, "box"), (3, "all"), (6, "box")])
+def test_batch_and_template_rows(tmp_path: Path, batch: int, tokens: str) -> None:
+    options = ("--config", TINY_YAML, "--batch", batch, "--template-tokens", tokens)
+    assert export_jn(TINY, "-o", tmp_path / "b", *options) == 0
     bundle = Bundle.open(tmp_path / "b")
     assert bundle.batch == batch
     shapes = {row["name"]: row["shape"] for row in bundle.manifest["outputs"] if row["graph"] == "track"}
     assert shapes == {"box": [batch, 4], "score": [batch]}
+    assert bundle.takes("track", "template_weights") == (tokens == "box")
     assert export_jn("check", tmp_path / "b") == 0
 
 
