@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jntrt.bench.accuracy import Evaluation, compare
+from jntrt.bench.accuracy import MIN_CLIPS, Evaluation, compare
 from jntrt.bench.metrics import SUCCESS_THRESHOLDS
 from rich import box
 from rich.console import Console
@@ -24,7 +24,7 @@ AUC success, 21 thresholds (OTB) · P20 centre within 20 px (OTB) · Pn centre
 within 0.2 target sizes (LaSOT); these three count frame 0
 AUROC presence score, present against absent frames (- : absence not annotated,
 or no score) · ms median of one frame, tracker alone, decoding not in it
-ΔAO difference to the first row, mean over clips, with its 95 % bootstrap
+ΔAO difference to the first tracker, mean over clips, with its 95 % bootstrap
 interval (clips drawn); an interval that holds 0 shows no difference"""
 
 
@@ -32,8 +32,8 @@ def print_tables(evaluations: Listed[Evaluation], console: Console) -> None:
     """Both tables and the legend. The first evaluation is the one that the others are compared with."""
     first = evaluations[0].measures
     pooled = _table(f"Pooled frames ({first.frames} frames)", "AO", "SR.5", "SR.75", "AUROC", "ms", "FPS")
-    clips = _table(f"Mean over clips ({first.clips} clips)", "AO", "SR.5", "SR.75", "AUC", "P20", "Pn", "ΔAO")
-    for number, evaluation in enumerate(evaluations):
+    clips = _table(f"Mean over clips ({first.clips} clips)", "AO", "SR.5", "SR.75", "AUC", "P20", "Pn")
+    for evaluation in evaluations:
         m = evaluation.measures
         pooled.add_row(
             evaluation.name,
@@ -45,9 +45,11 @@ def print_tables(evaluations: Listed[Evaluation], console: Console) -> None:
         clips.add_row(
             evaluation.name,
             *(_share(value) for value in (*means, m.normalised_precision_clips)),
-            _difference(compare(evaluations[0], evaluation)) if number else "",
         )
-    for table in (pooled, clips):
+    tables = [pooled, clips]
+    if len(evaluations) > 1 and first.clips >= MIN_CLIPS:
+        tables.append(_differences(evaluations))
+    for table in tables:
         console.print(table)
         console.print()
     console.print(LEGEND, highlight=False)
@@ -97,7 +99,7 @@ def plot_success(evaluations: Listed[Evaluation], path: Path) -> None:
     axes.set(xlabel="overlap threshold", ylabel="success rate, mean over clips", xlim=(0, 1), ylim=(0, 1))
     axes.set_title(f"Success, {evaluations[0].measures.clips} clips [AUC]")
     axes.grid(True, alpha=0.3)
-    axes.legend(fontsize=8, loc="lower left")
+    axes.legend(fontsize=8, loc="best")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
@@ -108,7 +110,7 @@ def _table(title: str, *columns: str) -> Table:
     )
     table.add_column("tracker", overflow="fold")
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=column != "ΔAO")
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
@@ -121,11 +123,14 @@ def _share(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def _difference(difference: tuple[float, float, float] | None) -> str:
-    if difference is None:
-        return "-"
-    mean, low, high = difference
-    return f"{mean:+.3f} [{low:+.3f} {high:+.3f}]"
+def _differences(evaluations: Listed[Evaluation]) -> Table:
+    table = _table(f"AO against {evaluations[0].name}, mean over clips", "ΔAO", "95 % from", "to")
+    for evaluation in evaluations[1:]:
+        difference = compare(evaluations[0], evaluation)
+        table.add_row(
+            evaluation.name, *(["-"] * 3 if difference is None else [f"{v:+.3f}" for v in difference])
+        )
+    return table
 
 
 def _finite(value: Any) -> Any:

@@ -227,7 +227,8 @@ def _sequence(
 
 
 def _without_numbers(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.logical_or.reduce(np.isnan(boxes), axis=1)
+    missing: NDArray[np.bool_] = np.logical_or.reduce(np.isnan(boxes), axis=1)
+    return missing
 
 
 def _absence(annotation: Path, count: int) -> tuple[NDArray[np.bool_], bool]:
