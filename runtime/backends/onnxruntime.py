@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jntrt.runtime.backends import int8_graph
 from jntrt.runtime.backends.cpu import saturates_int8
-from jntrt.runtime.errors import UserError
+from jntrt.runtime.errors import TrackerError, UserError
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,15 @@ class OnnxRuntime:
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
-        """All outputs by name."""
-        return dict(zip(self._outputs, self._session.run(None, dict(feeds)), strict=True))
+        """All outputs by name. Raises TrackerError when the graph does not take these feeds."""
+        try:
+            values = self._session.run(None, dict(feeds))
+        except _ort_errors() as error:
+            text = (
+                f"ONNX Runtime cannot run the graph ({_first_line(error)}): try export-jn check on the bundle"
+            )
+            raise TrackerError(text) from error
+        return dict(zip(self._outputs, values, strict=True))
 
     def describe(self) -> dict[str, Any]:
         """Engine, version, provider and threads."""

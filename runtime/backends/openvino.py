@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jntrt.runtime.errors import UserError
+from jntrt.runtime.errors import TrackerError, UserError
 from numpy.typing import NDArray
 
 
@@ -56,14 +56,20 @@ class OpenVino:
         try:
             compiled = ov.Core().compile_model(str(graph), "CPU", options)
         except RuntimeError as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise UserError(f"{graph}: OpenVINO refuses the graph: {lines[-1].strip()[:200]}") from error
+            raise UserError(f"{graph}: OpenVINO refuses the graph: {_last_line(error)}") from error
         self._request = compiled.create_infer_request()
         self._outputs = [(port.any_name, port) for port in compiled.outputs]
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
-        """All outputs by name, copied out of the request's buffers."""
-        self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
+        """All outputs by name, copied out of the request's buffers.
+
+        Raises TrackerError when the graph does not take these feeds.
+        """
+        try:
+            self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
+        except (RuntimeError, ValueError) as error:
+            text = f"OpenVINO cannot run the graph ({_last_line(error)}): try export-jn check on the bundle"
+            raise TrackerError(text) from error
         return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
 
     def describe(self) -> dict[str, Any]:
@@ -77,6 +83,11 @@ class OpenVino:
             "threads": self.threads if self.threads is not None else "all cores",
             "precision hint": self._hint,
         }
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip()[:200] if lines else type(error).__name__
 
 
 @cache
