@@ -45,9 +45,7 @@ def main() -> int:
 
     untrained = ["--trained", "no"]
     ce = ["--ce-layers", "1,2", "--keep-ratio", "0.7"]
-    command(
-        "export-jn", folder / "ostrack_random.pth.tar", "-o", folder / "ostrack", *untrained, *ce
-    )
+    command("export-jn", folder / "ostrack_random.pth.tar", "-o", folder / "ostrack", *untrained, *ce)
     command("export-jn", folder / "jn_random.pth.tar", "-o", folder / "jn", *untrained)
 
     bundles = {"ostrack": folder / "ostrack", "jn": folder / "jn"}
