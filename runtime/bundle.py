@@ -46,7 +46,7 @@ class Bundle:
     search: CropSpec
     presence_threshold: float
     recipe: dict[str, Any]
-    _verified: set[str] = field(default_factory=set, repr=False, compare=False)
+    _verified: set[tuple[str, str]] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | Path) -> "Bundle":
@@ -132,9 +132,9 @@ class Bundle:
         return list(dict.fromkeys(files))
 
     def _verify(self, entry: dict[str, Any]) -> Path:
-        name = entry["file"]
-        file = self.path / name
-        if entry["sha256"] in self._verified:
+        file: Path = self.path / entry["file"]
+        known = (file.name, entry["sha256"])  # both: two names with one digest are two files
+        if known in self._verified:
             return file
         if file.is_symlink() or not file.is_file():
             raise UserError(f"{file} is missing: the bundle is incomplete, export it again or copy all of it")
@@ -145,7 +145,7 @@ class Bundle:
             raise UserError(
                 f"{file} is not the file that {MANIFEST} describes (sha256 differs): copy it again"
             )
-        self._verified.add(entry["sha256"])
+        self._verified.add(known)
         return file
 
 

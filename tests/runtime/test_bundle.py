@@ -121,6 +121,18 @@ def test_files_that_are_not_what_the_manifest_says(bundle: Bundle) -> None:
         bundle.graph("track", "fp32")
 
 
+def test_each_file_is_hashed_though_another_has_its_digest(bundle: Bundle) -> None:
+    content = json.loads((bundle.path / "bundle.json").read_text())
+    track = content["precisions"]["fp32"]["track"]
+    content["precisions"]["fp32"]["template"] = {**track, "file": "other.onnx"}
+    (bundle.path / "other.onnx").write_bytes(b"TWO")
+    rewrite(bundle.path, content)
+    changed = Bundle.open(bundle.path)
+    assert changed.graph("track", "fp32").read_bytes() == b"two"
+    with pytest.raises(UserError, match="sha256 differs"):
+        changed.graph("template", "fp32")
+
+
 def test_adding_does_not_bless_a_changed_file(bundle: Bundle) -> None:
     (bundle.path / "track.onnx").write_bytes(b"TWO")
     entry = {"template": {"file": "template.onnx"}, "track": {"file": "track.int8.onnx"}}
