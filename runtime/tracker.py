@@ -2,8 +2,9 @@
 
     rectangle (geometry) → crop → network (backend) → box (geometry) → state
 
-`init` runs the template graph once on the crop around the given boxes and keeps its memory; `update` crops
-around the last state, runs the track graph, and maps the box back to the frame. State is float64, unrounded.
+`init` runs the template graph once on the crop around the given boxes and keeps its memory; `update`
+crops around the last state, runs the track graph, and maps the box back to the frame. State is float64,
+unrounded.
 """
 
 import logging
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from jntrt.runtime import geometry
@@ -22,6 +23,10 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.crop import crop
 from jntrt.runtime.errors import TrackerError, UserError
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from jntrt.runtime.cuda.frames import DeviceFrame
+    from jntrt.runtime.cuda.loop import DeviceLoop
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +50,12 @@ class TrackResult:
 class Tracker:
     """Tracks what `init` was shown, frame by frame. A context manager; `close` lets the engines go.
 
-    `stage_ms` holds the last update's milliseconds: crop (rectangle, pixels), network, box (mapping, state).
+    `stage_ms` holds the last update's milliseconds: crop (rectangle, pixels), network, box (mapping,
+    state).
+
+    An engine on a GPU brings a device loop: the three steps then run there as one launch (`network` is
+    all of it but a host frame's crop), and a frame may lie on the GPU already, as any H×W×3 uint8 object
+    with DLPack or `__cuda_array_interface__`.
     """
 
     def __init__(self, bundle: Bundle, template: Backend, track: Backend, *, color: str = "rgb") -> None:
@@ -61,6 +71,8 @@ class Tracker:
         self._state: list[geometry.Box] = []
         self._frame_shape: tuple[int, ...] = ()
         self._memory: dict[str, Any] = {}
+        device_loop = getattr(track, "device_loop", None)
+        self._loop: DeviceLoop | None = device_loop and device_loop(template, bundle, swap=self._swap)
         self._takes_box = bundle.takes("template", "target_box")
         self._takes_weights = bundle.takes("track", "template_weights")
 
@@ -103,20 +115,25 @@ class Tracker:
         """
         if self._template is None:
             raise TrackerError("the tracker is closed: open another with Tracker.from_bundle")
-        _check_frame(frame)
-        state = self._checked_boxes(boxes, frame.shape[1], frame.shape[0])
+        accepted = self._accept(frame)
+        state = self._checked_boxes(boxes, accepted.shape[1], accepted.shape[0])
         size, factor = self.bundle.template.size, self.bundle.template.factor
-        rectangles = [geometry.crop_rectangle(box, factor) for box in state]
-        feeds: dict[str, Any] = {"template": self._crops(frame, rectangles, size)}
+        feeds: dict[str, Any] = {}
         if self._takes_box:
             box_format = self.bundle.recipe.get("target_box_format", "cxcywh")
             targets = [geometry.target_box_in_crop(box, factor, size, box_format) for box in state]
             feeds["target_box"] = np.array(targets, np.float32)
-        self._memory = self._template.run(feeds)
+        weights: dict[str, Any] = {}
         if self._takes_weights:
-            weights = [geometry.template_weights(box, factor, size) for box in state]
-            self._memory["template_weights"] = np.stack(weights)
-        self._state, self._frame_shape = state, frame.shape
+            rows = [geometry.template_weights(box, factor, size) for box in state]
+            weights["template_weights"] = np.stack(rows)
+        if self._loop is not None:
+            self._loop.start(accepted, state, {**feeds, **weights})
+        else:
+            rectangles = [geometry.crop_rectangle(box, factor) for box in state]
+            feeds["template"] = self._crops(frame, rectangles, size)
+            self._memory = {**self._template.run(feeds), **weights}
+        self._state, self._frame_shape = state, accepted.shape
 
     def update(self, frame: Frame) -> TrackResult:
         """Find the target in the next frame, of the same size as at `init`.
@@ -126,11 +143,13 @@ class Tracker:
         """
         if self._track is None or not self._state:
             raise TrackerError("update before init: show the target with init(frame, box) first")
-        if frame.shape != self._frame_shape or frame.dtype != np.uint8:
-            _check_frame(frame)
+        accepted = self._accept(frame)
+        if accepted.shape != self._frame_shape:
             raise TrackerError(
-                f"the frame is {_size(frame.shape)}, at init it was {_size(self._frame_shape)}: init again"
+                f"the frame is {_size(accepted.shape)}, at init it was {_size(self._frame_shape)}: init again"
             )
+        if self._loop is not None:
+            return self._update_on_device(accepted)
         start = perf_counter()
         spec = self.bundle.search
         rectangles = [geometry.crop_rectangle(box, spec.factor) for box in self._state]
@@ -169,15 +188,21 @@ class Tracker:
         if not self._state:
             raise TrackerError("state before init: show the target with init(frame, box) first")
         self._state = self._checked_boxes(boxes, self._frame_shape[1], self._frame_shape[0])
+        if self._loop is not None:
+            self._loop.move(self._state)
 
     def describe(self) -> dict[str, Any]:
         """The bundle and what its engine says of itself."""
         engine = self._track.describe() if self._track is not None else {}
+        if self._loop is not None:
+            engine["launch"] = self._loop.launch
         return {"bundle": self.bundle.name, "batch": self.bundle.batch, **engine}
 
     def close(self) -> None:
         """Let the engines and the template's memory go."""
-        self._template = self._track = None
+        if self._loop is not None:
+            self._loop.close()
+        self._template = self._track = self._loop = None
         self._memory, self._state = {}, []
 
     def __enter__(self) -> Self:
@@ -187,6 +212,22 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _accept(self, frame: Any) -> "Frame | DeviceFrame":
+        """The frame as the engine takes it: an array, or where it lies on the GPU. Raises TrackerError."""
+        found: DeviceFrame | None = None if self._loop is None else self._loop.on_device(frame)
+        if found is not None:
+            return found
+        _check_frame(frame)
+        array: Frame = frame
+        return array
+
+    def _update_on_device(self, frame: "Frame | DeviceFrame") -> TrackResult:
+        assert self._loop is not None
+        step = self._loop.step(frame)
+        self._state = [(x, y, w, h) for x, y, w, h in step.boxes.tolist()]
+        self.stage_ms = {"crop": step.crop_ms, "network": step.network_ms, "box": 0.0}
+        return self._result(step.scores.tolist())
 
     def _crops(self, frame: Frame, rectangles: Sequence[geometry.CropRectangle], size: int) -> Frame:
         crops = [crop(frame, rectangle, size, swap=self._swap) for rectangle in rectangles]

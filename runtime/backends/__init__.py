@@ -41,6 +41,9 @@ class Backend(Protocol):
 
 # In the order in which `auto` asks them.
 BACKENDS = {
+    "tensorrt": "jntrt.runtime.backends.tensorrt:TensorRT",
+    "tensorrt-rtx": "jntrt.runtime.backends.tensorrt:TensorRTRTX",
+    "onnxruntime-cuda": "jntrt.runtime.backends.onnxruntime_cuda:OnnxRuntimeCuda",
     "openvino": "jntrt.runtime.backends.openvino:OpenVino",
     "onnxruntime": "jntrt.runtime.backends.onnxruntime:OnnxRuntime",
 }

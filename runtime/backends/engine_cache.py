@@ -138,6 +138,11 @@ class EngineCache:
                 return engine
             return self._store(key, build())
 
+    def replace(self, key: EngineKey, plan: bytes) -> Engine:
+        """Stores `plan` for `key`, whatever was there."""
+        with self._locked(key):
+            return self._store(key, plan)
+
     def record(self, key: EngineKey, engine: Engine, facts: dict[str, Any]) -> Engine:
         """Adds `facts` (the parity run's, say) to the manifest of an engine that the cache holds."""
         with self._locked(key):

@@ -10,7 +10,7 @@ import importlib
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,6 +62,15 @@ def load_flavour(flavour: str) -> ModuleType:
             f"TensorRT {trt.__version__} is too old: 10.13 or later is needed, {INSTALL[flavour]}"
         )
     return trt
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How this process builds and takes engines."""
+
+    options: BuildOptions = field(default_factory=BuildOptions)
+    progress: Progress | None = None
+    gated: bool = True  # False in the gate's own child
 
 
 _loggers: dict[str, Any] = {}
@@ -157,6 +166,8 @@ def build_plan(
     if not parser.parse(model):
         raise UserError(f"{flavour} cannot read the graph: {_parse_errors(parser, log_sink.errors)}")
     config = builder.create_builder_config()
+    # On by default, and it rounds fp32 products to 10 bits: a graph's types are meant as they are written.
+    config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.optimization_level is not None:

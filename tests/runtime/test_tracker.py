@@ -211,6 +211,7 @@ def test_the_order_of_calls(tracker: Tracker) -> None:
 
 
 def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jntrt.runtime import backends
     from jntrt.runtime.backends.onnxruntime import OnnxRuntime
     from jntrt.runtime.backends.openvino import OpenVino
 
@@ -223,6 +224,8 @@ def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: 
     ):
         with pytest.raises(UserError, match=complaint):
             Tracker.from_bundle(bundle, **arguments)
+    cpu = {name: backends.BACKENDS[name] for name in ("openvino", "onnxruntime")}
+    monkeypatch.setattr(backends, "BACKENDS", cpu)  # whatever GPU this machine has
     monkeypatch.setattr(OpenVino, "obstacle", lambda precision: "openvino is not installed")
     with caplog.at_level(logging.INFO):
         tracker = Tracker.from_bundle(bundle, threads=1)

@@ -1,0 +1,113 @@
+"""A fresh engine must compute what its graph says before anybody tracks with it.
+
+ViT engines have been miscompiled with every check of the compiler passed, so the pair of a bundle's
+engines is run on the bundle's parity samples once, in a process of its own (a bad plan can take its
+process down), and the verdict is written into the engines' signed manifests.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from jntrt.runtime.backends.engine_cache import Engine, EngineCache, EngineKey
+from jntrt.runtime.backends.tensorrt_build import BuildOptions, BuildSettings
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.cuda.driver import DeviceInfo
+from jntrt.runtime.errors import GateError, UserError
+from jntrt.runtime.manifest import GRAPHS
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 900  # seconds; RTX compiles its kernels in the first run
+
+
+def ensure(
+    bundle: Bundle,
+    precision: str,
+    flavour: str,
+    device: DeviceInfo,
+    settings: BuildSettings,
+) -> dict[str, Any]:
+    """Build what the cache lacks of a bundle's two engines, and gate them if no verdict stands.
+
+    Returns the verdict (`parity.Difference.to_dict`). Raises GateError when they compute something else.
+    """
+    from jntrt.runtime.backends.tensorrt import obtain_engine
+
+    cache = EngineCache()
+    engines: list[tuple[EngineKey, Engine]] = [
+        obtain_engine(bundle.graph(graph, precision), precision, flavour, device, settings, cache)
+        for graph in GRAPHS
+    ]
+    pair = [engine.sha256 for _, engine in engines]
+    verdicts = [engine.manifest.get("parity", {}) for _, engine in engines]
+    if all(verdict.get("engines") == pair for verdict in verdicts):
+        verdict = dict(verdicts[0])
+    else:
+        verdict = {**_measure(bundle, precision, flavour, settings.options), "engines": pair}
+        for key, engine in engines:
+            cache.record(key, engine, {"parity": verdict})
+    if not verdict["passed"]:
+        others = ", ".join(name for name in bundle.precisions if name != precision) or "another backend"
+        raise GateError(
+            f"the {flavour} engine of {bundle.name} in {precision} is refused: {verdict['text']}; it computes"
+            f" something else than its graph: take {others}, or --backend onnxruntime-cuda"
+        )
+    return verdict
+
+
+def _measure(bundle: Bundle, precision: str, flavour: str, options: BuildOptions) -> dict[str, Any]:
+    """The child's verdict; a crash, a hang or an error there is one too."""
+    request = {
+        "bundle": str(bundle.path),
+        "precision": precision,
+        "flavour": flavour,
+        "options": {**options.key(), "timing_cache": None},
+    }
+    command = [sys.executable, "-m", "jntrt.runtime.backends.engine_gate"]
+    log.info("checking the new engine against the bundle's samples")
+    try:
+        child = subprocess.run(
+            command, input=json.dumps(request), capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"passed": False, "text": f"it gave no answer in {TIMEOUT} s"}
+    lines = child.stdout.strip().splitlines()
+    if child.returncode != 0 or not lines:
+        detail = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"passed": False, "text": f"the check ended with code {child.returncode} ({detail[:200]})"}
+    verdict: dict[str, Any] = json.loads(lines[-1])
+    return verdict
+
+
+def check(bundle: Bundle, precision: str, flavour: str) -> dict[str, Any]:
+    """What the child does: compare, and where that fails, look whether only the kept tokens differ."""
+    from jntrt.runtime import parity
+
+    difference = parity.compare(bundle, precision, flavour)
+    if not difference.passed and bundle.recipe.get("ce_layers"):
+        # One swapped token moves a box without any miscompilation.
+        difference = parity.compare(bundle, precision, flavour, kept_sets=True)
+    return {**difference.to_dict(), "text": str(difference)}
+
+
+def main() -> int:
+    """Read a request on stdin, print the verdict as one line of JSON."""
+    from jntrt.runtime.backends.tensorrt import TensorRT
+
+    request = json.load(sys.stdin)
+    TensorRT.settings = BuildSettings(BuildOptions(**request["options"]), gated=False)
+    try:
+        verdict = check(Bundle.open(Path(request["bundle"])), request["precision"], request["flavour"])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(verdict))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Frames that lie on the GPU, whoever put them there.
+
+Two protocols name such memory: DLPack, where the producer makes our stream wait for its work, and
+`__cuda_array_interface__` (PyCUDA's GPUArray has only this one), where the producer names its stream and
+we wait. Nothing is copied: the crop kernel reads the frame where it is.
+"""
+
+import ctypes
+from dataclasses import dataclass, field
+from typing import Any
+
+from jntrt.runtime.errors import TrackerError
+
+LEGACY_STREAM = 1  # the handle of CUDA's legacy default stream, for producers that do not name theirs
+
+_DLPACK_CUDA = (2, 13)  # kDLCUDA and kDLCUDAManaged
+_DLPACK_UINT = 1
+
+
+@dataclass(frozen=True)
+class DeviceFrame:
+    """H×W×3 uint8 on the GPU. `stream`: whose work it has to wait for, None where that is settled."""
+
+    pointer: int
+    width: int
+    height: int
+    row_bytes: int
+    stream: int | None = None
+    owner: Any = field(default=None, repr=False, compare=False)  # kept alive as long as the frame is used
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, 3."""
+        return (self.height, self.width, 3)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "version": 3,
+            "shape": self.shape,
+            "typestr": "|u1",
+            "strides": (self.row_bytes, 3, 1),
+            "data": (self.pointer, True),
+            "stream": self.stream,
+        }
+
+
+def device_frame(frame: Any, stream: int) -> DeviceFrame | None:
+    """The frame where it lies on the GPU, or None for one that does not. `stream`: ours, a handle.
+
+    Raises TrackerError for device memory that is no H×W×3 uint8 picture with whole pixels side by side.
+    """
+    if isinstance(frame, DeviceFrame):
+        return frame
+    place = getattr(frame, "__dlpack_device__", None)
+    if place is not None and int(place()[0]) in _DLPACK_CUDA:
+        return _from_dlpack(frame, stream)
+    interface = getattr(frame, "__cuda_array_interface__", None)
+    return _from_interface(frame, interface) if interface is not None else None
+
+
+def _from_interface(frame: Any, interface: dict[str, Any]) -> DeviceFrame:
+    shape = tuple(int(length) for length in interface["shape"])
+    strides = interface.get("strides")
+    if strides is not None:
+        strides = tuple(int(step) for step in strides)
+    _check(interface["typestr"] in ("|u1", "<u1", ">u1"), shape, strides, interface["typestr"])
+    return DeviceFrame(
+        pointer=int(interface["data"][0]),
+        width=shape[1],
+        height=shape[0],
+        row_bytes=strides[0] if strides else 3 * shape[1],
+        # Before version 3 nobody said which stream: the legacy default one is the safe answer.
+        stream=interface.get("stream", LEGACY_STREAM),
+        owner=frame,
+    )
+
+
+class _DLTensor(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+def _from_dlpack(frame: Any, stream: int | None) -> DeviceFrame:
+    # Asked for in its first form (no max_version), which every producer gives. The capsule is never
+    # consumed: it owns the memory's last reference and lets go when it is collected.
+    capsule = frame.__dlpack__(stream=stream)
+    pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    tensor = _DLTensor.from_address(pointer_of(capsule, b"dltensor"))
+    shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
+    strides = tuple(tensor.strides[axis] for axis in range(tensor.ndim)) if tensor.strides else None
+    is_uint8 = (tensor.code, tensor.bits, tensor.lanes) == (_DLPACK_UINT, 8, 1)
+    _check(is_uint8, shape, strides, f"{tensor.bits} bits of kind {tensor.code}")
+    return DeviceFrame(
+        pointer=int(tensor.data or 0) + int(tensor.byte_offset),
+        width=shape[1],
+        height=shape[0],
+        row_bytes=strides[0] if strides else 3 * shape[1],
+        owner=(frame, capsule),
+    )
+
+
+def _check(is_uint8: bool, shape: tuple[int, ...], strides: tuple[int, ...] | None, kind: str) -> None:
+    if not is_uint8 or len(shape) != 3 or shape[2] != 3:
+        raise TrackerError(f"a frame on the GPU is H×W×3 of uint8, not {kind} {shape}")
+    if 0 in shape:
+        raise TrackerError("the frame has no pixels")
+    if strides is not None and (strides[1:] != (3, 1) or strides[0] < 3 * shape[1]):
+        raise TrackerError(
+            f"a frame on the GPU needs its three channels side by side (strides {strides} are not): make it"
+            " contiguous H×W×3 first"
+        )

@@ -1,0 +1,217 @@
+// A stand-in for libcuda.so.1, so that runtime/cuda runs whole where there is no GPU: device memory is host memory,
+// streams work at once, a capture records and a graph launch replays, kernels are kernels.cu compiled for the host.
+// cuda-python finds every function through cuGetProcAddress; those that jntrt does not use are not there.
+// What it cannot show: races, timing, and what a real driver refuses.
+#include <atomic>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "host_kernels.cpp"
+
+namespace {
+
+using Work = std::function<void()>;
+struct Sequence {
+  std::vector<Work> work;
+};
+struct Queue {
+  Sequence* capture = nullptr;
+};
+struct Function {
+  std::string name;
+};
+
+enum { kSuccess = 0, kInvalidValue = 1, kNotFound = 500, kCaptureUnsupported = 900 };
+
+std::map<void*, size_t> memory;
+std::map<std::string, long> calls;
+std::mutex lock;
+char context_token;
+thread_local void* current = nullptr;
+
+int setting(const char* name, int otherwise) {
+  const char* value = std::getenv(name);
+  return value ? std::atoi(value) : otherwise;
+}
+
+void count(const char* name) {
+  const std::lock_guard<std::mutex> guard(lock);
+  ++calls[name];
+}
+
+int allocate(void** pointer, size_t bytes) {
+  if (!current) return kInvalidValue;  // a call from a thread without the context
+  *pointer = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  std::memset(*pointer, 0xCD, bytes);
+  const std::lock_guard<std::mutex> guard(lock);
+  memory[*pointer] = bytes;
+  return kSuccess;
+}
+
+int release(void* pointer) {
+  const std::lock_guard<std::mutex> guard(lock);
+  if (!memory.erase(pointer)) return kInvalidValue;
+  std::free(pointer);
+  return kSuccess;
+}
+
+int enqueue(Queue* queue, Work work) {
+  if (!current || !queue) return kInvalidValue;
+  if (queue->capture)
+    queue->capture->work.push_back(std::move(work));
+  else
+    work();
+  return kSuccess;
+}
+
+int init(unsigned) { return setting("EMULATED_DEVICES", 1) < 0 ? 100 : kSuccess; }
+int driver_version(int* version) { return *version = setting("EMULATED_DRIVER", 13000), kSuccess; }
+int device_count(int* number) { return *number = setting("EMULATED_DEVICES", 1), kSuccess; }
+int device_get(int* device, int ordinal) { return *device = ordinal, kSuccess; }
+int device_name(char* name, int length, int) {
+  std::strncpy(name, "Emulated GPU", length);
+  return kSuccess;
+}
+int device_uuid(char* uuid, int) {
+  for (int i = 0; i < 16; ++i) uuid[i] = static_cast<char>(i);
+  return kSuccess;
+}
+int device_attribute(int* value, int attribute, int) {
+  const int capability = setting("EMULATED_CAPABILITY", 89);
+  *value = attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : 0;
+  return kSuccess;
+}
+int primary_retain(void** context, int) { return count("retain"), *context = &context_token, kSuccess; }
+int primary_release(int) { return count("release"), kSuccess; }
+int context_set(void* context) { return current = context, kSuccess; }
+int context_synchronize() { return kSuccess; }
+int memory_info(size_t* free, size_t* total) { return *free = 1 << 30, *total = 2u << 30, kSuccess; }
+int memory_allocate(void** pointer, size_t bytes) { return allocate(pointer, bytes); }
+int host_allocate(void** pointer, size_t bytes, unsigned) { return allocate(pointer, bytes); }
+int copy(void* target, const void* source, size_t bytes, Queue* queue) {
+  count("copy");
+  return enqueue(queue, [=] { std::memcpy(target, source, bytes); });
+}
+int stream_create(Queue** queue, unsigned) { return *queue = new Queue, kSuccess; }
+int stream_destroy(Queue* queue) { return delete queue, kSuccess; }
+int stream_synchronize(Queue* queue) { return queue->capture ? kCaptureUnsupported : kSuccess; }
+int stream_wait(Queue*, void*, unsigned) { return count("wait"), kSuccess; }
+int event_create(void** event, unsigned) { return *event = new char, kSuccess; }
+int event_record(void*, Queue*) { return count("record"), kSuccess; }
+int event_synchronize(void*) { return kSuccess; }
+int event_elapsed(float* milliseconds, void*, void*) { return *milliseconds = 1.0f, kSuccess; }
+int module_load(void** module, const void*) { return count("module"), *module = new char, kSuccess; }
+int module_unload(void* module) { return delete static_cast<char*>(module), kSuccess; }
+int module_function(Function** function, void*, const char* name) { return *function = new Function{name}, kSuccess; }
+
+int launch(Function* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned,
+           Queue* queue, void** parameters, void**) {
+  count(function->name.c_str());
+  // The values are read now, as a launch does: the caller's pointers do not outlive this call.
+  const bool is_box = function->name == "jntrt_box";
+  const std::vector<size_t> sizes = is_box ? std::vector<size_t>{8, 8, 8, 8, 8, 4, 8, 4} : std::vector<size_t>{8, 8, 8, 4, 4};
+  std::vector<std::vector<char>> values;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const char* bytes = static_cast<const char*>(parameters[i]);
+    values.emplace_back(bytes, bytes + sizes[i]);
+  }
+  return enqueue(queue, [=, name = function->name]() mutable {
+    std::vector<void*> arguments;
+    for (auto& value : values) arguments.push_back(value.data());
+    const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
+    if (jntrt_host_launch(name.c_str(), grid, block, arguments.data())) std::abort();
+  });
+}
+
+int host_function(Queue* queue, void (*function)(void*), void* data) {
+  return enqueue(queue, [=] { function(data); });
+}
+
+int capture_begin(Queue* queue, int) {
+  if (setting("EMULATED_NO_CAPTURE", 0) || queue->capture) return kCaptureUnsupported;
+  queue->capture = new Sequence;
+  return kSuccess;
+}
+int capture_end(Queue* queue, Sequence** graph) {
+  *graph = queue->capture;
+  queue->capture = nullptr;
+  return *graph ? kSuccess : kCaptureUnsupported;
+}
+int graph_instantiate(Sequence** executable, Sequence* graph, unsigned long long) {
+  return *executable = new Sequence(*graph), kSuccess;
+}
+int graph_launch(Sequence* executable, Queue*) {
+  count("graph");
+  for (auto& work : executable->work) work();
+  return kSuccess;
+}
+int graph_destroy(Sequence* graph) { return delete graph, kSuccess; }
+
+const std::map<std::string, void*> functions = {
+    {"cuInit", (void*)init},
+    {"cuDriverGetVersion", (void*)driver_version},
+    {"cuDeviceGetCount", (void*)device_count},
+    {"cuDeviceGet", (void*)device_get},
+    {"cuDeviceGetName", (void*)device_name},
+    {"cuDeviceGetUuid", (void*)device_uuid},
+    {"cuDeviceGetAttribute", (void*)device_attribute},
+    {"cuDevicePrimaryCtxRetain", (void*)primary_retain},
+    {"cuDevicePrimaryCtxRelease", (void*)primary_release},
+    {"cuCtxSetCurrent", (void*)context_set},
+    {"cuCtxSynchronize", (void*)context_synchronize},
+    {"cuMemGetInfo", (void*)memory_info},
+    {"cuMemAlloc", (void*)memory_allocate},
+    {"cuMemFree", (void*)release},
+    {"cuMemHostAlloc", (void*)host_allocate},
+    {"cuMemFreeHost", (void*)release},
+    {"cuMemcpyAsync", (void*)copy},
+    {"cuStreamCreate", (void*)stream_create},
+    {"cuStreamDestroy", (void*)stream_destroy},
+    {"cuStreamSynchronize", (void*)stream_synchronize},
+    {"cuStreamWaitEvent", (void*)stream_wait},
+    {"cuStreamBeginCapture", (void*)capture_begin},
+    {"cuStreamEndCapture", (void*)capture_end},
+    {"cuEventCreate", (void*)event_create},
+    {"cuEventRecord", (void*)event_record},
+    {"cuEventSynchronize", (void*)event_synchronize},
+    {"cuEventElapsedTime", (void*)event_elapsed},
+    {"cuModuleLoadData", (void*)module_load},
+    {"cuModuleUnload", (void*)module_unload},
+    {"cuModuleGetFunction", (void*)module_function},
+    {"cuLaunchKernel", (void*)launch},
+    {"cuLaunchHostFunc", (void*)host_function},
+    {"cuGraphInstantiate", (void*)graph_instantiate},
+    {"cuGraphInstantiateWithFlags", (void*)graph_instantiate},
+    {"cuGraphLaunch", (void*)graph_launch},
+    {"cuGraphExecDestroy", (void*)graph_destroy},
+    {"cuGraphDestroy", (void*)graph_destroy},
+};
+
+}  // namespace
+
+extern "C" int cuGetProcAddress_v2(const char* symbol, void** function, int, unsigned long long, int* status) {
+  const auto found = functions.find(symbol);
+  *function = found == functions.end() ? nullptr : found->second;
+  if (status) *status = *function ? 0 : 1;
+  return *function ? kSuccess : kNotFound;
+}
+extern "C" int cuGetProcAddress(const char* symbol, void** function, int version, unsigned long long flags) {
+  return cuGetProcAddress_v2(symbol, function, version, flags, nullptr);
+}
+
+// For the tests: bytes of memory still allocated, and how often something was called.
+extern "C" size_t emulated_bytes() {
+  const std::lock_guard<std::mutex> guard(lock);
+  size_t sum = 0;
+  for (const auto& [pointer, bytes] : memory) sum += bytes;
+  return sum;
+}
+extern "C" long emulated_calls(const char* name) {
+  const std::lock_guard<std::mutex> guard(lock);
+  const auto found = calls.find(name);
+  return found == calls.end() ? 0 : found->second;
+}
