@@ -189,7 +189,8 @@ def _npz(recipe: Recipe, arrays: dict[str, NDArray[Any]]) -> bytes:
     if recipe.template_tokens != "box" or not recipe.keep_counts:
         unused.add("template_weights")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: array for name, array in arrays.items() if name not in unused})
+    taken: dict[str, Any] = {name: array for name, array in arrays.items() if name not in unused}
+    np.savez_compressed(buffer, **taken)
     return buffer.getvalue()
 
 

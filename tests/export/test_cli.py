@@ -304,6 +304,32 @@ def test_check_refuses_other_outputs(
     write_bundle(tmp_path / "a", bundle.manifest, {**files, "parity.npz": tmp_path / "parity.npz"})
     assert export_jn("check", tmp_path / "a") == 3
     assert "1.0e-03" in one_line(capsys)
+    arrays["search"] = arrays["search"][:, 1:]
+    np.savez(tmp_path / "parity.npz", **arrays)
+    write_bundle(tmp_path / "a", bundle.manifest, {**files, "parity.npz": tmp_path / "parity.npz"})
+    assert export_jn("check", tmp_path / "a") == 2
+    assert "parity.npz" in one_line(capsys)
+
+
+def test_check_reads_the_graphs_as_a_stranger_s(
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hashes only say that the files are those of the manifest; both may come from anywhere."""
+    import onnx
+    from jntrt.runtime.bundle import write_bundle
+
+    bundle = Bundle.open(tiny_bundle)
+    files = {name: tiny_bundle / name for name in ("template.onnx", "track.onnx", "parity.npz")}
+    model = onnx.load_model(tiny_bundle / "track.onnx")
+    model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    for data in (
+        b"no graph",
+        model.SerializeToString(),
+        onnx.ModelProto().SerializeToString() or b"\x08\x0a",
+    ):
+        write_bundle(tmp_path / "a", bundle.manifest, {**files, "track.onnx": data})
+        assert export_jn("check", tmp_path / "a") == 2
+        assert "track.onnx" in one_line(capsys)
 
 
 def test_help_is_quick_and_loads_no_torch() -> None:
