@@ -2,17 +2,12 @@
 
 import json
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 from jntrt.runtime.command import new_app, parse_integers, run
 from jntrt.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from jntrt.bench.accuracy import Contestant, Tracks
-    from jntrt.runtime.bundle import Bundle
 
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
 
@@ -25,6 +20,7 @@ def accuracy(
     precision: str = "fp32",
     threads: int | None = None,
     baseline: str = "",
+    plain: Path | None = None,
     out: Path = Path("accuracy-results"),
     as_json: Annotated[bool, Parameter("--json", negative=())] = False,
 ) -> None:
@@ -49,6 +45,9 @@ def accuracy(
     baseline
         Trackers without a network, separated by commas: static, ncc, csrt, kcf, mil, mosse, medianflow
         (those after ncc as far as the installed OpenCV has them), or all.
+    plain
+        A checkpoint: its plain form in PyTorch runs too, with the first bundle's recipe (the bundle has to be
+        made from it). Needs the export extra.
     out
         Folder for result files.
     as_json
@@ -58,6 +57,7 @@ def accuracy(
     from jntrt.bench.accuracy_report import plot_success, print_tables, to_dict
     from jntrt.bench.baselines import baseline as baseline_of
     from jntrt.bench.baselines import baseline_names
+    from jntrt.bench.contestants import bundle_contestant, plain_contestant
     from jntrt.bench.machine import describe_machine
     from jntrt.bench.sequences import load_sequences
     from jntrt.runtime.bundle import Bundle
@@ -72,6 +72,10 @@ def accuracy(
         for kind in _words(precision)
     ]
     names = baseline_names() if baseline == "all" else _words(baseline)
+    if plain is not None:
+        if not bundles:
+            raise UserError("--plain needs the bundle that was made from the checkpoint")
+        contestants.append(plain_contestant(Bundle.open(bundles[0]), plain, threads))
     contestants += [baseline_of(name) for name in names]
     if not contestants:
         raise UserError("nothing to run: give a bundle, or --baseline static,ncc")
@@ -183,28 +187,6 @@ def latency(
         machine = describe_machine()
         print(f"{machine['processor']}, {machine['cores']} cores, {machine['system']}")
         print_report(measured, by_path, Console(width=80))
-
-
-def bundle_contestant(bundle: "Bundle", backend: str, precision: str, threads: int | None) -> "Contestant":
-    """A bundle in one engine and precision as a contestant; its results are tied to the graphs' digests."""
-    from jntrt.bench.accuracy import Contestant
-    from jntrt.runtime.tracker import Tracker
-
-    stored = precision if precision in bundle.precisions else "fp32"  # bf16 is made of fp32 by the engine
-    entry = bundle.entry(stored)
-    identity: dict[str, Any] = {
-        "bundle": bundle.name,
-        "template_sha256": entry["template"]["sha256"],
-        "track_sha256": entry["track"]["sha256"],
-        "backend": backend,
-        "precision": precision,
-        "threads": threads,
-    }
-
-    def open_it() -> "AbstractContextManager[Tracks]":
-        return Tracker.from_bundle(bundle.path, backend=backend, precision=precision, threads=threads)
-
-    return Contestant(f"{bundle.name}-{backend}-{precision}", identity, open_it)
 
 
 def _words(text: str) -> list[str]:

@@ -1,8 +1,9 @@
 """The plain network as an engine: what a bundle's graphs are timed against.
 
 `eager` is the plain form in PyTorch eager mode, `naive` a bare `torch.onnx.export` of it in ONNX Runtime:
-template and search go through the network together in every frame. Both are built from the bundle's recipe
-with random weights: a bundle does not keep the checkpoint, and the time does not depend on the values.
+template and search go through the network together in every frame. Both are built from the bundle's recipe,
+with the weights of a checkpoint for accuracy, with random ones for latency: a bundle does not keep the
+checkpoint, and the time does not depend on the values.
 """
 
 import contextlib
@@ -14,10 +15,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jntrt.export.networks.ostrack import OSTrack, normalise
+from jntrt.export.checkpoint import read_checkpoint
+from jntrt.export.networks.ostrack import OSTrack, load_weights, normalise
 from jntrt.export.recipe import Recipe
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.tracker import Tracker
 from torch import Tensor, nn
 
 
@@ -51,11 +54,11 @@ class Network(Protocol):
 class Eager:
     """PyTorch eager mode, inference mode on."""
 
-    def __init__(self, recipe: Recipe, batch: int, threads: int | None) -> None:
+    def __init__(self, model: PlainForm, batch: int, threads: int | None) -> None:
         del batch
         if threads is not None:
             torch.set_num_threads(threads)
-        self._model = PlainForm(recipe).eval()
+        self._model = model
 
     def describe(self) -> dict[str, Any]:
         return {"backend": "eager", "version": torch.__version__, "threads": torch.get_num_threads()}
@@ -69,7 +72,7 @@ class Eager:
 class Naive:
     """`torch.onnx.export` with its defaults, in ONNX Runtime with the threads that were asked for."""
 
-    def __init__(self, recipe: Recipe, batch: int, threads: int | None) -> None:
+    def __init__(self, model: PlainForm, batch: int, threads: int | None) -> None:
         import onnxruntime as ort
 
         # PyTorch only normalises the crop here; its waiting threads would disturb ONNX Runtime's.
@@ -82,7 +85,7 @@ class Naive:
         self._version = ort.__version__
         with tempfile.TemporaryDirectory(prefix="jntrt-naive-") as folder:
             graph = Path(folder) / "naive.onnx"
-            _export(PlainForm(recipe).eval(), _example(recipe, batch), graph)
+            _export(model, _example(model.recipe, batch), graph)
             self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self._names = [value.name for value in self._session.get_inputs()]
 
@@ -127,13 +130,27 @@ class SearchNetwork:
         return self._network.describe()
 
 
-PLAIN_ENGINES: dict[str, Callable[[Recipe, int, int | None], Network]] = {"eager": Eager, "naive": Naive}
+PLAIN_ENGINES: dict[str, Callable[[PlainForm, int, int | None], Network]] = {"eager": Eager, "naive": Naive}
 
 
-def plain_backends(bundle: Bundle, kind: str, threads: int | None) -> tuple[TemplateMemory, SearchNetwork]:
-    """Both backends of a `Tracker` that runs the plain form; kind: eager or naive."""
+def plain_backends(
+    bundle: Bundle, kind: str, threads: int | None, checkpoint: Path | None = None
+) -> tuple[TemplateMemory, SearchNetwork]:
+    """Both backends of a `Tracker` that runs the plain form; kind: eager or naive.
+
+    checkpoint: where the weights come from (None: random); UserError where it does not fit the recipe.
+    """
     recipe = Recipe.from_dict(bundle.recipe)
-    return TemplateMemory(), SearchNetwork(PLAIN_ENGINES[kind](recipe, bundle.batch, threads))
+    model = PlainForm(recipe)
+    if checkpoint is not None:
+        load_weights(model.network, read_checkpoint(checkpoint).weights)
+    return TemplateMemory(), SearchNetwork(PLAIN_ENGINES[kind](model.eval(), bundle.batch, threads))
+
+
+def plain_tracker(bundle: Bundle, kind: str, threads: int | None, checkpoint: Path | None = None) -> Tracker:
+    """A tracker that does everything as with the bundle, but for the network, which is the plain form."""
+    template, track = plain_backends(bundle, kind, threads, checkpoint)
+    return Tracker(bundle, template, track)  # type: ignore[arg-type]  # it needs run() and describe() only
 
 
 def _example(recipe: Recipe, batch: int) -> tuple[Tensor, ...]:

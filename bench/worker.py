@@ -65,7 +65,7 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._pipe.close()
-        self._process.join(timeout=5)
+        self._process.join(timeout=1)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
@@ -98,10 +98,9 @@ def open_engine(engine: Engine) -> Tracker:
         return Tracker.from_bundle(
             bundle, backend=engine.backend, precision=engine.precision, threads=engine.threads
         )
-    from jntrt.bench.plain import plain_backends
+    from jntrt.bench.plain import plain_tracker
 
-    template, track = plain_backends(bundle, engine.kind, engine.threads)
-    return Tracker(bundle, template, track)  # type: ignore[arg-type]  # it needs run() and describe() only
+    return plain_tracker(bundle, engine.kind, engine.threads)
 
 
 def _serve(pipe: Connection, fields: dict[str, Any]) -> None:

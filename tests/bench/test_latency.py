@@ -20,6 +20,7 @@ from jntrt.runtime.errors import UserError
 from rich.console import Console
 
 from .test_sequences import write_video
+from .tiny import write_got10k
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 BOX = (20.0, 16.0, 16.0, 12.0)
@@ -65,24 +66,21 @@ def test_a_worker_that_cannot_start_says_why(bundle: Bundle, video: str) -> None
         Worker(engine)
 
 
-def test_the_plain_form_is_the_network_that_the_bundle_holds(bundle: Bundle) -> None:
-    """With the bundle's weights the eager engine gives the bundle's boxes."""
-    from jntrt.export.checkpoint import read_checkpoint
-    from jntrt.export.networks.ostrack import load_weights
-
-    frame = np.random.default_rng(1).integers(0, 255, (120, 160, 3), dtype=np.uint8)
-    box = (60.0, 40.0, 30.0, 24.0)
-    results = []
-    for kind in ("bundle", "eager"):
-        engine = Engine(kind, str(bundle.path), "", box, kind=kind, backend="onnxruntime", threads=1)
-        with open_engine(engine) as tracker:
-            if kind == "eager":
-                network = tracker._track._network._model.network  # type: ignore[union-attr]
-                load_weights(network, read_checkpoint(GOLDEN / "jn" / "JN_ep0060.pth.tar").weights)
-            tracker.init(frame, box)
-            results.append(tracker.update(frame))
-    np.testing.assert_allclose(results[0].box, results[1].box, atol=1e-3)
-    assert results[0].score == pytest.approx(results[1].score, abs=1e-4)
+def test_the_plain_form_with_the_checkpoint_tracks_like_the_bundle(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same AO, to rounding, through the command and its stored files."""
+    data = write_got10k(tmp_path / "data", names=("A",))
+    checkpoint = str(GOLDEN / "jn" / "JN_ep0060.pth.tar")
+    words = ["accuracy", str(bundle.path), "--plain", checkpoint, "--backend", "onnxruntime"]
+    words += ["--threads", "1", "--data", str(data), "--out", str(tmp_path / "out"), "--json"]
+    assert run(app, words) == 0
+    fast, plain = json.loads(capsys.readouterr().out)["trackers"]
+    assert plain["name"] == "tiny-jn-plain-torch"
+    assert plain["measures"]["ao_frames"] == pytest.approx(fast["measures"]["ao_frames"], abs=1e-3)
+    results = [tmp_path / "out" / "GOT-10k" / entry["name"] / "A" / "A_001.txt" for entry in (fast, plain)]
+    boxes = [np.loadtxt(path, delimiter=",") for path in results]
+    np.testing.assert_allclose(boxes[0], boxes[1], atol=0.01)
 
 
 @pytest.mark.slow

@@ -1,0 +1,50 @@
+"""Bundles, and the checkpoint they were made from, as contestants of an accuracy run."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from jntrt.bench.accuracy import Contestant, Tracks
+from jntrt.runtime.bundle import Bundle, file_sha256
+from jntrt.runtime.errors import UserError
+from jntrt.runtime.tracker import Tracker
+
+
+def bundle_contestant(bundle: Bundle, backend: str, precision: str, threads: int | None) -> Contestant:
+    """A bundle in one engine and precision as a contestant; its results are tied to the graphs' digests."""
+    stored = precision if precision in bundle.precisions else "fp32"  # bf16 is made of fp32 by the engine
+    entry = bundle.entry(stored)
+    identity: dict[str, Any] = {
+        "bundle": bundle.name,
+        "template_sha256": entry["template"]["sha256"],
+        "track_sha256": entry["track"]["sha256"],
+        "backend": backend,
+        "precision": precision,
+        "threads": threads,
+    }
+
+    def open_it() -> AbstractContextManager[Tracks]:
+        return Tracker.from_bundle(bundle.path, backend=backend, precision=precision, threads=threads)
+
+    return Contestant(f"{bundle.name}-{backend}-{precision}", identity, open_it)
+
+
+def plain_contestant(bundle: Bundle, checkpoint: Path, threads: int | None) -> Contestant:
+    """The plain form of `checkpoint` in PyTorch, with the recipe, crops and mapping of `bundle`.
+
+    What the bundle's own figures are held against: both have to give the same AO.
+    """
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint}: no such checkpoint")
+    identity: dict[str, Any] = {
+        "checkpoint_sha256": file_sha256(checkpoint),
+        "recipe": dict(bundle.recipe),
+        "threads": threads,
+    }
+
+    def open_it() -> AbstractContextManager[Tracks]:
+        from jntrt.bench.plain import plain_tracker
+
+        return plain_tracker(bundle, "eager", threads, checkpoint)
+
+    return Contestant(f"{bundle.name}-plain-torch", identity, open_it)
