@@ -157,14 +157,8 @@ class Tracker:
         cropped = perf_counter()
         outputs = self._track.run({"search": search, **self._memory})
         found = perf_counter()
-        predictions, scores = outputs["box"].tolist(), outputs["score"].tolist()
+        predictions, scores = _predictions(outputs, self.bundle.batch)
         height, width = frame.shape[:2]
-        for prediction, score in zip(predictions, scores, strict=True):
-            if not all(map(math.isfinite, (*prediction, score))):
-                raise TrackerError(
-                    f"the network's output is not finite (box {prediction}, score {score}): the bundle or its"
-                    " precision is broken, try fp32"
-                )
         self._state = [
             geometry.box_to_frame(prediction, box, rectangle.side, width, height)
             for prediction, box, rectangle in zip(predictions, self._state, rectangles, strict=True)
@@ -202,6 +196,10 @@ class Tracker:
         """Let the engines and the template's memory go."""
         if self._loop is not None:
             self._loop.close()
+        for engine in (self._template, self._track):
+            close = getattr(engine, "close", None)  # engines on a GPU give their memory back at once
+            if close is not None:
+                close()
         self._template = self._track = self._loop = None
         self._memory, self._state = {}, []
 
@@ -259,6 +257,24 @@ class Tracker:
             return TrackResult(self._boxes(), scores[0], scores[0] < threshold)
         array = np.array(scores, np.float64)
         return TrackResult(self._boxes(), array, array < threshold)
+
+
+def _predictions(outputs: dict[str, Any], batch: int) -> tuple[list[list[float]], list[float]]:
+    """The network's boxes (cx, cy, w, h in units of the crop) and scores, all finite, or TrackerError."""
+    box, score = outputs.get("box"), outputs.get("score")
+    if np.shape(box) != (batch, 4) or np.shape(score) != (batch,):
+        raise TrackerError(
+            f"the track graph gives box {np.shape(box)} and score {np.shape(score)}, not ({batch}, 4) and"
+            f" ({batch},): it is no graph of this bundle, export the checkpoint again"
+        )
+    boxes, scores = np.asarray(box).tolist(), np.asarray(score).tolist()
+    for prediction, value in zip(boxes, scores, strict=True):
+        if not all(map(math.isfinite, (*prediction, value))):
+            raise TrackerError(
+                f"the network's output is not finite (box {prediction}, score {value}): the bundle or its"
+                " precision is broken, try fp32"
+            )
+    return boxes, scores
 
 
 def _check_frame(frame: Frame) -> None:

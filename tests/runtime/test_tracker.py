@@ -158,6 +158,22 @@ def test_output_that_is_not_finite(bundle: Bundle, bad: float, where: int) -> No
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"box": np.zeros((1, 4), np.float32)},
+        {"box": np.zeros(4, np.float32), "score": np.zeros(1, np.float32)},
+        {"box": np.zeros((2, 4), np.float32), "score": np.zeros(2, np.float32)},
+    ],
+)
+def test_a_graph_of_something_else(tracker: Tracker, answer: dict[str, Any]) -> None:
+    tracker.init(FRAME, (100, 80, 40, 40))
+    tracker._track.answer = answer
+    with pytest.raises(TrackerError, match="no graph of this bundle"):
+        tracker.update(FRAME)
+
+
+@pytest.mark.parametrize(
     ("box", "complaint"),
     [
         ((np.nan, 0, 10, 10), "not finite|empty"),
