@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +48,7 @@ class RecipeYaml:
             value = self.get(place)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if not _is_number(value):
                 raise UserError(f"{self.name}: {place} is {value!r:.40}, not a number")
             found[place] = value
         if len(set(found.values())) > 1:
@@ -69,9 +68,7 @@ class RecipeYaml:
         value = self.get(place)
         if value is None:
             return None
-        if not isinstance(value, list) or not all(
-            isinstance(item, int | float) and not isinstance(item, bool) for item in value
-        ):
+        if not isinstance(value, list) or not all(map(_is_number, value)):
             raise UserError(f"{self.name}: {place} is {value!r:.40}, not a list of numbers")
         return tuple(value)
 
@@ -215,6 +212,11 @@ def _read(path: Path, flag: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{flag} {path}: no table in it")
     return values
+
+
+def _is_number(value: object) -> bool:
+    """A number of ordinary size; YAML also has .nan, .inf and whole numbers of any length."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < 1e9
 
 
 def _float(value: float | None) -> float | None:

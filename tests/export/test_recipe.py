@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.infer import Flags, Inferred, infer_recipe, rename
@@ -286,6 +286,60 @@ def test_key_map(tmp_path: Path) -> None:
         (tmp_path / "map.yaml").write_text(text)
         with pytest.raises(UserError, match="--key-map"):
             read_key_map(tmp_path / "map.yaml")
+
+
+_PLACES = [
+    *(
+        "DATA.SEARCH.SIZE",
+        "DATA.TEMPLATE.FACTOR",
+        "TEST.SEARCH_FACTOR",
+        "PRESENCE_THRESHOLD",
+        "LICENSE",
+        "TRAINED",
+    ),
+    *(
+        "MODEL.BACKBONE.TYPE",
+        "MODEL.BACKBONE.CE_LOC",
+        "MODEL.BACKBONE.CE_KEEP_RATIO",
+        "MODEL.BACKBONE.NUM_HEADS",
+    ),
+    *(
+        "MODEL.BACKBONE.CE_TEMPLATE_RANGE",
+        "MODEL.HEAD.TYPE",
+        "MODEL.TARGET_BOX_FORMAT",
+        "MODEL",
+        "DATA.MEAN",
+        "family",
+    ),
+]
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.sampled_from(["CENTER", 10**400]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(_PLACES), _VALUES, max_size=3))
+def test_any_yaml_is_a_recipe_or_one_line(tmp_path: Path, said: dict[str, object]) -> None:
+    tree: dict[str, Any] = {"TEST": {"EPOCH": 1}}
+    for place, value in said.items():
+        node = tree
+        *folders, last = place.split(".")
+        for key in folders:
+            node = node.setdefault(key, {}) if isinstance(node.setdefault(key, {}), dict) else {}
+        node[last] = value
+    told = ""
+    try:
+        infer(JN, tree, tmp_path, heads=4)
+    except UserError as error:
+        told = str(error)
+    assert "\n" not in told
 
 
 @given(st.integers(1, 40), st.lists(st.floats(0.01, 1.0), max_size=6))
