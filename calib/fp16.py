@@ -228,7 +228,7 @@ class _Writer:
         return name
 
     def _cast(self, source: str, target: str, half: bool) -> str:
-        self.nodes.append(helper.make_node("Cast", [source], [target], name=target, to=_TYPE[half]))
+        self.nodes.append(helper.make_node("Cast", [source], [target], name=f"{target}/cast", to=_TYPE[half]))
         return target
 
     def _product_without_gemm(self, node: onnx.NodeProto) -> None:
