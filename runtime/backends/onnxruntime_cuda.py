@@ -179,6 +179,16 @@ class OnnxRuntimeCuda:
         device = f"{info.name} ({info.architecture})"
         return {"backend": self.name, "version": ort.__version__, "device": device, "driver": info.driver}
 
+    def close(self) -> None:
+        """Lets the session and its memory go."""
+        self._binding = self._session = None
+        if self._tensors is not None:
+            self._tensors.free()
+            self._tensors = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
     def _loaded(self) -> Tensors:
         if self._tensors is None:
             raise UserError(f"{self.name} has no graph yet: load one first")

@@ -269,6 +269,19 @@ class TensorRT:
             "options": self.settings.options.key(),
         }
 
+    def close(self) -> None:
+        """Lets the engine and its memory go."""
+        self._context = self._engine = self._runtime = self._compiled = None
+        if self._tensors is not None:
+            self._tensors.free()
+            self._tensors = None
+        if self._scratch is not None:
+            self._scratch.free()
+            self._scratch = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
     def _loaded(self) -> Tensors:
         if self._tensors is None:
             raise UserError(f"{self.name} has no graph yet: load one first")

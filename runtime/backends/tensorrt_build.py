@@ -20,7 +20,7 @@ from jntrt.runtime.errors import UserError
 log = logging.getLogger(__name__)
 
 FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # backend name → module
-INSTALL = {"tensorrt": "pip install jntrt[trt]", "tensorrt-rtx": "pip install tensorrt-rtx"}
+INSTALL = {"tensorrt": "pip install 'jntrt[trt]'", "tensorrt-rtx": "pip install 'jntrt[rtx]'"}
 OLDEST = (10, 13)
 
 # Called with the innermost phase's name, its step and its number of steps; False cancels the build.

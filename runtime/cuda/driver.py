@@ -15,7 +15,7 @@ import numpy as np
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 
-INSTALL = "pip install jntrt[gpu]"
+INSTALL = "pip install 'jntrt[gpu]'"
 
 
 class CudaError(UserError):

@@ -1,4 +1,4 @@
-"""kernels.cu compiled for the host, once per test run."""
+"""kernels.cu compiled for the host, and the emulated driver around it; once per test run."""
 
 import ctypes
 import shutil
@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
 NATIVE = Path(__file__).parents[3] / "runtime" / "native"
 
 
-@pytest.fixture(scope="session")
-def host_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compile_library(source: str, library: Path) -> Path:
     compiler = shutil.which("c++") or shutil.which("g++")
     assert compiler is not None, "these tests need a C++ compiler"
-    library = tmp_path_factory.mktemp("host") / "libhost_kernels.so"
-    source = Path(__file__).parent / "host_kernels.cpp"
     # The flags of CMakeLists.txt that matter: no contraction, as --fmad=false on the device.
     options = [
         "-std=c++17",
@@ -27,8 +25,18 @@ def host_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "-Wextra",
         f"-I{NATIVE}",
     ]
-    subprocess.run([compiler, *options, str(source), "-o", str(library)], check=True)
+    subprocess.run([compiler, *options, str(HERE / source), "-o", str(library)], check=True)
     return library
+
+
+@pytest.fixture(scope="session")
+def host_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_library("host_kernels.cpp", tmp_path_factory.mktemp("host") / "libhost_kernels.so")
+
+
+@pytest.fixture(scope="session")
+def emulated_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_library("emulated_driver.cpp", tmp_path_factory.mktemp("emulated") / "libcuda.so.1")
 
 
 @pytest.fixture(scope="session")

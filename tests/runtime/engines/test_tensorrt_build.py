@@ -86,7 +86,7 @@ def test_the_listing_shows_what_was_fused(rtx: ModuleType, small_graph: Callable
 
 def test_a_missing_flavour_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tensorrt_build.FLAVOURS, "tensorrt", "tensorrt_that_is_nowhere")
-    with pytest.raises(UserError, match=r"tensorrt is not installed: pip install jntrt\[trt\]"):
+    with pytest.raises(UserError, match=r"tensorrt is not installed: pip install 'jntrt\[trt\]'"):
         load_flavour("tensorrt")
 
 

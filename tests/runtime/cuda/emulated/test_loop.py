@@ -1,0 +1,239 @@
+"""The device loop on the emulated device: the golden loops, and every way a frame can arrive."""
+
+import gc
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from golden_bundles import export_golden, golden_loop
+from jntrt.runtime import Tracker
+from jntrt.runtime.cuda.driver import Buffer, Device, Stream
+from jntrt.runtime.cuda.frames import DeviceFrame
+from jntrt.runtime.cuda.upload import FrameUploader, uploaded
+from jntrt.runtime.errors import TrackerError
+
+TOLERANCE_PX = {"ostrack": 5e-3, "jn": 1e-3}
+NETWORKS = {"ostrack": "ostrack256_ce", "jn": "jn256_ce"}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    network = NETWORKS[request.param]
+    return request.param, export_golden(network, tmp_path_factory.mktemp("bundles") / network).path
+
+
+@pytest.fixture(scope="module")
+def jn_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_golden("jn256_ce", tmp_path_factory.mktemp("bundles") / "jn").path
+
+
+class Interface:
+    """Device memory as PyCUDA's GPUArray shows it."""
+
+    def __init__(self, device: Device, array: np.ndarray, **changes: Any) -> None:
+        self.buffer = Buffer(device, array.nbytes)
+        stream = Stream(device)
+        stream.copy(self.buffer.pointer, array.ctypes.data, array.nbytes)
+        stream.synchronize()
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (self.buffer.pointer, False),
+            "strides": None,
+            "version": 3,
+            "stream": 1,
+            **changes,
+        }
+
+
+def host(device: Device, frame: np.ndarray) -> Any:
+    return frame
+
+
+@pytest.mark.parametrize("form", [host, Interface])
+def test_golden_loop(
+    golden: tuple[str, Path], host_backend: str, device: Device, form: Any, emulated: Any
+) -> None:
+    """Free running, frames on the host and on the device: the released tracker's boxes."""
+    name, bundle = golden
+    loop = golden_loop(name)
+    launches = emulated.calls("graph")
+    with Tracker.from_bundle(bundle, backend=host_backend) as tracker:
+        tracker.init(form(device, loop.frame(0)), loop.init_box)
+        for step in loop.steps:
+            result = tracker.update(form(device, loop.frame(step.frame)))
+            np.testing.assert_allclose(result.box, step.after, rtol=0, atol=TOLERANCE_PX[name])
+            assert result.score == pytest.approx(step.score, abs=5e-5)
+        assert tracker.describe()["launch"] == "graph"
+    # One launch a frame, all but the first, which runs outside capture.
+    assert emulated.calls("graph") - launches == len(loop.steps) - 1
+
+
+def test_the_same_bits_as_the_cpu(jn_bundle: Path, host_backend: str, device: Device) -> None:
+    """Host frames, device frames, strided and swapped ones: box and score equal ONNX Runtime's tracker."""
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend="onnxruntime", threads=1) as reference:
+        reference.init(loop.frame(0), loop.init_box)
+        expected = [reference.update(loop.frame(number)) for number in range(1, 6)]
+
+    def padded(frame: np.ndarray) -> Any:
+        wide = np.zeros((frame.shape[0], frame.shape[1] * 3 + 20), np.uint8)
+        wide[:, : frame.shape[1] * 3] = frame.reshape(frame.shape[0], -1)
+        strides = (wide.strides[0], 3, 1)
+        return Interface(device, wide, shape=frame.shape, strides=strides, typestr="|u1")
+
+    forms: dict[str, Any] = {
+        "host": lambda frame: frame,
+        "device": lambda frame: Interface(device, frame),
+        "padded rows": padded,
+        "mixed": lambda frame: frame if frame[0, 0, 0] % 2 else Interface(device, frame),
+    }
+    for form in forms.values():
+        with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
+            tracker.init(form(loop.frame(0)), loop.init_box)
+            for number, wanted in enumerate(expected, start=1):
+                result = tracker.update(form(loop.frame(number)))
+                np.testing.assert_array_equal(result.box, wanted.box)
+                assert result.score == wanted.score
+    with Tracker.from_bundle(jn_bundle, backend=host_backend, color="bgr") as tracker:
+        swapped = [np.ascontiguousarray(loop.frame(number)[..., ::-1]) for number in range(6)]
+        tracker.init(Interface(device, swapped[0]), loop.init_box)
+        for number, wanted in enumerate(expected, start=1):
+            frame = swapped[number] if number % 2 else Interface(device, swapped[number])
+            np.testing.assert_array_equal(tracker.update(frame).box, wanted.box)
+
+
+def test_frames_uploaded_ahead(jn_bundle: Path, host_backend: str, device: Device) -> None:
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
+        frames = uploaded(device, (loop.frame(number) for number in range(len(loop.steps) + 1)))
+        tracker.init(next(frames), loop.init_box)
+        count = 0
+        for frame, step in zip(frames, loop.steps, strict=True):
+            assert isinstance(frame, DeviceFrame)
+            np.testing.assert_allclose(tracker.update(frame).box, step.after, rtol=0, atol=1e-3)
+            count += 1
+    assert count == len(loop.steps)
+
+
+def test_an_uploader_takes_one_size(device: Device) -> None:
+    uploader = FrameUploader(device, (4, 5, 3))
+    with pytest.raises(TrackerError, match="shape"):
+        uploader.upload(np.zeros((5, 4, 3), np.uint8))
+    uploader.close()
+
+
+def test_batches(host_backend: str, device: Device, tmp_path: Path) -> None:
+    loop = golden_loop("jn")
+    bundle = export_golden("jn256_ce", tmp_path / "pair", 2).path
+    boxes = np.array([loop.init_box, [150.0, 60.0, 40.0, 70.0]])
+    results = []
+    for backend, form in (("onnxruntime", host), (host_backend, host), (host_backend, Interface)):
+        with Tracker.from_bundle(bundle, backend=backend) as tracker:
+            tracker.init(form(device, loop.frame(0)), boxes)
+            results.append([tracker.update(form(device, loop.frame(number))).box for number in (1, 2, 3)])
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_box_weights_reach_the_track_graph(host_backend: str, device: Device, tmp_path: Path) -> None:
+    loop = golden_loop("jn")
+    bundle = export_golden("small_box", tmp_path / "box").path
+    boxes = []
+    for backend in ("onnxruntime", host_backend):
+        with Tracker.from_bundle(bundle, backend=backend) as tracker:
+            tracker.init(loop.frame(0), loop.init_box)
+            boxes.append([tracker.update(loop.frame(number)).box for number in (1, 2, 3)])
+    np.testing.assert_array_equal(boxes[0], boxes[1])
+
+
+def test_state_can_be_set(jn_bundle: Path, host_backend: str, device: Device) -> None:
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
+        tracker.init(loop.frame(0), loop.init_box)
+        for step in reversed(loop.steps):
+            tracker.state = np.array(step.before)
+            frame = loop.frame(step.frame)
+            result = tracker.update(frame if step.frame % 2 else Interface(device, frame))
+            np.testing.assert_allclose(result.box, step.after, rtol=0, atol=1e-3)
+            np.testing.assert_array_equal(tracker.state, result.box)
+
+
+def test_without_capture_it_runs_and_says_so(
+    jn_bundle: Path, host_backend: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("EMULATED_NO_CAPTURE", "1")
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
+        tracker.init(loop.frame(0), loop.init_box)
+        with caplog.at_level(logging.WARNING):
+            for step in loop.steps[:4]:
+                result = tracker.update(loop.frame(step.frame))
+                np.testing.assert_allclose(result.box, step.after, rtol=0, atol=1e-3)
+        assert "cuStreamBeginCapture failed" in tracker.describe()["launch"]
+    assert caplog.text.count("no CUDA graph") == 1
+
+
+def test_a_network_that_is_not_finite(jn_bundle: Path, host_backend: str, device: Device) -> None:
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
+        tracker.init(loop.frame(0), loop.init_box)
+        before = tracker.state
+        network: Any = tracker._track
+        network.poisoned = True
+        with pytest.raises(TrackerError, match="not finite"):
+            tracker.update(loop.frame(1))
+        np.testing.assert_array_equal(tracker.state, before)
+        network.poisoned = False
+        np.testing.assert_allclose(tracker.update(loop.frame(1)).box, loop.steps[0].after, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "changes", "words"),
+    [
+        ((10, 10, 4), {}, "H×W×3 of uint8"),
+        ((10, 10), {}, "H×W×3 of uint8"),
+        ((10, 10, 3), {"typestr": "<f4"}, "H×W×3 of uint8"),
+        ((10, 0, 3), {}, "no pixels"),
+        ((10, 10, 3), {"strides": (3, 30, 1)}, "side by side"),
+        ((10, 10, 3), {"strides": (-30, 3, 1)}, "side by side"),
+    ],
+)
+def test_device_frames_that_are_refused(
+    jn_bundle: Path, host_backend: str, device: Device, shape: Any, changes: Any, words: str
+) -> None:
+    frame = Interface(device, np.zeros(shape, np.uint8), **changes)
+    with (
+        Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker,
+        pytest.raises(TrackerError, match=words),
+    ):
+        tracker.init(frame, (1, 1, 5, 5))
+
+
+def test_a_frame_of_another_size(jn_bundle: Path, host_backend: str, device: Device) -> None:
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
+        tracker.init(Interface(device, loop.frame(0)), loop.init_box)
+        for frame in (np.zeros((9, 9, 3), np.uint8), Interface(device, np.zeros((9, 9, 3), np.uint8))):
+            with pytest.raises(TrackerError, match="the frame is 9×9, at init it was"):
+                tracker.update(frame)
+        with pytest.raises(TrackerError, match="a frame is an array"):
+            tracker.update([1, 2, 3])  # type: ignore[arg-type]
+
+
+def test_nothing_leaks(jn_bundle: Path, host_backend: str, emulated: Any) -> None:
+    """Memory after many trackers: what the first left is what the last leaves."""
+    loop = golden_loop("jn")
+
+    def once() -> int:
+        with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
+            tracker.init(loop.frame(0), loop.init_box)
+            tracker.update(loop.frame(1))
+        del tracker
+        gc.collect()
+        return int(emulated.bytes())
+
+    sizes = [once() for _ in range(4)]
+    assert len(set(sizes)) == 1
