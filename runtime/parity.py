@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jntrt.runtime.backends import Backend, open_backend
+from jntrt.runtime.backends import STORED_AS, Backend, open_backend
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ Arrays = Mapping[str, NDArray[Any]]
 # Largest difference of box (units of the search crop) and of score that still counts as the same network.
 # fp32: another order of summation; the others: their mantissa's share. How much accuracy int8 costs is its
 # gate's question; here it must only be the same network.
-LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 2e-1}
+LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
+INT8_LIMIT = 2e-1  # with anything around it
 KEPT = "/ce/kept"
 
 
@@ -80,7 +81,7 @@ def compare(
     adds outputs to a copy of the graph, so it needs the onnx package. Raises UserError as the engine does.
     """
     stored = read_samples(bundle)
-    graphs = "fp32" if precision == "bf16" else precision
+    graphs = STORED_AS.get(precision, precision)
     template, track = bundle.graph("template", graphs), bundle.graph("track", graphs)
     template_engine = _loaded(backend, precision, threads, template)
     if not kept_sets:
@@ -168,7 +169,7 @@ def _judge(got: Arrays, stored: Arrays, precision: str, same: NDArray[np.bool_] 
     return Difference(
         box=float(box[judged].max()),
         score=float(score[judged].max()),
-        limit=LIMITS.get(precision, LIMITS["fp16"]),
+        limit=LIMITS.get(precision, INT8_LIMIT),
         samples=len(box),
         kept_differs=None if same is None else int((~same).sum()),
         box_elsewhere=float(box[~judged].max(initial=0.0)),
