@@ -1,8 +1,8 @@
-"""What is checked of a graph before it is shipped: graph rules, cost, parity with the plain form."""
+"""What is checked of graphs before they are shipped: parity with the plain form, and what that costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,118 +12,10 @@ import torch
 from jntrt.export.graph import promote, uses_template_weights
 from jntrt.export.networks.ostrack import OSTrack, normalise
 from jntrt.export.recipe import Recipe
-from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 
 TOLERANCE = 1e-4  # of box and score between the plain form and a graph, absolute
 TIE = 1e-5  # of the similarities' range: two tokens closer than this may change places
-
-OPSET = 20
-FORBIDDEN = {"If", "Loop", "Scan", "NonZero", "Resize", "Shape"}
-# What LayerNormalization, Gelu and Softmax turn into when an exporter writes them out.
-WRITTEN_OUT = {"Erf", "Exp", "Tanh", "Pow"}
-
-
-def check_graph(model: onnx.ModelProto) -> None:
-    """Raises UserError, with all that is wrong in one line, when a graph breaks the graph rules."""
-    wrong = graph_violations(model)
-    if wrong:
-        raise UserError(
-            f"the {model.graph.name or 'unnamed'} graph breaks the graph rules: {'; '.join(wrong)}"
-        )
-
-
-def graph_violations(model: onnx.ModelProto) -> list[str]:
-    """The graph rules that a template or track graph breaks, one line each; empty: none."""
-    return [*_format(model), *_names(model.graph), *_operators(model.graph), *_interior(model.graph)]
-
-
-def _format(model: onnx.ModelProto) -> Iterator[str]:
-    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    if opsets != {"ai.onnx": OPSET}:
-        yield f"opsets are {opsets}, should be ai.onnx {OPSET} alone"
-    if model.functions:
-        yield "it has functions of its own"
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        yield "it has external data"
-    shapes = [*model.graph.input, *model.graph.value_info, *model.graph.output]
-    dynamic = [info.name for info in shapes if _static_shape(info) is None]
-    if dynamic:
-        yield f"shapes are not static: {_some(dynamic)}"
-    known = {info.name for info in shapes}
-    unknown = [name for node in model.graph.node for name in node.output if name and name not in known]
-    if unknown:
-        yield f"shapes are not known: {_some(unknown)}"
-
-
-def _names(graph: onnx.GraphProto) -> Iterator[str]:
-    names = [node.name for node in graph.node]
-    unnamed = sum(not name or name.startswith("node_") for name in names)
-    if unnamed:
-        yield f"{unnamed} nodes are not named by their place"
-    if len(set(names)) != len(names):
-        yield f"nodes share names: {_some([name for name in set(names) if names.count(name) > 1])}"
-
-
-def _operators(graph: onnx.GraphProto) -> Iterator[str]:
-    bytes_in = {i.name for i in graph.input if i.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
-    ranks = {i.name: _rank(i) for i in (*graph.input, *graph.value_info, *graph.output)}
-    ranks |= {i.name: len(i.dims) for i in graph.initializer}
-    readers: dict[str, int] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers[name] = readers.get(name, 0) + 1
-    for node in graph.node:
-        if node.domain not in ("", "ai.onnx"):
-            yield f"{node.name} is of domain {node.domain}"
-        if node.op_type in FORBIDDEN:
-            yield f"{node.name} is a {node.op_type}"
-        if node.op_type in WRITTEN_OUT:
-            yield f"{node.name} ({node.op_type}) is a written-out LayerNormalization, Gelu or Softmax"
-        if node.op_type != "Cast" and bytes_in.intersection(node.input):
-            yield f"{node.name} ({node.op_type}) reads uint8, only Cast may"
-        if node.op_type == "Gather" and ranks.get(node.input[1]) != 1:
-            yield f"{node.name} gathers with an index that is not 1-D"
-        if node.op_type == "Softmax" and "/attn/" in node.name and readers.get(node.output[0], 0) > 1:
-            yield f"{node.name} has a second reader, which breaks its fusion"
-        if node.op_type == "TopK" and "/ce/" in node.name and _attribute(node, "sorted", 1):
-            yield f"{node.name} sorts for nothing"
-
-
-def _interior(graph: onnx.GraphProto) -> Iterator[str]:
-    """What tests and gates promote: `head/score_map` in a track graph, `blocks.N/ce/kept` per TopK."""
-    made = {name for node in graph.node for name in node.output}
-    if "box" in made and "head/score_map" not in made:
-        yield "head/score_map is missing"
-    for node in graph.node:
-        if node.op_type == "TopK" and "/ce/" in node.name:
-            kept = node.name.partition("/ce/")[0] + "/ce/kept"
-            if kept not in made:
-                yield f"{kept} is missing"
-
-
-def count_macs(model: onnx.ModelProto) -> int:
-    """Multiply-accumulates of the graph's linear and convolution layers (the papers' scope)."""
-    graph = model.graph
-    shapes = {i.name: _static_shape(i) for i in (*graph.input, *graph.value_info, *graph.output)}
-    constants = {i.name: tuple(i.dims) for i in graph.initializer}
-    for node in graph.node:  # weights of reduced precision
-        if node.op_type in ("Cast", "DequantizeLinear") and node.input[0] in constants:
-            constants[node.output[0]] = constants[node.input[0]]
-    total = 0
-    for node in graph.node:
-        weight = constants.get(node.input[1]) if len(node.input) > 1 else None
-        if weight is None or node.op_type not in ("MatMul", "Gemm", "Conv"):
-            continue
-        shape = shapes[node.output[0]]
-        if shape is None:
-            raise ValueError(f"{node.output[0]} has no static shape")
-        if node.op_type == "Conv":
-            depth = int(np.prod(weight[1:]))
-        else:
-            depth = weight[1] if _attribute(node, "transB", 0) else weight[-2]
-        total += int(np.prod(shape)) * depth
-    return total
 
 
 def plain_macs(recipe: Recipe) -> int:
@@ -290,23 +182,3 @@ def _runner(model: onnx.ModelProto) -> Any:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
-
-
-def _static_shape(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:
-    tensor = info.type.tensor_type
-    if not tensor.HasField("shape") or any(not d.HasField("dim_value") for d in tensor.shape.dim):
-        return None
-    return tuple(d.dim_value for d in tensor.shape.dim)
-
-
-def _rank(info: onnx.ValueInfoProto) -> int | None:
-    shape = _static_shape(info)
-    return None if shape is None else len(shape)
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
-    return next((int(a.i) for a in node.attribute if a.name == name), default)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

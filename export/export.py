@@ -81,9 +81,10 @@ def export_checkpoint(
 
     # Only now the slow imports: what is wrong with the file is said at once.
     import torch
-    from jntrt.export.check import check_graph, count_macs, parity, plain_macs
+    from jntrt.export.check import parity, plain_macs
     from jntrt.export.graph import build_graphs
     from jntrt.export.networks.ostrack import OSTrack, load_weights
+    from jntrt.export.rules import check_graph, count_macs
 
     try:
         # First without memory: one weight's shape must not make a network that the others do not fill.

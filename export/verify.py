@@ -51,7 +51,7 @@ def _stored_difference(bundle: Bundle, precision: str) -> Difference:
 def _check_rules(file: Path) -> None:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from jntrt.export.check import check_graph
+    from jntrt.export.rules import check_graph
 
     try:
         check_graph(onnx.load_model(file, load_external_data=False))

@@ -9,17 +9,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from jntrt.export.check import (
-    check_graph,
-    count_macs,
-    graph_violations,
-    parity,
-    plain_macs,
-    ranking_gap,
-)
+from jntrt.export.check import parity, plain_macs, ranking_gap
 from jntrt.export.graph import build_graphs
-from jntrt.export.networks.ostrack import OSTrack
 from jntrt.export.recipe import Recipe
+from jntrt.export.rules import check_graph, count_macs, graph_violations
 from jntrt.export.samples import draw_samples
 from jntrt.runtime.errors import UserError
 from onnx import TensorProto, helper
@@ -71,7 +64,13 @@ def _dynamic_batch(model: onnx.ModelProto) -> None:
 
 
 def _unknown_shape(model: onnx.ModelProto) -> None:
-    del model.graph.value_info[:5]
+    """What the file says of shapes is not believed: a reshape to a computed shape has none."""
+    shape = next(n for n in model.graph.node if n.op_type == "Reshape").input[1]
+    for i, tensor in enumerate(model.graph.initializer):
+        if tensor.name == shape:
+            del model.graph.initializer[i]
+            break
+    model.graph.input.append(helper.make_tensor_value_info(shape, TensorProto.INT64, [5]))
 
 
 def _external_data(model: onnx.ModelProto) -> None:
@@ -133,8 +132,9 @@ def _no_kept(model: onnx.ModelProto) -> None:
     [
         (_newer_opset, "opsets are {'ai.onnx': 21}"),
         (_foreign_domain, "blocks.0/mlp/gelu is of domain com.microsoft"),
+        (_foreign_domain, "shapes cannot be inferred"),
         (_dynamic_batch, "shapes are not static: search"),
-        (_unknown_shape, "shapes are not known"),
+        (_unknown_shape, "shapes are not static: search_embed/grid"),
         (_external_data, "external data"),
         (_nonzero, "head/conv1/relu is a NonZero"),
         (_written_out_gelu, "blocks.2/mlp/gelu (Erf) is a written-out"),
@@ -189,18 +189,6 @@ def test_plain_macs_equal_what_the_layers_do(name: str) -> None:
         counted[0] += 3 * recipe.dim**2 * (context + arriving)
         arriving = recipe.keep_counts.get(block, arriving)
     assert plain_macs(recipe) == counted[0]
-
-
-@pytest.mark.slow
-def test_fast_macs_of_vit_b() -> None:
-    """What the exact savings come to, counted on the real graphs (their weights zero)."""
-    for size, template, most in ((256, 128, 19.9e9), (384, 192, 44.8e9)):
-        recipe = replace(VIT_B, search_size=size, template_size=template)
-        with torch.device("meta"):
-            shapes = {k: tuple(v.shape) for k, v in OSTrack(recipe).state_dict().items()}
-        weights = {k: np.zeros(s, np.float32) for k, s in shapes.items()}
-        _, track = build_graphs(recipe, weights)
-        assert count_macs(track) <= most
 
 
 def test_macs_of_a_small_graph_by_hand() -> None:
