@@ -75,17 +75,17 @@ class CompiledKernels:
     A blob of compiled kernels is code as well, so it lies in the same cache under the same signature.
     """
 
-    def __init__(self, config: Any, cache: EngineCache, key: EngineKey) -> None:
+    def __init__(self, runtime_config: Any, cache: EngineCache, key: EngineKey) -> None:
         self._cache = cache
         self._key = replace(key, options={**key.options, "part": "compiled kernels"})
-        self._runtime_cache = config.create_runtime_cache()
+        self._runtime_cache = runtime_config.create_runtime_cache()
         try:
             stored = cache.read(self._key)
         except EngineRefused as refusal:
             log.warning("%s; they are compiled again", refusal)
             stored = None
         self._kept = stored is not None and bool(self._runtime_cache.deserialize(stored.plan))
-        config.set_runtime_cache(self._runtime_cache)
+        runtime_config.set_runtime_cache(self._runtime_cache)
 
     def keep(self) -> None:
         """Stores what the runs so far compiled; once."""
@@ -155,12 +155,12 @@ class TensorRT:
                 Bundle.open(graph.parent), self.precision, self.name, device.info, self.settings
             )
         cache = EngineCache()
-        key, engine = obtain_engine(graph, self.precision, self.name, device.info, self.settings, cache)
+        key, kept = obtain_engine(graph, self.precision, self.name, device.info, self.settings, cache)
         trt = load_flavour(self.name)
         sink = logger(trt)
         sink.errors.clear()
         self._runtime = trt.Runtime(sink)
-        self._engine = self._runtime.deserialize_cuda_engine(engine.plan)
+        self._engine = self._runtime.deserialize_cuda_engine(kept.plan)
         if self._engine is None:
             raise UserError(f"{self.name} cannot read its own engine: {last_error(sink.errors)}")
         self._context = self._create_context(trt, cache, key)
@@ -189,13 +189,15 @@ class TensorRT:
         create_config = getattr(self._engine, "create_runtime_config", None)
         if self.name == "tensorrt" or create_config is None:
             return self._engine.create_execution_context()
-        config = create_config()
-        config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        runtime_config = create_config()
+        runtime_config.set_execution_context_allocation_strategy(
+            trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
         strategies = getattr(trt, "CudaGraphStrategy", None)
         if strategies is not None:
-            config.cuda_graph_strategy = strategies.DISABLED  # its capture cannot sit inside ours
-        self._compiled = CompiledKernels(config, cache, key)
-        context = self._engine.create_execution_context(config)
+            runtime_config.cuda_graph_strategy = strategies.DISABLED  # its capture cannot sit inside ours
+        self._compiled = CompiledKernels(runtime_config, cache, key)
+        context = self._engine.create_execution_context(runtime_config)
         if context is not None:
             self._scratch = Buffer(shared_device(), self._engine.device_memory_size_v2)
             context.set_device_memory(self._scratch.pointer, self._scratch.nbytes)

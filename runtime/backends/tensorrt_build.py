@@ -194,10 +194,11 @@ def build_plan(
 
 
 def _parse_errors(parser: Any, errors: list[str]) -> str:
-    found = [parser.get_error(index) for index in range(parser.num_errors)]
-    texts = [
-        f"{error.desc()} at {error.node_name() or error.node_operator() or 'the graph'}" for error in found
-    ]
+    problems = [parser.get_error(index) for index in range(parser.num_errors)]
+    texts = []
+    for problem in problems:
+        place = problem.node_name() or problem.node_operator() or "the graph"
+        texts.append(f"{problem.desc()} at {place}")
     return last_error(texts or errors)
 
 
