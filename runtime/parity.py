@@ -16,6 +16,7 @@ import numpy as np
 from jntrt.runtime.backends import STORED_AS, Backend, open_backend
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.onnx_bytes import read_nodes, with_outputs
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -77,8 +78,8 @@ def compare(
 ) -> Difference:
     """Run a bundle's precision in an engine on the stored crops.
 
-    kept_sets: also compare which tokens each layer kept, with ONNX Runtime's fp32 run as the reference; this
-    adds outputs to a copy of the graph, so it needs the onnx package. Raises UserError as the engine does.
+    kept_sets: also compare which tokens each layer kept, with ONNX Runtime's fp32 run as the reference, in a
+    copy of the graph that returns them. Raises UserError as the engine does.
     """
     stored = read_samples(bundle)
     graphs = STORED_AS.get(precision, precision)
@@ -123,15 +124,9 @@ def read_samples(bundle: Bundle) -> dict[str, NDArray[Any]]:
 
 def promote_kept(graph: Path, target: Path) -> list[str]:
     """Write a copy of an ONNX file that also returns what each layer kept; the names, in order."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise UserError("kept tokens are read with the onnx package: pip install 'jntrt[export]'") from error
-    model = onnx.load_model(graph)
-    names = [name for node in model.graph.node for name in node.output if name.endswith(KEPT)]
-    known = {info.name: info for info in model.graph.value_info}
-    model.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in names)
-    onnx.save_model(model, target)
+    model = graph.read_bytes()
+    names = [name for node in read_nodes(model) for name in node.outputs if name.endswith(KEPT)]
+    target.write_bytes(with_outputs(model, names))
     return names
 
 

@@ -261,13 +261,13 @@ class Tracker:
 
 def _predictions(outputs: dict[str, Any], batch: int) -> tuple[list[list[float]], list[float]]:
     """The network's boxes (cx, cy, w, h in units of the crop) and scores, all finite, or TrackerError."""
-    box, score = outputs.get("box"), outputs.get("score")
-    if np.shape(box) != (batch, 4) or np.shape(score) != (batch,):
+    shapes = {name: value.shape for name, value in outputs.items()}
+    if shapes.get("box") != (batch, 4) or shapes.get("score") != (batch,):
         raise TrackerError(
-            f"the track graph gives box {np.shape(box)} and score {np.shape(score)}, not ({batch}, 4) and"
-            f" ({batch},): it is no graph of this bundle, export the checkpoint again"
+            f"the track graph gives {shapes}, not box ({batch}, 4) and score ({batch},): it is no graph of"
+            " this bundle, export the checkpoint again"
         )
-    boxes, scores = np.asarray(box).tolist(), np.asarray(score).tolist()
+    boxes, scores = outputs["box"].tolist(), outputs["score"].tolist()
     for prediction, value in zip(boxes, scores, strict=True):
         if not all(map(math.isfinite, (*prediction, value))):
             raise TrackerError(

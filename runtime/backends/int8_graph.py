@@ -1,13 +1,11 @@
 """int8 graphs in ONNX Runtime: what its CPU kernels want, and whether they got it.
 
-Works on the file's bytes, since the runtime does without the onnx package: a reader of the few protobuf
-fields it needs, and a change of two one-byte tensors in place.
+Works on the file's bytes, since the runtime does without the onnx package: reading nodes, and a change of two
+one-byte tensors in place.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.onnx_bytes import Node, fields, read_nodes
 
 # The names that calib.int8 gives to the zero points that all activations share.
 ZERO_POINT = "int8/zero_point"
@@ -18,36 +16,8 @@ FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "FusedCon
 
 WEIGHT_BITS = "int8 weight bits"  # metadata key, where the weights do not use all 8
 
-_GRAPH, _METADATA, _NODE = 7, 14, 1  # field numbers in ModelProto and GraphProto
-_INPUT, _OUTPUT, _NAME, _OP_TYPE = 1, 2, 3, 4  # in NodeProto
+_METADATA = 14  # field number in ModelProto
 _INT8, _UINT8 = 3, 2  # TensorProto.DataType
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node of a graph, without its attributes."""
-
-    op_type: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-def read_nodes(model: bytes) -> list[Node]:
-    """The nodes of a serialised ONNX model. Raises UserError when the bytes are no protobuf message."""
-    nodes = []
-    for number, graph in _fields(memoryview(model)):
-        if number != _GRAPH:
-            continue
-        for inner, content in _fields(graph):
-            if inner == _NODE:
-                parts: dict[int, list[str]] = {_INPUT: [], _OUTPUT: [], _NAME: [], _OP_TYPE: []}
-                for field, value in _fields(content):
-                    if field in parts:
-                        parts[field].append(str(value, "utf-8", "replace"))
-                name, op_type = "".join(parts[_NAME]), "".join(parts[_OP_TYPE])
-                nodes.append(Node(op_type, name, tuple(parts[_INPUT]), tuple(parts[_OUTPUT])))
-    return nodes
 
 
 def quantised_layers(nodes: list[Node]) -> list[str]:
@@ -62,9 +32,9 @@ def quantised_layers(nodes: list[Node]) -> list[str]:
 
 def weight_bits(model: bytes) -> int:
     """Bits that the int8 weights use: 8, or fewer as the model's metadata say."""
-    for number, entry in _fields(memoryview(model)):
+    for number, entry in fields(memoryview(model)):
         if number == _METADATA:
-            pair = {field: str(value, "utf-8", "replace") for field, value in _fields(entry)}
+            pair = {field: str(value, "utf-8", "replace") for field, value in fields(entry)}
             if pair.get(1) == WEIGHT_BITS and pair.get(2, "").isdecimal():
                 return min(8, int(pair[2]))
     return 8
@@ -99,34 +69,3 @@ def _zero_point(name: str, data_type: int, value: int) -> bytes:
     """A scalar TensorProto as protobuf writes it: data_type (2), name (8), raw_data (9)."""
     text = name.encode()
     return bytes([0x10, data_type, 0x42, len(text)]) + text + bytes([0x4A, 1, value])
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(number, content) of the length-delimited fields of a protobuf message; others are skipped."""
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            _, place = _varint(message, place)
-        elif kind in (1, 5):
-            place += 8 if kind == 1 else 4
-        elif kind == 2:
-            length, place = _varint(message, place)
-            if place + length > len(message):
-                raise UserError("the graph's file is damaged: export the bundle again")
-            yield number, message[place : place + length]
-            place += length
-        else:
-            raise UserError("the graph's file is damaged: export the bundle again")
-
-
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while place < len(message) and shift < 64:
-        byte = message[place]
-        value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-        if not byte & 0x80:
-            return value, place
-    raise UserError("the graph's file is damaged: export the bundle again")

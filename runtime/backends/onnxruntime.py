@@ -11,6 +11,7 @@ import numpy as np
 from jntrt.runtime.backends import int8_graph
 from jntrt.runtime.backends.cpu import saturates_int8
 from jntrt.runtime.errors import TrackerError, UserError
+from jntrt.runtime.onnx_bytes import read_nodes
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
-        nodes = int8_graph.read_nodes(graph.read_bytes()) if self.precision.startswith("int8") else []
+        nodes = read_nodes(graph.read_bytes()) if self.precision.startswith("int8") else []
         layers = int8_graph.quantised_layers(nodes)
         try:
             self._session = self._int8_session(graph, options, layers) if layers else _session(graph, options)

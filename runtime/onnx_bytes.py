@@ -1,0 +1,102 @@
+"""ONNX files without the onnx package: the few protobuf fields that the runtime reads or adds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jntrt.runtime.errors import UserError
+
+_GRAPH = 7  # field numbers: in ModelProto
+_NODE, _GRAPH_OUTPUT, _VALUE_INFO = 1, 12, 13  # in GraphProto
+_INPUT, _OUTPUT, _NAME, _OP_TYPE = 1, 2, 3, 4  # in NodeProto
+_VALUE_NAME = 1  # in ValueInfoProto
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a graph, without its attributes."""
+
+    op_type: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def read_nodes(model: bytes) -> list[Node]:
+    """The nodes of a serialised ONNX model. Raises UserError when the bytes are no protobuf message."""
+    nodes = []
+    for number, graph in fields(memoryview(model)):
+        if number != _GRAPH:
+            continue
+        for inner, content in fields(graph):
+            if inner == _NODE:
+                parts: dict[int, list[str]] = {_INPUT: [], _OUTPUT: [], _NAME: [], _OP_TYPE: []}
+                for field, value in fields(content):
+                    if field in parts:
+                        parts[field].append(str(value, "utf-8", "replace"))
+                name, op_type = "".join(parts[_NAME]), "".join(parts[_OP_TYPE])
+                nodes.append(Node(op_type, name, tuple(parts[_INPUT]), tuple(parts[_OUTPUT])))
+    return nodes
+
+
+def with_outputs(model: bytes, names: list[str]) -> bytes:
+    """The serialised model, which also returns these interior tensors; each must have its type recorded.
+
+    Nothing is parsed and written again: protobuf merges a second graph field into the first, so the new
+    outputs are appended behind the file.
+    """
+    infos = {}
+    for number, graph in fields(memoryview(model)):
+        if number == _GRAPH:
+            for inner, content in fields(graph):
+                if inner == _VALUE_INFO:
+                    for field, value in fields(content):
+                        if field == _VALUE_NAME:
+                            infos[str(value, "utf-8", "replace")] = bytes(content)
+    unknown = [name for name in names if name not in infos]
+    if unknown:
+        raise UserError(f"the graph records no type for {unknown[0]}: export the bundle again")
+    return model + _field(_GRAPH, b"".join(_field(_GRAPH_OUTPUT, infos[name]) for name in names))
+
+
+def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """(number, content) of the length-delimited fields of a protobuf message; others are skipped."""
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            _, place = _varint(message, place)
+        elif kind in (1, 5):
+            place += 8 if kind == 1 else 4
+        elif kind == 2:
+            length, place = _varint(message, place)
+            if place + length > len(message):
+                raise UserError("the graph's file is damaged: export the bundle again")
+            yield number, message[place : place + length]
+            place += length
+        else:
+            raise UserError("the graph's file is damaged: export the bundle again")
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while place < len(message) and shift < 64:
+        byte = message[place]
+        value |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if not byte & 0x80:
+            return value, place
+    raise UserError("the graph's file is damaged: export the bundle again")
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _write_varint(number << 3 | 2) + _write_varint(len(content)) + content
+
+
+def _write_varint(value: int) -> bytes:
+    written = bytearray()
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)
