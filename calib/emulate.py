@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,9 @@ class Emulator:
     Raises UserError when the graph holds an operator that our exporter never writes.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)  # torch has one pool for the process
         self.view = GraphView(model)
         unknown = sorted({node.op_type for node in self.view.nodes} - set(OPERATORS))
         if unknown:
@@ -91,6 +94,39 @@ class Emulator:
         if kept_type == torch.float16 and node.op_type not in _OWN_TYPE:
             results = [r.half() if r.is_floating_point() else r for r in results]
         return results
+
+
+class Emulation:
+    """The emulator as a backend that a tracker can use."""
+
+    name = "emulation"
+
+    def __init__(self, threads: int | None) -> None:
+        self.threads = threads
+        self._emulator: Emulator | None = None
+
+    @classmethod
+    def obstacle(cls, precision: str) -> str | None:
+        """None: it runs whatever our graphs hold."""
+        return None
+
+    @classmethod
+    def open(cls, precision: str, threads: int | None) -> Emulation:
+        """An instance without a graph; the precision says nothing to it."""
+        return cls(threads)
+
+    def load(self, graph: Path) -> None:
+        """Read an ONNX file."""
+        self._emulator = Emulator(onnx.load(graph), self.threads)
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """All outputs by name; UserError with the layer's name when a value is not finite."""
+        assert self._emulator is not None, "load before run"
+        return self._emulator.run(feeds, check_finite=True)
+
+    def describe(self) -> dict[str, Any]:
+        """What it is."""
+        return {"backend": self.name, "device": "CPU"}
 
 
 _OWN_TYPE = {"Cast", "QuantizeLinear", "DequantizeLinear"}  # their result's type is their own business

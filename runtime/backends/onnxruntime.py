@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,7 @@ class OnnxRuntime:
         if exact:
             # The slower of two kernels, which widens to 16 bits before it adds.
             options.add_session_config_entry("session.x64quantprecision", "1")
-            log.warning(
-                "this CPU has no VNNI: int8 runs with slower products, the fast ones would saturate;"
-                " calib-jn --weight-bits 7 makes weights that the fast ones are safe with"
-            )
+            _say_once()
         with tempfile.TemporaryDirectory(prefix="jntrt-") as folder:
             optimised = Path(folder) / "optimised.onnx"
             options.optimized_model_filepath = str(optimised)
@@ -113,6 +111,14 @@ class OnnxRuntime:
             "int8 products": "exact, without VNNI" if exact else "fast",
         }
         return session
+
+
+@cache
+def _say_once() -> None:
+    log.warning(
+        "this CPU has no VNNI: int8 runs with slower products, the fast ones would saturate;"
+        " calib-jn --weight-bits 7 makes weights that the fast ones are safe with"
+    )
 
 
 def _session(model: Path | bytes, options: Any, **keywords: Any) -> Any:

@@ -1,0 +1,243 @@
+"""A bundle and data to another precision: observe, build, judge, and only then write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Listed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from jntrt.bench.sequences import Sequence, load_sequences
+from jntrt.calib.candidate import (
+    Candidate,
+    Models,
+    load_models,
+    make_candidate,
+    observed_tensors,
+    open_graphs,
+    quantisable,
+)
+from jntrt.calib.crops import CropSet, collect_crops
+from jntrt.calib.fp16 import float32_places
+from jntrt.calib.gate import (
+    Graphs,
+    Verdict,
+    compare_crops,
+    compare_sequences,
+    hold_back,
+    judge,
+    reference_outputs,
+)
+from jntrt.calib.graph_view import Array
+from jntrt.calib.observe import observe
+from jntrt.calib.places import int8_share
+from jntrt.calib.ranges import Observations, choose_ranges
+from jntrt.calib.record import read_ranges, write_precision
+from jntrt.calib.result import Options, Result
+from jntrt.calib.sensitivity import Sensitivity, layer_errors, scan
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.errors import GateError
+from jntrt.runtime.tracker import Tracker
+
+MIN_INT8_SHARE = 0.6  # of the Linear and convolution MACs; less is not an int8 network
+SCAN_CROPS = 16
+
+# Called with what is being done, how much is done and of how much.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Calibration:
+    """One run of calib-jn on a bundle: holds what its steps share."""
+
+    bundle: Bundle
+    options: Options
+    progress: Progress = lambda what, done, total: None
+    models: Models = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.models = load_models(self.bundle)
+
+    def run(self, data: Listed[Sequence], held_back: Listed[Sequence]) -> Result:
+        """Observe on `data`, judge on `held_back`. Raises GateError when the gate refuses (unless forced)."""
+        options = self.options
+        crops = self._collect("calibration crops", data, options.crops, options.seed)
+        judged = self._collect("gate crops", held_back, options.gate_crops, options.seed + 1)
+        return self.run_on(crops, judged, held_back)
+
+    def run_on(self, crops: CropSet, judged: CropSet, held_back: Listed[Sequence]) -> Result:
+        """`run`, with the crops at hand."""
+        options = self.options
+        seen = self._observe(crops)
+        ranges: Mapping[str, float] = {}
+        if options.precision.startswith("int8"):
+            if options.ranges is not None:
+                ranges = read_ranges(options.ranges, options.precision)
+            else:
+                ranges = choose_ranges(seen.magnitudes, options.method, options.percentile)
+        judge_of = _Judge(self, judged, _cut(held_back, options.gate_frames))
+        if options.precision == "fp16":
+            result = self._float16(seen, judge_of)
+        else:
+            result = self._int8(seen, ranges, judge_of)
+        if not result.verdict.passed and not options.force:
+            worst = ", ".join(f"{item.place} ({item.error:.3g})" for item in result.worst[:3])
+            reasons = " and ".join(result.verdict.failures)
+            raise GateError(
+                f"{options.precision} is not the same tracker: {reasons}; worst layers: {worst}; "
+                "the bundle is unchanged (--force writes it all the same)"
+            )
+        return result
+
+    def _float16(self, seen: Observations, judge_of: _Judge) -> Result:
+        candidate = make_candidate("fp16", self.models, seen.peaks, {})
+        verdict = judge_of(candidate)
+        worst: tuple[Sensitivity, ...] = ()
+        if not verdict.passed:
+            worst = tuple(layer_errors(self.models, candidate.models.track, judge_of.crops))
+        wide = tuple(float32_places(candidate.models.track))
+        return Result(candidate, verdict, seen, {}, self.options, worst=worst, float32=wide)
+
+    def _int8(self, seen: Observations, ranges: Mapping[str, float], judge_of: _Judge) -> Result:
+        """Puts the worst layers back, one, two, four … more, until the gate passes or too few are left."""
+        options, places = self.options, quantisable(self.models)
+        kept = list(options.keep)
+        worst: tuple[Sensitivity, ...] = ()
+        step = 1
+        while True:
+            candidate = make_candidate(
+                options.precision, self.models, seen.peaks, ranges, kept, options.weight_bits
+            )
+            names = {place.name for place in places if place.quantisable} - set(kept)
+            share = int8_share(places, names)
+            if share < MIN_INT8_SHARE:
+                text = ", ".join(f"{item.place} ({item.error:.3g})" for item in worst[:3])
+                raise GateError(
+                    f"{options.precision}: only {share:.0%} of the Linear MACs are left in int8, "
+                    f"under {MIN_INT8_SHARE:.0%}: that is a refusal"
+                    + (f"; worst layers: {text}" if text else ": keep fewer layers")
+                )
+            verdict = judge_of(candidate)
+            if verdict.passed:
+                break
+            if not worst:
+                worst = self._scan(ranges, judge_of)
+                if options.ranges is not None or options.force:
+                    break  # what the user wrote, or wants at any price, is judged as it is
+            kept += [item.place for item in worst if item.place not in kept][:step]
+            step *= 2
+        wide = float32_places(candidate.models.track) if options.precision == "int8-fp16" else []
+        return Result(candidate, verdict, seen, ranges, options, tuple(kept), worst, share, tuple(wide))
+
+    def _scan(self, ranges: Mapping[str, float], judge_of: _Judge) -> tuple[Sensitivity, ...]:
+        crops = judge_of.crops
+        chosen = np.linspace(0, len(crops) - 1, min(SCAN_CROPS, len(crops))).round().astype(int)
+        few = CropSet(crops.templates, [crops.samples[i] for i in chosen])
+        total = sum(place.quantisable for place in quantisable(self.models))
+        step = self.counter("layers scanned", total)
+        found = scan(
+            self.models,
+            ranges,
+            [judge_of.reference[i] for i in chosen],
+            few,
+            weight_bits=self.options.weight_bits,
+            threads=self.options.threads,
+            on_layer=step,
+        )
+        return tuple(found)
+
+    def _collect(self, what: str, sequences: Listed[Sequence], count: int, seed: int) -> CropSet:
+        step = self.counter(what, count)
+        return collect_crops(
+            self.bundle, sequences, count, seed=seed, threads=self.options.threads, on_crop=step
+        )
+
+    def _observe(self, crops: CropSet) -> Observations:
+        return observe(
+            self.models.template,
+            self.models.track,
+            observed_tensors(self.models),
+            crops,
+            threads=self.options.threads,
+            on_crop=self.counter("crops observed", len(crops)),
+        )
+
+    def counter(self, what: str, total: int) -> Callable[[], None]:
+        """Reports `what` as begun; each call of the result reports one more of `total` as done."""
+        done = 0
+        self.progress(what, 0, total)
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            self.progress(what, done, total)
+
+        return step
+
+
+class _Judge:
+    """Judges candidates by the same held-back crops and sequences; the fp32 side is run once."""
+
+    def __init__(self, calibration: Calibration, crops: CropSet, sequences: list[Sequence]) -> None:
+        self.crops = crops
+        self._calibration = calibration
+        self._sequences = sequences
+        reference: Graphs = open_graphs(calibration.models, "fp32", calibration.options.threads)
+        self.reference: list[dict[str, Array]] = reference_outputs(reference, crops)
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        calibration, threads = self._calibration, self._calibration.options.threads
+        step = calibration.counter("gate: crops", len(self.crops))
+        figures = compare_crops(self.reference, candidate.graphs(threads), self.crops, step)
+        thresholds = calibration.options.thresholds
+        early = judge(candidate.engine, thresholds, figures, None)
+        if not early.passed and not calibration.options.force:
+            return early  # the sequences cost minutes and cannot save it
+        frames = 2 * sum(len(sequence) for sequence in self._sequences)
+        counted = calibration.counter("gate: frames", frames)
+
+        def on_frame(more: int) -> None:
+            for _ in range(more):
+                counted()
+
+        sequences = compare_sequences(
+            lambda: Tracker.from_bundle(calibration.bundle, "onnxruntime", "fp32", threads),
+            candidate.tracker(calibration.bundle, threads),
+            self._sequences,
+            on_frame,
+        )
+        return judge(candidate.engine, thresholds, figures, sequences)
+
+
+def calibrate(
+    bundle: Bundle,
+    data: Listed[str | Path],
+    options: Options,
+    gate_data: Listed[str | Path] = (),
+    progress: Progress = lambda what, done, total: None,
+) -> tuple[Bundle, Result]:
+    """Adds `options.precision` to a bundle, judged on sequences that calibration did not see.
+
+    data: what `bench-jn accuracy` takes; without `gate_data` every fifth of these sequences is held back.
+    Nothing is written before the gate has passed. Raises GateError when it refuses.
+    """
+    sequences = load_sequences(data)
+    if gate_data:
+        held_back = load_sequences(gate_data)
+    else:
+        sequences, held_back = hold_back(sequences)
+    calibration = Calibration(bundle, options, progress)
+    result = calibration.run(sequences, held_back)
+    return write_precision(bundle, result, [s.name for s in sequences], [s.name for s in held_back]), result
+
+
+def _cut(sequences: Listed[Sequence], frames: int) -> list[Sequence]:
+    """The sequences, cut to the same length each where they have more than `frames` frames together."""
+    total = sum(len(sequence) for sequence in sequences)
+    if total <= frames:
+        return list(sequences)
+    each = max(2, frames // len(sequences))
+    return [
+        replace(s, boxes=s.boxes[:each], visible=s.visible[:each], images=s.images[:each]) for s in sequences
+    ]

@@ -1,0 +1,134 @@
+"""Builds a bundle's graphs with TensorRT-RTX for cards that are not here, and reads what came out.
+
+No GPU and no driver is needed: the builder is told the compute capability. The layer listing says which
+attentions became one fused kernel and what runs outside the wanted type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from collections.abc import Sequence as Listed
+from dataclasses import dataclass
+
+from jntrt.runtime.backends.tensorrt_build import BuildOptions, build_plan, load_flavour, logger
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.errors import UserError
+from jntrt.runtime.onnx_bytes import Node, read_nodes
+
+FLAVOUR = "tensorrt-rtx"
+TYPE = {"fp16": "Half", "int8": "Int8", "int8-fp16": "Int8", "fp32": "Float"}  # what products should read
+_LAYER = re.compile(r"^Name: (.*?), LayerType: (.*?), Inputs: (\[.*?\]), Constants: (.*)$", re.MULTILINE)
+_FUSED_ATTENTION = "_gemm_mha_v2"
+_PRODUCT_KINDS = ("gemm", "runtime_fusion", "correlation")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a plan: its name and kind, the element types it reads, the ONNX nodes it came from."""
+
+    name: str
+    kind: str
+    reads: frozenset[str]
+    nodes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Build:
+    """One track graph for one architecture. failure: why it does not build, or None; the rest is 0 then.
+
+    attentions: fused ones, of `attentions_total`; products: Linears and convolutions that the precision is
+    for; outside: those of them that read another type than the precision's.
+    """
+
+    precision: str
+    architecture: str
+    failure: str | None
+    attentions_total: int
+    products: int
+    layers: int = 0
+    attentions: int = 0
+    megabytes: float = 0.0
+    outside: tuple[str, ...] = ()
+
+
+def check_build(
+    bundle: Bundle,
+    architectures: Listed[str],
+    precisions: Listed[str] = (),
+    on_build: Callable[[str], None] | None = None,
+) -> list[Build]:
+    """Builds the track graph of every precision for every architecture ("75", "89", …).
+
+    precisions: default, those of the bundle that TensorRT is for (fp16, int8-fp16), else what it has.
+    """
+    trt = load_flavour(FLAVOUR)
+    known = [name.removeprefix("SM") for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
+    for architecture in architectures:
+        if architecture not in known:
+            raise UserError(f"--sm {architecture}: TensorRT-RTX builds for {', '.join(known)}")
+    chosen = list(precisions) or [p for p in ("fp16", "int8-fp16") if p in bundle.precisions]
+    builds = []
+    for precision in chosen or bundle.precisions:
+        model = bundle.graph("track", precision).read_bytes()
+        for architecture in architectures:
+            if on_build is not None:
+                on_build(f"{precision} for SM{architecture}")
+            builds.append(build(model, precision, architecture))
+    return builds
+
+
+def build(model: bytes, precision: str, architecture: str) -> Build:
+    """One build of an ONNX graph's bytes, read back from TensorRT's own listing."""
+    nodes = read_nodes(model)
+    attentions = sum(node.op_type == "Softmax" and node.name.endswith("/attn/softmax") for node in nodes)
+    products = _products(nodes, quantised_only=precision.startswith("int8"))
+    sink = logger(load_flavour(FLAVOUR))
+    sink.listings.clear()
+    try:
+        plan = build_plan(model, FLAVOUR, BuildOptions(), targets=(f"SM{architecture}",), detailed=True)
+    except UserError as error:
+        return Build(precision, architecture, str(error), attentions, len(products))
+    layers = read_layers(sink.listings[-1]) if sink.listings else []
+    reads: dict[str, frozenset[str]] = {}
+    for layer in layers:
+        if layer.kind in _PRODUCT_KINDS:
+            for name in layer.nodes & products:
+                reads[name] = reads.get(name, frozenset()) | layer.reads
+    return Build(
+        precision,
+        architecture,
+        None,
+        attentions,
+        len(products),
+        layers=len(layers),
+        attentions=sum(_FUSED_ATTENTION in layer.name for layer in layers),
+        megabytes=len(plan) / 2**20,
+        outside=tuple(sorted(n for n in products if TYPE[precision] not in reads.get(n, frozenset()))),
+    )
+
+
+def read_layers(listing: str) -> list[Layer]:
+    """The layers of TensorRT's "Layers:" message (profiling verbosity DETAILED)."""
+    found = []
+    for name, kind, inputs, rest in _LAYER.findall(listing):
+        types = frozenset(re.findall(r"Datatype: (\w+)", inputs))
+        found.append(Layer(name, kind, types, frozenset(re.findall(r"\[ONNX Layer: ([^\]]+)\]", rest))))
+    return found
+
+
+def _products(nodes: list[Node], quantised_only: bool) -> frozenset[str]:
+    """Names of the products with constants: all of them, or those whose weights are int8."""
+    made = {output: node for node in nodes for output in node.outputs}
+    names = set()
+    for node in nodes:
+        if node.op_type not in ("MatMul", "Conv"):
+            continue
+        weight = node.inputs[1]
+        maker = made.get(weight)
+        if maker is not None and maker.op_type == "Cast":
+            maker = made.get(maker.inputs[0])
+        quantised = maker is not None and maker.op_type == "DequantizeLinear"
+        if quantised or (not quantised_only and maker is None):
+            names.add(node.name)
+    return frozenset(names)

@@ -1,0 +1,241 @@
+"""calib-jn: adds float16 and int8 to a bundle, each behind a gate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from jntrt.runtime.command import new_app, parse_integers, run
+
+if TYPE_CHECKING:
+    from jntrt.calib.result import Result
+
+app = new_app("calib-jn", "Adds float16 and int8 to a bundle, each behind a gate on data it has not seen.")
+
+
+@app.default
+def calibrate(
+    bundle: Path,
+    *,
+    data: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
+    precision: str,
+    gate_data: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    crops: int = 500,
+    seed: int = 0,
+    method: str = "minmax",
+    percentile: float = 99.99,
+    weight_bits: int = 8,
+    keep: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    ranges: Path | None = None,
+    gate_crops: int = 200,
+    gate_frames: int = 2000,
+    min_iou: float | None = None,
+    max_ao: float | None = None,
+    force: bool = False,
+    threads: int | None = None,
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Add a precision to BUNDLE, calibrated on your own sequences and judged on others.
+
+    The fp32 tracker follows the targets of DATA; ranges come from its crops. The new graphs are then compared
+    with fp32 on held-back crops and sequences: below a threshold nothing is written and the exit code is 3.
+
+    Parameters
+    ----------
+    bundle
+        The bundle's folder.
+    data
+        Annotated sequences or videos: what bench-jn accuracy takes.
+    precision
+        fp16, int8 (float32 around it, for CPUs) or int8-fp16 (float16 around it, for TensorRT).
+    gate_data
+        Sequences to judge by. Without it every fifth of DATA is held back for that.
+    crops
+        Calibration crops.
+    seed
+        Of the crops' jitter.
+    method
+        How ranges are chosen: minmax, percentile, mse or entropy.
+    percentile
+        For --method percentile, in per cent of the magnitudes.
+    weight_bits
+        8, or 7 for CPUs without VNNI, whose int8 sums saturate.
+    keep
+        Layers to leave out of int8, by name as calibration.json has them.
+    ranges
+        A calibration.json to take the int8 ranges from.
+    gate_crops
+        Held-back crops.
+    gate_frames
+        Frames of held-back sequences, at most.
+    min_iou
+        Least median IoU with the fp32 boxes. Default 0.995 for fp16, 0.97 for int8.
+    max_ao
+        Largest difference of AO. Default 0.002 for fp16, 0.01 for int8.
+    force
+        Write the precision even if the gate refuses; the bundle then says so.
+    threads
+        Of the engines.
+    json_
+        Print the figures as JSON.
+    """
+    from jntrt.calib.calibrate import calibrate as calibrate_bundle
+    from jntrt.calib.result import Options
+    from jntrt.runtime.bundle import Bundle
+
+    options = Options(
+        precision=precision,
+        crops=crops,
+        seed=seed,
+        method=method,
+        percentile=percentile,
+        weight_bits=weight_bits,
+        keep=keep,
+        ranges=ranges,
+        gate_crops=gate_crops,
+        gate_frames=gate_frames,
+        min_iou=min_iou,
+        max_ao=max_ao,
+        force=force,
+        threads=threads,
+    )
+    with _Bar() as bar:
+        changed, result = calibrate_bundle(Bundle.open(bundle), data, options, gate_data, bar.show)
+    if json_:
+        from jntrt.calib.record import gate_entry
+
+        print(json.dumps({"bundle": str(changed.path), "precision": precision, "gate": gate_entry(result)}))
+    else:
+        _print_verdict(changed.name, result)
+    return 0
+
+
+@app.command(name="check-build")
+def check_build(
+    bundle: Path,
+    *,
+    sm: str = "75,86,89,120",
+    precision: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Build BUNDLE's graphs with TensorRT-RTX, without a GPU, and say what came out.
+
+    Parameters
+    ----------
+    bundle
+        The bundle's folder.
+    sm
+        Compute capabilities, such as 75,86,89,120.
+    precision
+        Precisions of the bundle. Default: fp16 and int8-fp16 where it has them.
+    json_
+        Print JSON.
+    """
+    from jntrt.calib.check_build import check_build as check
+    from jntrt.runtime.bundle import Bundle
+
+    architectures = [str(number) for number in parse_integers(sm, "--sm")]
+    with _Bar() as bar:
+        builds = check(
+            Bundle.open(bundle), architectures, precision, lambda what: bar.show(f"building {what}", 0, 1)
+        )
+    if json_:
+        print(json.dumps([asdict(build) for build in builds], indent=1))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{bundle}: TensorRT-RTX builds without a GPU", title_justify="left")
+    for column in ("precision", "SM", "builds", "attentions fused", "in type", "layers", "MiB"):
+        table.add_column(column, justify="left" if column == "precision" else "right")
+    for build in builds:
+        inside = f"{build.products - len(build.outside)}/{build.products}"
+        fused = f"{build.attentions}/{build.attentions_total}"
+        rest = (
+            [fused, inside, str(build.layers), f"{build.megabytes:.0f}"] if not build.failure else ["-"] * 4
+        )
+        table.add_row(build.precision, build.architecture, "no" if build.failure else "yes", *rest)
+    console = Console(soft_wrap=False)
+    console.print(table)
+    for build in builds:
+        if build.failure:
+            console.print(f"{build.precision} SM{build.architecture}: {build.failure}", markup=False)
+        elif build.outside:
+            names = ", ".join(build.outside)
+            console.print(f"{build.precision} SM{build.architecture} in another type: {names}", markup=False)
+    console.print("in type: Linears and convolutions that read the precision's own type (float16, int8)")
+    return 0
+
+
+def main() -> None:
+    """Entry point of `calib-jn`."""
+    sys.exit(run(app))
+
+
+class _Bar:
+    """A progress bar on stderr; nothing where that is no terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._tasks: dict[str, int] = {}
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """`what` is done so far, of `total`; 0 begins it anew."""
+        if what not in self._tasks:
+            self._tasks[what] = int(self._bar.add_task(what, total=total))
+        self._bar.update(self._tasks[what], completed=done, total=total)  # type: ignore[arg-type]
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+
+def _print_verdict(name: str, result: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    verdict = result.verdict
+    crops, sequences, thresholds = verdict.crops, verdict.sequences, verdict.thresholds
+    said = "passed its gate" if verdict.passed else "FAILED its gate (written by --force)"
+    table = Table(title=f"{name} {result.candidate.precision}: {said}", title_justify="left")
+    for column in ("against fp32", "measured", "must be"):
+        table.add_column(column, justify="left" if column == "against fp32" else "right")
+    table.add_row(
+        f"median IoU, {crops.crops} crops", f"{crops.median_iou:.4f}", f"≥ {thresholds.median_iou:g}"
+    )
+    table.add_row("5th percentile of IoU", f"{crops.p5_iou:.4f}", "")
+    table.add_row("score difference, mean / largest", f"{crops.score_mean:.4f} / {crops.score_max:.4f}", "")
+    for block, share in crops.kept.items():
+        table.add_row(f"same tokens kept, block {block}", f"{share:.1%}", "")
+    if sequences is not None:
+        interval = ""
+        if sequences.low is not None and sequences.high is not None:
+            interval = f" ({sequences.low:+.4f} … {sequences.high:+.4f})"
+        label = f"AO difference, {sequences.sequences} sequences (95 %)"
+        table.add_row(label, f"{sequences.difference:+.4f}{interval}", f"± {thresholds.ao:g}")
+        table.add_row("AO fp32 / this", f"{sequences.ao_fp32:.4f} / {sequences.ao:.4f}", "")
+    if result.ranges:
+        table.add_row("Linear MACs in int8", f"{result.share:.1%}", "≥ 60%")
+        if result.kept:
+            table.add_row("left out of int8", ", ".join(result.kept), "")
+    console = Console()
+    console.print(table)
+    console.print(f"judged in: {verdict.engine}")
