@@ -79,7 +79,10 @@ def export_checkpoint(
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
-    # Only now the slow imports: what is wrong with the file is said at once.
+    # Only now the slow imports: what is wrong with the file is said at once. All of them, so that a missing one
+    # is not found after a minute's work.
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
     import torch
     from jntrt.export.check import parity, plain_macs
     from jntrt.export.graph import build_graphs
@@ -87,13 +90,15 @@ def export_checkpoint(
     from jntrt.export.rules import check_graph, count_macs
 
     try:
-        # First without memory: one weight's shape must not make a network that the others do not fill.
-        with torch.device("meta"):
-            load_weights(OSTrack(inferred.recipe), weights)
+        if _parameters(inferred.recipe) > sum(array.size for array in weights.values()):
+            # One weight's shape must not make a network that the others do not fill: without memory, only to
+            # say what is missing.
+            with torch.device("meta"):
+                load_weights(OSTrack(inferred.recipe), weights)
+        model = OSTrack(inferred.recipe).eval()
+        unused = load_weights(model, weights)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    model = OSTrack(inferred.recipe).eval()
-    unused = load_weights(model, weights)
     progress("building the graphs")
     template, track = build_graphs(inferred.recipe, weights, batch)
     for graph in (template, track):
@@ -131,6 +136,12 @@ def _stem(path: Path) -> str:
         if path.name.lower().endswith(ending) and len(path.name) > len(ending):
             return path.name[: -len(ending)]
     return f"{path.name}.bundle"
+
+
+def _parameters(recipe: Recipe) -> int:
+    """The network's large matrices, counted from below."""
+    blocks = recipe.depth * (4 * recipe.dim**2 + 2 * recipe.dim * recipe.mlp_dim)
+    return blocks + 9 * recipe.dim * recipe.head_channels
 
 
 def _recipe_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:

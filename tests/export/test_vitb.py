@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -38,10 +37,10 @@ def test_vitb_exports_in_two_minutes_and_six_gigabytes(tmp_path: Path, size: int
         "-o",
         str(tmp_path / "b"),
     ]
-    start = time.monotonic()
     process = os.posix_spawn(sys.executable, arguments, os.environ)
     _, status, usage = os.wait4(process, 0)
-    seconds = time.monotonic() - start
+    # Processor time: on an idle machine the export takes less than that, and a busy one says nothing.
+    seconds = usage.ru_utime + usage.ru_stime
     assert os.waitstatus_to_exitcode(status) == 0
     assert seconds < 120
     assert usage.ru_maxrss < 6 * 1024**2  # kB
