@@ -79,8 +79,8 @@ def export_checkpoint(
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
-    # Only now the slow imports: what is wrong with the file is said at once. All of them, so that a missing one
-    # is not found after a minute's work.
+    # Only now the slow imports: what is wrong with the file is said at once. All of them: a missing one
+    # must not be found after a minute of work.
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
     import torch
