@@ -142,7 +142,7 @@ class _Writer:
         for node in self.view.nodes:
             self._write(node)
         graph = self.view.model.graph
-        arrays = {name: np.ascontiguousarray(value) for name, value in self.constants.items()}
+        arrays = {name: np.asarray(value, order="C") for name, value in self.constants.items()}
         model = onnx.ModelProto()
         model.CopyFrom(self.view.model)
         model.graph.CopyFrom(

@@ -204,7 +204,7 @@ def _with_graph(
     read = {name for node in nodes for name in node.input}
     made = {name for node in nodes for name in node.output}
     initializers = [
-        numpy_helper.from_array(np.ascontiguousarray(value), name)
+        numpy_helper.from_array(np.asarray(value, order="C"), name)
         for name, value in constants.items()
         if name in read and name not in made
     ]
