@@ -153,3 +153,49 @@ def check(bundle: Path, *, json: bool = False) -> None:
         print_json([{"precision": p, "check": what, "result": told} for p, what, told in checks])
     else:
         print_checks(bundle, checks)
+
+
+@app.command
+def build(
+    bundle: Path,
+    *,
+    precision: str = "fp32",
+    backend: Literal["tensorrt", "tensorrt-rtx"] = "tensorrt",
+    workspace: int | None = None,
+    optimization_level: int | None = None,
+    timing_cache: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Build a bundle's TensorRT engines ahead of time, for the GPU of this machine.
+
+    They go to the engine cache ($XDG_CACHE_HOME/jntrt/engines), where trtrun with the same options finds
+    them, after a run on the bundle's stored samples: exit code 3 when they compute something else.
+
+    Parameters
+    ----------
+    bundle:
+        A folder that export-jn wrote.
+    precision:
+        fp32, or another one that the bundle has.
+    backend:
+        The library to build with.
+    workspace:
+        MiB of scratch memory that a layer may take. Default: what the GPU has.
+    optimization_level:
+        0 (quick build) to 5 (quick engine). Default: the library's, 3.
+    timing_cache:
+        A file of measured kernels, read where it exists and written after the build (tensorrt only).
+    json:
+        Print the result as JSON.
+    """
+    from jntrt.export.report import print_json
+    from jntrt.runtime.backends.engine_build import build_engine, print_engines
+    from jntrt.runtime.backends.tensorrt_build import BuildOptions
+    from jntrt.runtime.bundle import Bundle
+
+    options = BuildOptions(workspace, optimization_level, timing_cache)
+    engines = build_engine(Bundle.open(bundle), precision, backend, options)
+    if json:
+        print_json([engine.to_dict() for engine in engines])
+    else:
+        print_engines(engines)

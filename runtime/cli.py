@@ -31,6 +31,9 @@ def trtrun(
     backend: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
+    workspace: int | None = None,
+    optimization_level: int | None = None,
+    timing_cache: Path | None = None,
 ) -> None:
     """Track a target through a video, images, a camera or a stream.
 
@@ -64,8 +67,16 @@ def trtrun(
         fp32, or another one that the bundle has.
     threads:
         CPU threads of the engine. Default: the engine's own choice.
+    workspace:
+        TensorRT: MiB of scratch memory that a layer may take. Default: what the GPU has.
+    optimization_level:
+        TensorRT: 0 (quick build) to 5 (quick engine). Default: the library's, 3.
+    timing_cache:
+        TensorRT: a file of measured kernels, read where it exists and written after a build.
     """
     import numpy as np
+    from jntrt.runtime.backends.engine_build import building
+    from jntrt.runtime.backends.tensorrt_build import BuildOptions
     from jntrt.runtime.bundle import Bundle, default_bundle
     from jntrt.runtime.follow import check_boxes, follow, given_boxes
     from jntrt.runtime.progress import Progress
@@ -87,9 +98,9 @@ def trtrun(
         if len(boxes) != model.batch:
             raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {len(boxes)} given")
         check_boxes(boxes, first)
-        tracker = stack.enter_context(
-            Tracker.from_bundle(model, backend=backend, precision=precision, threads=threads)
-        )
+        with building(BuildOptions(workspace, optimization_level, timing_cache)):
+            tracker = Tracker.from_bundle(model, backend=backend, precision=precision, threads=threads)
+        stack.enter_context(tracker)
         # Left last: its summary follows the files that it names.
         progress = stack.enter_context(Progress(stream.length, outputs.paths))
         print(f"{model.name}, {precision}, {tracker.choice}", file=sys.stderr)

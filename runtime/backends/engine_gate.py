@@ -51,16 +51,20 @@ def ensure(
         for key, engine in engines:
             cache.record(key, engine, {"parity": verdict})
     if not verdict["passed"]:
-        others = ", ".join(name for name in bundle.precisions if name != precision) or "another backend"
+        others = ", ".join(name for name in bundle.precisions if name != precision)
         raise GateError(
-            f"the {flavour} engine of {bundle.name} in {precision} is refused: {verdict['text']}; it computes"
-            f" something else than its graph: take {others}, or --backend onnxruntime-cuda"
+            f"the {flavour} engine of {bundle.name} in {precision} computes something else than its graph"
+            f" ({verdict['text']}): take {_remedy(others)}"
         )
     return verdict
 
 
+def _remedy(precisions: str) -> str:
+    return (f"--precision {precisions} or " if precisions else "") + "--backend onnxruntime-cuda"
+
+
 def _measure(bundle: Bundle, precision: str, flavour: str, options: BuildOptions) -> dict[str, Any]:
-    """The child's verdict; a crash, a hang or an error there is one too."""
+    """The child's verdict. Raises GateError when it gave none, which is not kept: the next try asks again."""
     request = {
         "bundle": str(bundle.path),
         "precision": precision,
@@ -74,11 +78,16 @@ def _measure(bundle: Bundle, precision: str, flavour: str, options: BuildOptions
             command, input=json.dumps(request), capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"passed": False, "text": f"it gave no answer in {TIMEOUT} s"}
+        raise GateError(
+            f"the {flavour} engine of {bundle.name} in {precision} is refused: its check took over {TIMEOUT} s"
+        ) from None
     lines = child.stdout.strip().splitlines()
     if child.returncode != 0 or not lines:
-        detail = (child.stderr.strip().splitlines() or ["no message"])[-1]
-        return {"passed": False, "text": f"the check ended with code {child.returncode} ({detail[:200]})"}
+        detail = (child.stderr.strip().splitlines() or ["no message"])[-1][:200]
+        raise GateError(
+            f"the {flavour} engine of {bundle.name} in {precision} is refused: its check ended with code"
+            f" {child.returncode} ({detail}): take {_remedy('')}"
+        )
     verdict: dict[str, Any] = json.loads(lines[-1])
     return verdict
 

@@ -1,0 +1,127 @@
+"""Engines from bundle to cache and gate, built by TensorRT-RTX for the emulated device, which runs none."""
+
+import json
+import logging
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from golden_bundles import export_golden
+from jntrt.runtime import Tracker
+from jntrt.runtime.backends import choose_backend, engine_gate
+from jntrt.runtime.backends.engine_build import build_engine
+from jntrt.runtime.backends.engine_cache import default_root
+from jntrt.runtime.backends.tensorrt import TensorRT, TensorRTRTX
+from jntrt.runtime.backends.tensorrt_build import FLAVOURS, BuildOptions
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.cuda.driver import DeviceInfo
+from jntrt.runtime.errors import GateError, UserError
+
+PASSED = {"passed": True, "text": "box 1.0e-06", "box": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return export_golden("jn256", tmp_path_factory.mktemp("bundles") / "jn")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return default_root()
+
+
+def engines(cache: Path) -> list[Path]:
+    return sorted(cache.glob("*.engine"))
+
+
+def test_built_once_and_gated_once(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def measure(*_: Any) -> dict[str, Any]:
+        asked.append("measured")
+        return dict(PASSED)
+
+    monkeypatch.setattr(engine_gate, "_measure", measure)
+    first = build_engine(bundle, "fp32", "tensorrt-rtx", BuildOptions(optimization_level=0))
+    assert [engine.graph for engine in first] == ["template", "track"]
+    assert [Path(engine.path) for engine in first] == sorted(engines(cache), key=lambda p: p.stat().st_size)
+    written = [path.stat().st_mtime_ns for path in engines(cache)]
+    second = build_engine(bundle, "fp32", "tensorrt-rtx", BuildOptions(optimization_level=0))
+    assert [engine.path for engine in first] == [engine.path for engine in second]
+    assert [path.stat().st_mtime_ns for path in engines(cache)] == written
+    assert asked == ["measured"]
+    manifest = json.loads(engines(cache)[0].with_suffix(".json").read_text())
+    assert manifest["key"]["gpu"] == "Emulated GPU"
+    assert manifest["key"]["driver"] == 13000
+    assert manifest["parity"]["passed"]
+
+    # A verdict that failed is kept as well, and said again without asking.
+    monkeypatch.setattr(engine_gate, "_measure", lambda *_: {"passed": False, "text": "box 3.0e-01"})
+    with pytest.raises(GateError, match=r"computes something else than its graph \(box 3\.0e-01\)"):
+        build_engine(bundle, "fp32", "tensorrt-rtx", BuildOptions(optimization_level=1))
+    monkeypatch.setattr(engine_gate, "_measure", measure)
+    with pytest.raises(GateError, match=r"box 3\.0e-01"):
+        build_engine(bundle, "fp32", "tensorrt-rtx", BuildOptions(optimization_level=1))
+
+
+def test_the_gate_runs_in_a_child_and_takes_no_silence_for_an_answer(bundle: Bundle, cache: Path) -> None:
+    """The child cannot run the engine here: refused with its reason, and not kept as a verdict."""
+    with pytest.raises(GateError, match=r"its check ended with code 2 .*cannot read its own engine"):
+        Tracker.from_bundle(bundle, backend="tensorrt-rtx")
+    assert len(engines(cache)) == 2
+    assert "parity" not in json.loads(engines(cache)[0].with_suffix(".json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (subprocess.CompletedProcess([], -11, "", ""), r"ended with code -11 \(no message\)"),
+        (subprocess.CompletedProcess([], 0, "", ""), r"ended with code 0 \(no message\)"),
+        (subprocess.TimeoutExpired("check", 900), "took over 900 s"),
+    ],
+    ids=["crash", "silence", "hang"],
+)
+def test_what_a_child_may_do(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, outcome: Any, words: str
+) -> None:
+    def run(*_: Any, **__: Any) -> Any:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(engine_gate.subprocess, "run", run)
+    with pytest.raises(GateError, match=words):
+        engine_gate._measure(bundle, "fp32", "tensorrt", BuildOptions())
+
+
+def test_auto_says_why_it_passed_engines_over(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TensorRT, "obstacle", classmethod(lambda cls, precision: f"no {cls.name} here"))
+    with caplog.at_level(logging.INFO):
+        choice = choose_backend("auto", "fp32")
+    assert list(choice.passed_over)[:3] == ["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
+    assert "no tensorrt-rtx here" in caplog.text
+    with pytest.raises(UserError, match="backend tensorrt-rtx cannot run fp32 here: no tensorrt-rtx here"):
+        choose_backend("tensorrt-rtx", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("capability", "words"),
+    [((7, 0), "TensorRT needs sm_75"), ((9, 0), "TensorRT-RTX has no sm_90"), ((8, 9), None)],
+)
+def test_devices_that_an_engine_cannot_have(capability: tuple[int, int], words: str | None) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    obstacle = TensorRTRTX._device_obstacle(trt, DeviceInfo(0, "Card", "00", capability, 13000))
+    assert (obstacle is None) if words is None else (words in str(obstacle))
+
+
+def test_only_engines_are_built(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FLAVOURS, "tensorrt", "tensorrt_that_is_nowhere")
+    with pytest.raises(UserError, match="backend openvino has no engines to build"):
+        build_engine(bundle, "fp32", "openvino")
+    with pytest.raises(UserError, match="backend tensorrt cannot run fp32 here: tensorrt is not installed"):
+        build_engine(bundle, "fp32", "tensorrt")
