@@ -46,7 +46,7 @@ class Assets:
 
 
 def random_sprite(assets: Assets, photo: Image, rng: np.random.Generator) -> Sprite:
-    """A random object: cut-out, or a shape filled from a photograph (often `photo`, the background) or noise."""
+    """A random object: cut-out, or a shape filled from a photograph (often `photo`) or noise."""
     kind = rng.random()
     if kind < 0.12:
         return assets.sky[rng.integers(len(assets.sky))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,31 +20,110 @@ def train(
     out: Path | None = None,
     teacher: Path | None = None,
     steps: int | None = None,
-    workers: int = 2,
+    workers: int = 1,
     threads: int | None = None,
 ) -> None:
-    """Train, or go on with the run in the output folder.
+    """Train, or go on with the run in the output folder. Under torchrun the batch is shared by its processes.
 
     Parameters
     ----------
     config
-        A packaged configuration (jn-nano, jn-256, ostrack-256, ...) or a YAML file.
+        A packaged configuration (jn-nano, jn-256, jn-384, ostrack-256, ostrack-384) or a YAML file.
     data
-        Folder with annotated sequences, or with images/, masks/ and drones/train for jn-nano.
+        Annotated sequences (GOT-10k, LaSOT, TrackingNet, OTB, videos with CSV) or COCO; for jn-nano a folder
+        with images/, masks/ and drones/train.
     out
-        The run's folder: state, log, final weights. Default: runs/NAME.
+        The run's folder: state, log, weights. Default: runs/NAME.
     teacher
         Folder with NanoTrack's ncnn files, for the distillation of features.
     steps
         In place of the configuration's number of steps.
     workers
-        Processes that make batches.
+        Processes that make batches, per training process.
     threads
         CPU threads of the network.
     """
     from jntrt.train.run import train_run
 
     train_run(config, data, out, teacher, steps, workers, threads)
+
+
+@app.command
+def sequences(*, data: Path, out: Path, count: int = 50, frames: int = 60, seed: int = 2026) -> None:
+    """Render the synthetic validation sequences (GOT-10k layout with absence.label).
+
+    Parameters
+    ----------
+    data
+        Folder with images/ and masks/; only the held-out part of both is used.
+    out
+        A new folder.
+    count
+        Sequences.
+    frames
+        Frames of each.
+    seed
+        The same seed gives the same frames.
+    """
+    from jntrt.train.validation import write_sequences
+
+    write_sequences(data, out, count, frames, seed)
+
+
+@app.command
+def measure(run: Path, data: Path, *, limit: int | None = None, json: bool = False) -> None:
+    """Track annotated sequences with a run's averaged weights: AO, presence AUROC, threshold.
+
+    AO is the mean over clips; the first frame and frames without the target do not count.
+
+    Parameters
+    ----------
+    run
+        A run's folder.
+    data
+        Annotated sequences in any layout.
+    limit
+        Only so many of them.
+    json
+        Print JSON.
+    """
+    from jntrt.train.run import measure_run
+
+    figures = measure_run(run, data, limit)
+    if json:
+        print(json_module.dumps(figures))
+    else:
+        print("  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+
+
+@app.command
+def finish(
+    run: Path,
+    out: Path,
+    *,
+    name: str = "jn-nano",
+    threshold: float | None = None,
+    license: str = "Apache-2.0",
+) -> None:
+    """Write a run's averaged weights as fp16 safetensors with the recipe's YAML, for export-jn; plot its log.
+
+    Parameters
+    ----------
+    run
+        A run's folder.
+    out
+        Where NAME.safetensors and NAME.yaml go.
+    name
+        Name of both files.
+    threshold
+        Presence below this is reported as lost (train-jn measure on sequences with absence gives one).
+    license
+        The weights' licence.
+    """
+    from jntrt.train.run import finish_run
+
+    for path in finish_run(run, out, name, threshold, license):
+        print(path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -9,10 +9,12 @@ photograph patches, the positions as two-dimensional sines, and queries and keys
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
 from jntrt.export.networks.ostrack import MEAN, STD, OSTrack
+from jntrt.runtime.errors import UserError
 from jntrt.train.scene import Image
 from torch import Tensor, nn
 
@@ -87,3 +89,31 @@ def positions(side: int, dim: int) -> Tensor:
     out = torch.zeros(side, side, dim)
     out[..., : 4 * quarter] = POSITION * torch.cat((columns, rows), dim=2)
     return out.reshape(1, side * side, dim)
+
+
+@torch.no_grad()
+def load_encoder(model: OSTrack, path: Path) -> None:
+    """Copies pre-trained ViT weights (safetensors; names with or without `backbone.`) into the encoder.
+
+    Blocks, patch embedding and final norm must all be there in the network's shapes; positions are sines,
+    since those of a classifier fit neither crop. UserError names what is missing.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: no safetensors file with an encoder: {error}") from None
+    weights = {name.removeprefix("backbone."): value for name, value in weights.items()}
+    own = {k: v for k, v in model.backbone.state_dict().items() if not k.startswith("pos_embed")}
+    wrong = sorted(k for k, v in own.items() if k not in weights or weights[k].shape != v.shape)
+    if wrong:
+        shown = ", ".join(wrong[:4])
+        raise UserError(
+            f"{path}: {len(wrong)} weights of the encoder are missing or of another shape: {shown}"
+        )
+    for name, value in own.items():
+        value.copy_(weights[name])
+    model.backbone.pos_embed_z.copy_(positions(model.recipe.template_side, model.recipe.dim))
+    model.backbone.pos_embed_x.copy_(positions(model.recipe.search_side, model.recipe.dim))

@@ -1,4 +1,4 @@
-"""The training loop: AdamW, warm-up and decay, average of the weights, resume, several GPUs under torchrun."""
+"""The training loop: AdamW, warm-up and decay, averaged weights, resume, several processes under torchrun."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def train(
 ) -> dict[str, Tensor]:
     """Trains from the state in `folder`, if there is one, to `config.steps` (or stops at `stop_at`).
 
-    feed: first batch's number → batches. Appends to `folder`/log.csv, saves the state every `save_seconds` and
-    at the end. Returns the averaged weights (the weights themselves without EMA).
+    feed: first batch's number → batches. Appends to `folder`/log.csv, saves the state every `save_seconds`
+    and at the end. Returns the averaged weights (the weights themselves without EMA).
     """
     rank, world, device = _processes()
     model.to(device).train()

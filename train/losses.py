@@ -119,8 +119,8 @@ def distribution_terms(out: dict[str, Tensor], true: Tensor, present: Tensor) ->
     side = sigma.shape[-1]
     grid = (torch.arange(side, dtype=sigma.dtype, device=sigma.device) + 0.5) / side
     x, y = grid[None, None, :].expand_as(sigma), grid[None, :, None].expand_as(sigma)
-    l, t, r, b = (distances / side).unbind(dim=1)
-    predicted = torch.stack((x - l, y - t, x + r, y + b), dim=-1)
+    left, top, right, bottom = (distances / side).unbind(dim=1)
+    predicted = torch.stack((x - left, y - top, x + right, y + bottom), dim=-1)
     goal = true[:, None, None, :].expand_as(predicted)
     wanted = torch.stack((x - goal[..., 0], y - goal[..., 1], goal[..., 2] - x, goal[..., 3] - y), dim=-1)
     inside = (wanted > 0).all(dim=-1) & present[:, None, None]
@@ -139,8 +139,8 @@ def distribution_terms(out: dict[str, Tensor], true: Tensor, present: Tensor) ->
 
 
 def center_loss(out: dict[str, Tensor], box: Tensor, present: Tensor) -> dict[str, Tensor]:
-    """Focal + 2·GIoU + 5·L1 on positives (box read at the true centre's cell); on negatives the focal loss with
-    an all-zero map."""
+    """Focal + 2·GIoU + 5·L1 on positives (box read at the true centre's cell); on negatives the focal loss
+    with an all-zero map."""
     side = out["score"].shape[-1]
     score = out["score"][:, 0]
     zero = score.sum() * 0
@@ -168,8 +168,8 @@ def center_loss(out: dict[str, Tensor], box: Tensor, present: Tensor) -> dict[st
 
 
 def corner_loss(out: dict[str, Tensor], box: Tensor, present: Tensor) -> dict[str, Tensor]:
-    """5·L1 + 2·GIoU on positives; on negatives binary cross-entropy of both maps (before softmax) against zeros,
-    mean over cells."""
+    """5·L1 + 2·GIoU on positives; on negatives binary cross-entropy of both maps (before softmax)
+    against zeros, mean over cells."""
     zero = out["tl_logits"].sum() * 0
     l1 = giou = negative = zero
     if present.any():

@@ -1,4 +1,4 @@
-"""Training pairs: template crop, search crop around a jittered box, target, and whether the target is there."""
+"""Training pairs: template crop, search crop around a jittered box, target, and whether it is there."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ BRIGHTNESS = 0.2
 class Pair:
     """One sample.
 
-    template, search: S×S×3 uint8 RGB; target_box: 4 float32 in the recipe's format; tokens: Nz bool, the template
-    tokens under the target; box: cx, cy, w, h of the target in units of the search crop (zeros when absent);
+    template, search: S×S×3 uint8 RGB; target_box: 4 float32 in the recipe's format; tokens: Nz bool, the
+    template tokens under the target; box: cx, cy, w, h of the target in units of the search crop (zeros: absent);
     present: whether the target is in the search crop.
     """
 
@@ -150,8 +150,8 @@ def augmented(pair: Pair, rng: np.random.Generator) -> Pair:
 def batches(
     source: PairSource, size: int, seed: int, first: int = 0, step: int = 1
 ) -> Iterator[tuple[int, list[Pair]]]:
-    """Endless (number, pairs): batch `number` depends on the seed and its number alone, so that a run can go on
-    anywhere and several workers can share the numbers (`first`, `step`)."""
+    """Endless (number, pairs): batch `number` depends on the seed and its number alone, so that a run can go
+    on anywhere and several workers can share the numbers (`first`, `step`)."""
     number = first
     while True:
         rng = np.random.default_rng((seed, number))

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import cv2
 import torch
-from jntrt.bench.sequences import load_sequences
+from jntrt.bench.sequences import Sequence, load_sequences
 from jntrt.export.networks.ostrack import OSTrack
 from jntrt.runtime.errors import UserError
 from jntrt.train.assets import Assets
+from jntrt.train.coco import is_coco, load_coco
 from jntrt.train.config import TrainConfig, load_config, with_overrides
 from jntrt.train.feed import Feed, loader
-from jntrt.train.initialise import initialise
+from jntrt.train.initialise import initialise, load_encoder
 from jntrt.train.loop import train
 from jntrt.train.pairs import PairSource
 from jntrt.train.videos import VideoPairs
@@ -36,7 +37,7 @@ def train_run(
     from safetensors.torch import save_file
 
     config = with_overrides(load_config(config_name), steps=steps)
-    # Worker processes are forks: a thread pool that OpenCV had started here would be dead there, and wait for ever.
+    # Worker processes are forks: a thread pool that OpenCV had started here would be dead there.
     cv2.setNumThreads(0)
     folder = out or Path("runs") / config.name
     if threads is not None:
@@ -85,11 +86,40 @@ def prepare(config: TrainConfig, data: Path) -> tuple[OSTrack, PairSource]:
         assets = Assets.load(data / "images", data / "masks", held_out=False)
     videos = None
     if config.synthetic < 1 or assets is None:
-        drones = data / "drones" / "train"
-        videos = VideoPairs(load_sequences(drones if drones.is_dir() else data))
+        videos = VideoPairs(find_sequences(data))
     model = OSTrack(config.recipe, config.drop_path)
     if config.start == "principal":
         if assets is None:
             raise UserError(f"--data {data}: start: principal needs photographs in images/")
         initialise(model, assets.photos, config.seed)
+    elif config.start != "plain":
+        load_encoder(model, Path(config.start))
     return model, PairSource(config.recipe, assets, videos, config.synthetic, config.positive)
+
+
+def find_sequences(data: Path) -> list[Sequence]:
+    """The annotated sequences to train on: `data`/drones/train, COCO, or what layout `data` has."""
+    drones = data / "drones" / "train"
+    if drones.is_dir():
+        return load_sequences(drones)
+    return load_coco(data) if is_coco(data) else load_sequences(data)
+
+
+def measure_run(run: Path, data: Path, limit: int | None) -> dict[str, float]:
+    """`track.measure` of the averaged weights of `run` on the sequences at `data`, and the run's `step`."""
+    from jntrt.train.track import averaged_model, measure
+
+    model, step = averaged_model(run)
+    return {"step": float(step)} | measure(model, load_sequences(data)[:limit])
+
+
+def finish_run(run: Path, out: Path, name: str, threshold: float | None, licence: str) -> list[Path]:
+    """Writes the checkpoint of `run` into `out` and the plot of its log into the run; returns the paths."""
+    from jntrt.train.plot import plot_log
+    from jntrt.train.reference import write_reference
+    from jntrt.train.track import averaged_model
+
+    model, _ = averaged_model(run)
+    paths = write_reference(model.state_dict(), model.recipe, out, name, threshold, licence)
+    plot_log(run / "log.csv", run / "log.png")
+    return [*paths, run / "log.png"]

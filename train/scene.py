@@ -21,7 +21,7 @@ Affine = NDArray[np.float64]  # 2×3, maps (x, y, 1) in pixels
 
 @dataclass(frozen=True, eq=False)
 class Sprite:
-    """An object to paste. image: H×W×4 uint8, RGB multiplied by alpha, alpha last; hull: K×2 outline points."""
+    """An object to paste. image: H×W×4 uint8, RGB times alpha, then alpha; hull: K×2 outline points."""
 
     image: Image
     hull: NDArray[np.float64]
@@ -46,7 +46,7 @@ class Sprite:
         return math.sqrt(width * height)
 
     def deformed(self, field: NDArray[np.float32], amount: float) -> Sprite:
-        """The sprite bent by a smooth displacement `field` (G×G×2, about unit size) times `amount` × its size."""
+        """The sprite bent by a smooth displacement `field` (G×G×2, about 1) times `amount` × its size."""
         height, width = self.image.shape[:2]
         grid = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC) * np.float32(
             amount * self.size
@@ -174,8 +174,8 @@ def _paste(out: Image, sprite: Sprite, matrix: Affine) -> None:
     height, width = sprite.image.shape[:2]
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) @ matrix[:, :2].T + matrix[:, 2]
     left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 1, 0)
-    right = min(int(math.ceil(corners[:, 0].max())) + 1, out.shape[1])
-    bottom = min(int(math.ceil(corners[:, 1].max())) + 1, out.shape[0])
+    right = min(math.ceil(corners[:, 0].max()) + 1, out.shape[1])
+    bottom = min(math.ceil(corners[:, 1].max()) + 1, out.shape[0])
     if left >= right or top >= bottom:
         return
     shifted = matrix.copy()
@@ -190,7 +190,7 @@ def _paste(out: Image, sprite: Sprite, matrix: Affine) -> None:
 def _streak(dx: float, dy: float) -> NDArray[np.float32]:
     """Kernel of a straight motion by (dx, dy) pixels."""
     length = min(math.hypot(dx, dy), 15.0)
-    reach = int(math.ceil(length / 2))
+    reach = math.ceil(length / 2)
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
     for t in np.linspace(-0.5, 0.5, 4 * reach + 1):
         angle = math.atan2(dy, dx)

@@ -93,3 +93,11 @@ def load_state(
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def load_average(folder: Path) -> dict[str, Tensor]:
+    """The averaged weights of the state in `folder`."""
+    notes = read_notes(folder)
+    if notes is None:
+        raise UserError(f"{folder}: no training state")
+    return _part(load_file(folder / notes["tensors"]), "average.")

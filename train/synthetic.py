@@ -1,4 +1,4 @@
-"""Random scenes: a target over a photograph, seen at two moments (a training pair) or along a path (a video)."""
+"""Random scenes: a target over a photograph, seen at two moments (a pair) or along a path (a video)."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ Wave = Callable[[float], float]
 
 
 def wave(rng: np.random.Generator, amplitude: float, slowest: float, fastest: float) -> Wave:
-    """A smooth random function of the frame number, zero at 0: three sines with periods in between, in frames."""
+    """A smooth random function of the frame number, zero at 0: three sines, periods in frames."""
     periods, phases = rng.uniform(slowest, fastest, 3), rng.uniform(0, 2 * math.pi, 3)
     weights = rng.normal(0, amplitude / math.sqrt(3), 3)
 

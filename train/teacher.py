@@ -29,9 +29,9 @@ class Teacher:
         self._matrix = ncnn.Mat
 
     def features(self, image: Image) -> NDArray[np.float32]:
-        """(S/16)²×48 features of an S×S×3 RGB crop, row-major, standardised per image and channel-wise centred.
+        """(S/16)²×48 features of an S×S×3 RGB crop, row-major, over their standard deviation.
 
-        Each token is divided by the image's standard deviation, so that flat skies and forests weigh the same.
+        So flat skies and forests weigh the same.
         """
         extractor = self._net.create_extractor()
         planes = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
