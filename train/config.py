@@ -19,7 +19,7 @@ class TrainConfig:
 
     batch: pairs per step over all processes; lr: of the new parts, times `backbone_lr` for the encoder;
     decay: "step" (× 0.1 at `decay_from` × steps) or "linear" (to zero from there on); ce_start, ce_warm: the
-    warm-up of the keep ratio; positive: ρ; synthetic: share of rendered scenes where there are annotated videos too;
+    warm-up of the keep ratio; positive: ρ; synthetic: share of rendered scenes where there are videos too;
     teacher: weight of the feature distillation at the start, falling to zero at step `teacher_until`;
     start: "principal" (`train.initialise`), "plain" (random), or a checkpoint's path for the encoder.
     """

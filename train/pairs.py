@@ -25,7 +25,7 @@ class Pair:
     """One sample.
 
     template, search: S×S×3 uint8 RGB; target_box: 4 float32 in the recipe's format; tokens: Nz bool, the
-    template tokens under the target; box: cx, cy, w, h of the target in units of the search crop (zeros: absent);
+    template tokens under the target; box: cx, cy, w, h of the target in units of the search crop (0: absent);
     present: whether the target is in the search crop.
     """
 

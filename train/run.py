@@ -114,12 +114,14 @@ def measure_run(run: Path, data: Path, limit: int | None) -> dict[str, float]:
 
 
 def finish_run(run: Path, out: Path, name: str, threshold: float | None, licence: str) -> list[Path]:
-    """Writes the checkpoint of `run` into `out` and the plot of its log into the run; returns the paths."""
+    """Writes the checkpoint of `run` and the plot of its log into `out`; returns the paths."""
     from jntrt.train.plot import plot_log
     from jntrt.train.reference import write_reference
     from jntrt.train.track import averaged_model
 
     model, _ = averaged_model(run)
     paths = write_reference(model.state_dict(), model.recipe, out, name, threshold, licence)
-    plot_log(run / "log.csv", run / "log.png")
-    return [*paths, run / "log.png"]
+    if (run / "log.csv").is_file():
+        plot_log(run / "log.csv", out / "training.png")
+        paths.append(out / "training.png")
+    return paths

@@ -73,6 +73,8 @@ def random_pair(assets: Assets, rng: np.random.Generator, absent: bool) -> tuple
     )
     camera = random_camera(scene, rng)
     light = rng.uniform(0.75, 1.25, 3) ** 0.5 * rng.uniform(0.75, 1.25)
+    # Annotators draw tight or wide; a network that saw tight boxes only shrinks a wide one frame by frame.
+    margin = np.exp(rng.normal(0.15, 0.2, 2)) if rng.random() < 0.5 else np.ones(2)
     shots = []
     for number, pose in enumerate((first, second)):
         drift = pace * rng.normal(0, 0.06, 3) * number
@@ -97,7 +99,7 @@ def random_pair(assets: Assets, rng: np.random.Generator, absent: bool) -> tuple
         else:
             bend = pace * rng.uniform(0, 0.12) * number
             sprite = scene.target.deformed(scene.bend, bend) if bend > 0.02 else scene.target
-            box = pose.box(sprite)
+            box = widened(pose.box(sprite), margin)
             if not gone:
                 layers.append((sprite, pose))
         if number == 1 and not gone and rng.random() < 0.25:
@@ -117,6 +119,13 @@ def random_pair(assets: Assets, rng: np.random.Generator, absent: bool) -> tuple
         )
         shots.append(Shot(view, None if gone else visible_part(box)))
     return shots[0], shots[1]
+
+
+def widened(box: Box, margin: np.ndarray) -> Box:
+    """`box` with its width and height times `margin`, about the same centre."""
+    x, y, w, h = box
+    wider, higher = w * float(margin[0]), h * float(margin[1])
+    return x - (wider - w) / 2, y - (higher - h) / 2, wider, higher
 
 
 def visible_part(box: Box) -> Box:
