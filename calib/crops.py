@@ -26,7 +26,8 @@ MIN_CROPS = 32  # fewer say nothing about a tail
 CENTRE_JITTER = 0.5  # largest shift of the centre, in mean sides √(w·h)
 SCALE_JITTER = 0.2  # standard deviation of ln(scale)
 LOST = 0.1  # overlap with the annotation below which the tracker is put back on the target
-BLANK = 2.0  # grey levels: a crop whose standard deviation is below shows nothing
+BLANK = 1.0  # grey levels between the 2nd and the 98th percentile: a crop below shows nothing
+MAX_BLANK = 0.25  # share of such crops: some may show the sky beside the target
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +100,21 @@ def check_crops(crops: CropSet, wanted: int) -> None:
             f"the data give {len(crops)} calibration crops and at least {needed} are needed: "
             "add sequences with --data"
         )
-    blank = sum(float(sample.search.std()) < BLANK for sample in crops.samples)
-    if blank > len(crops) // 10:
+    blank = sum(_contrast(sample.search) < BLANK for sample in crops.samples)
+    if blank > MAX_BLANK * len(crops):
         raise UserError(
             f"{blank} of {len(crops)} calibration crops are blank (one colour): "
             "the video or its boxes are wrong"
         )
+
+
+def _contrast(image: Image) -> float:
+    """Spread of a crop's grey levels inside the frame; outside it is black, with a soft edge of one pixel."""
+    inside = image[image.any(axis=2)]
+    if not len(inside):
+        return 0.0
+    low, high = np.percentile(inside, (2, 98), axis=0)
+    return float((high - low).max())
 
 
 def share_out(count: int, frames: Listed[int]) -> list[int]:
