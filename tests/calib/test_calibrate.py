@@ -86,16 +86,24 @@ def test_the_gate_refuses_with_exit_3_and_leaves_the_bundle_alone(bundle, sequen
     assert "failed its gate" in (changed.path / "calibration.html").read_text()
 
 
-def test_ranges_of_constant_colour_crops_are_refused(bundle, sequences):
+def test_ranges_of_constant_colour_crops_are_refused(tmp_path, sequences):
+    recipe = tiny_recipe()
+    weights = random_weights(recipe)
+    # Like trained ones, patch filters that see contrast and not brightness; two of them strong.
+    filters = weights["backbone.patch_embed.proj.weight"]
+    filters -= filters.mean(axis=(1, 2, 3), keepdims=True)
+    filters[:2] *= 5
+    bundle = write_tiny(tmp_path / "bundle", recipe, weights)
     data = load_sequences(sequences)
-    judged = collect_crops(bundle, data, 8, seed=1, threads=1)
+    judged = collect_crops(bundle, data, 12, seed=1, threads=1)
     grey = np.full_like(judged.samples[0].search, 114)
     templates = [
         type(t)(np.full_like(t.template, 114), t.target_box * 0, t.weights) for t in judged.templates
     ]
     constant = CropSet(templates, [Sample(s.sequence, s.frame, s.template, grey) for s in judged.samples])
     before = content(bundle.path)
-    options = Options("int8", crops=8, gate_crops=8, gate_frames=8, threads=1, max_ao=1)
+    options = Options("int8", gate_frames=8, threads=1, min_iou=0.95, max_ao=1)
+    assert Calibration(bundle, options).run_on(judged, judged, data[:1]).verdict.passed
     with pytest.raises(GateError, match="worst layers: "):
         Calibration(bundle, options).run_on(constant, judged, data[:1])
     assert content(bundle.path) == before
