@@ -14,12 +14,13 @@ from jntrt.train.scene import Image, Sprite
 
 CUT_OUTS = ("sky", "fluent")  # RGBA with soft alpha
 SILHOUETTES = ("shapes",)  # masks, to be filled with a texture
+TEXTURE = 96  # pixels of a filled shape's side
 HELD_OUT = 7  # every 7th photograph and object belongs to validation
 
 
 @dataclass(frozen=True, eq=False)
 class Assets:
-    """photos: H×W×3 RGB; sky, things: sprites; silhouettes: H×W masks."""
+    """photos: H×W×3 RGB; sky, things: sprites; silhouettes: 96×96 masks."""
 
     photos: list[Image]
     sky: list[Sprite]
@@ -38,9 +39,9 @@ class Assets:
             for kind in CUT_OUTS
         )
         silhouettes = [
-            image[..., 0]
+            cv2.resize(read_image(path)[..., 0], (TEXTURE, TEXTURE), interpolation=cv2.INTER_AREA)
             for kind in SILHOUETTES
-            for image in map(read_image, _part(masks / kind, "*.png", held_out))
+            for path in _part(masks / kind, "*.png", held_out)
         ]
         return cls([read_image(path) for path in _part(images, "*.jpg", held_out)], sky, things, silhouettes)
 
@@ -69,7 +70,7 @@ def recoloured(sprite: Sprite, rng: np.random.Generator) -> Sprite:
     return Sprite(np.dstack((capped.astype(np.uint8), sprite.image[..., 3])), sprite.hull)
 
 
-def photo_texture(photo: Image, rng: np.random.Generator, size: int = 96) -> Image:
+def photo_texture(photo: Image, rng: np.random.Generator, size: int = TEXTURE) -> Image:
     """size×size×3 piece of a photograph."""
     height, width = photo.shape[:2]
     side = int(rng.uniform(0.15, 0.7) * min(height, width))
@@ -79,7 +80,7 @@ def photo_texture(photo: Image, rng: np.random.Generator, size: int = 96) -> Ima
     return out
 
 
-def noise_texture(rng: np.random.Generator, size: int = 96) -> Image:
+def noise_texture(rng: np.random.Generator, size: int = TEXTURE) -> Image:
     """Coloured blotches, stripes or checks between two or more random colours."""
     low, high = rng.integers(0, 256, (2, 3))
     if rng.random() < 0.5:
@@ -97,7 +98,7 @@ def noise_texture(rng: np.random.Generator, size: int = 96) -> Image:
     return stripes
 
 
-def blob(rng: np.random.Generator, size: int = 96) -> Image:
+def blob(rng: np.random.Generator, size: int = TEXTURE) -> Image:
     """size×size mask of a closed smooth outline: an ellipse bent by a few waves, or a rounded rectangle."""
     angles = np.linspace(0, 2 * math.pi, 72, endpoint=False)
     radius = np.ones_like(angles)

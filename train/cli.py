@@ -129,3 +129,7 @@ def finish(
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `train-jn`."""
     sys.exit(run(app, argv))
+
+
+if __name__ == "__main__":
+    main()

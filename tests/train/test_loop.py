@@ -1,0 +1,167 @@
+"""The loop: it learns, stops and goes on as if it had not stopped, in one process and in two."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from jntrt.export.networks.ostrack import OSTrack
+from jntrt.runtime.errors import UserError
+from jntrt.train.assets import Assets
+from jntrt.train.feed import Feed, loader
+from jntrt.train.initialise import initialise, load_encoder, positions
+from jntrt.train.loop import rate, train
+from jntrt.train.pairs import PairSource
+from jntrt.train.plot import plot_log
+from jntrt.train.state import load_average
+from safetensors.torch import save_file
+
+
+@pytest.fixture
+def run(data, tiny):
+    assets = Assets.load(data / "images", data / "masks", held_out=False)
+    source = PairSource(tiny.recipe, assets, None, positive=0.7)
+
+    def start(folder, config=tiny, **options):
+        torch.manual_seed(0)
+        model = OSTrack(config.recipe, config.drop_path)
+        initialise(model, assets.photos, config.seed)
+        return train(
+            config,
+            model,
+            lambda first: loader(Feed(source, config.batch, config.seed, first), 0),
+            folder,
+            **options,
+        )
+
+    return start
+
+
+def losses(folder):
+    with (folder / "log.csv").open() as file:
+        return [(int(row["step"]), row["loss"]) for row in csv.DictReader(file)]
+
+
+def test_stop_and_resume_is_the_same_run(run, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("jntrt.train.loop.LOG_EVERY", 1)
+    config = replace(tiny, drop_path=0.2)  # draws random numbers in the network too
+    straight = run(tmp_path / "straight", config)
+    run(tmp_path / "stopped", config, stop_at=2)
+    run(tmp_path / "stopped", config, stop_at=5)
+    resumed = run(tmp_path / "stopped", config)
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "straight")
+    assert [step for step, _ in losses(tmp_path / "straight")] == [1, 2, 3, 4, 5, 6]
+    for name, value in straight.items():
+        torch.testing.assert_close(resumed[name], value, rtol=0, atol=0)
+    stored = load_average(tmp_path / "stopped")
+    assert all(torch.equal(stored[name], value) for name, value in straight.items())
+
+
+def test_a_fixed_batch_is_learnt(run, tiny, tmp_path, data):
+    assets = Assets.load(data / "images", data / "masks", held_out=False)
+    batch = next(loader(Feed(PairSource(tiny.recipe, assets, None, positive=1.0), 4, 0), 0))
+
+    def same(first):
+        while True:
+            yield batch
+
+    torch.manual_seed(0)
+    model = OSTrack(tiny.recipe)
+    initialise(model, assets.photos, 0)
+    config = replace(tiny, steps=60, lr=2e-3, ce_start=1000)
+    train(config, model, same, tmp_path)
+    values = [float(v) for _, v in losses(tmp_path)]
+    assert values[-1] < 0.75 * values[0]
+
+
+@pytest.mark.parametrize("head", ["center", "corner"])
+def test_the_other_heads_train(head, tiny, tmp_path, data):
+    recipe = replace(tiny.recipe, head=head, bins=0, quality_dim=0)
+    config = replace(tiny, recipe=recipe, steps=2, start="plain")
+    assets = Assets.load(data / "images", data / "masks", held_out=False)
+    source = PairSource(recipe, assets, None)
+    train(config, OSTrack(recipe), lambda first: loader(Feed(source, 4, 0, first), 0), tmp_path)
+    assert np.isfinite(float(losses(tmp_path)[-1][1]))
+
+
+def test_the_teachers_weight_falls_to_zero(tiny, tmp_path, data):
+    assets = Assets.load(data / "images", data / "masks", held_out=False)
+    source = PairSource(tiny.recipe, assets, None)
+
+    def feed(first):
+        for batch in loader(Feed(source, 4, 0, first), 0):
+            sides = (tiny.recipe.template_count, tiny.recipe.search_count)
+            for name, count in zip(("template", "search"), sides, strict=True):
+                batch[f"teacher_{name}"] = torch.ones(4, count, 5)
+            yield batch
+
+    model = OSTrack(tiny.recipe)
+    train(replace(tiny, steps=3, teacher=1.0, teacher_until=2), model, feed, tmp_path, teacher_channels=5)
+    with (tmp_path / "log.csv").open() as file:
+        assert float(list(csv.DictReader(file))[-1]["teacher"]) > 0
+
+
+def test_workers_change_nothing(tiny, data):
+    assets = Assets.load(data / "images", data / "masks", held_out=False)
+    source = PairSource(tiny.recipe, assets, None)
+    plain, parallel = loader(Feed(source, 2, 3), 0), loader(Feed(source, 2, 3), 2)
+    for _ in range(3):
+        a, b = next(plain), next(parallel)
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_rates(tiny):
+    step = replace(tiny, steps=100, warmup=10, decay="step", decay_from=0.8)
+    assert [rate(step, s) for s in (0, 9, 10, 79, 80, 99)] == [0.1, 1.0, 1.0, 1.0, 0.1, 0.1]
+    linear = replace(step, decay="linear")
+    assert [rate(linear, s) for s in (79, 80, 90, 100)] == [1.0, 1.0, 0.5, 0.01]
+
+
+def test_states_that_do_not_fit_are_refused(run, tiny, tmp_path):
+    run(tmp_path, stop_at=1)
+    wider = replace(tiny, recipe=replace(tiny.recipe, mlp_dim=96))
+    with pytest.raises(UserError, match="another network"):
+        run(tmp_path, wider)
+    (tmp_path / "state.json").write_text("[]")
+    with pytest.raises(UserError, match="not a training state"):
+        run(tmp_path)
+
+
+def test_an_encoder_from_a_file(tiny, tmp_path):
+    source, model = OSTrack(tiny.recipe), OSTrack(tiny.recipe)
+    weights = {k: v.contiguous() for k, v in source.backbone.state_dict().items() if "pos_embed" not in k}
+    save_file(weights, tmp_path / "vit.safetensors")
+    load_encoder(model, tmp_path / "vit.safetensors")
+    assert torch.equal(model.backbone.blocks[1].mlp.fc1.weight, source.backbone.blocks[1].mlp.fc1.weight)
+    assert torch.equal(model.backbone.pos_embed_x, positions(4, 32))
+    weights.pop("norm.weight")
+    save_file(weights, tmp_path / "part.safetensors")
+    with pytest.raises(UserError, match=r"norm\.weight"):
+        load_encoder(model, tmp_path / "part.safetensors")
+
+
+def test_the_log_is_plotted(run, tmp_path):
+    run(tmp_path, stop_at=2)
+    plot_log(tmp_path / "log.csv", tmp_path / "log.png")
+    assert (tmp_path / "log.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_run(data, tiny, tmp_path):
+    import yaml
+
+    values = {k: v for k, v in tiny.to_dict().items() if k != "name"}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(values))))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29977"]
+    command += ["-m", "jntrt.train.cli", "--config", str(tmp_path / "tiny.yaml"), "--data", str(data)]
+    command += ["--out", str(tmp_path / "out"), "--workers", "0", "--threads", "1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "out" / "weights.safetensors").is_file()
+    assert losses(tmp_path / "out")[-1][0] == 6
