@@ -111,6 +111,11 @@ class Bundle:
         entry: dict[str, Any] = self.manifest["precisions"][precision]
         return entry
 
+    def failed_gate(self, precision: str) -> bool:
+        """Whether the precision was written although its accuracy gate refused it (`calib-jn --force`)."""
+        gate = self.entry(precision).get("gate")
+        return isinstance(gate, dict) and gate.get("passed") is False
+
     def graph(self, graph: str, precision: str) -> Path:
         """Path of the ONNX file of `graph` (template or track), its size and sha256 just compared."""
         return self._verify(self.entry(precision)[graph])
@@ -153,7 +158,10 @@ def default_bundle() -> Bundle:
     """The bundle that is packaged with jntrt: jn-nano."""
     folder = Path(__file__).parent / "models" / "jn-nano"
     if not (folder / MANIFEST).is_file():
-        raise UserError("no bundle is packaged with this installation: name one with --bundle DIR")
+        raise UserError(
+            "no bundle is packaged with this installation: name one that export-jn wrote"
+            " (trtrun --bundle DIR, bench-jn latency DIR)"
+        )
     return Bundle.open(folder)
 
 

@@ -97,7 +97,8 @@ class Tracker:
         if threads is not None and threads < 1:
             raise UserError(f"{threads} threads: give a number above zero")
         stored = STORED_AS.get(precision, precision)
-        bundle.entry(stored)
+        if bundle.failed_gate(stored):
+            log.warning("bundle %s: %s failed its gate, its boxes are not those of fp32", bundle.name, stored)
         choice = choose_backend(backend, precision)
         engines = []
         for graph in ("template", "track"):
