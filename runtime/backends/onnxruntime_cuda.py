@@ -9,11 +9,11 @@ import importlib.util
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.cuda.driver import CudaError, Stream
+from jntrt.runtime.cuda.driver import CudaError, Event, Stream
 from jntrt.runtime.cuda.loop import DeviceLoop, DeviceTensor
 from jntrt.runtime.cuda.network import Tensors, open_loop, shared_device
 from jntrt.runtime.errors import UserError
@@ -35,13 +35,16 @@ class OnnxRuntimeCuda:
     """One graph in an `InferenceSession` of the CUDA provider."""
 
     name = "onnxruntime-cuda"
+    own_graph: ClassVar[bool] = False  # the session's own CUDA graph, between our two launches
 
     def __init__(self, precision: str) -> None:
         self.precision = precision
         self._session: Any = None
         self._binding: Any = None
         self._tensors: Tensors | None = None
+        self._run_options: Any = None
         self._stream: Stream | None = None
+        self._order: Event | None = None
         self._inputs: list[str] = []
 
     @classmethod
@@ -73,7 +76,7 @@ class OnnxRuntimeCuda:
         import onnxruntime as ort
 
         device = shared_device()
-        self._stream = Stream(device)
+        self._stream, self._order = Stream(device), Event(device)
         preload = getattr(ort, "preload_dlls", None)
         if preload is not None:
             preload()  # finds the CUDA and cuDNN libraries that lie in wheels
@@ -86,6 +89,9 @@ class OnnxRuntimeCuda:
             device, {name: (tuple(value.shape), TYPES[value.type]) for name, value in values.items()}
         )
         self._binding = self._session.io_binding()
+        self._run_options = ort.RunOptions()
+        # The streams keep the order; waiting on the host would only add to it.
+        self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         for name in values:
             self._bind(name)
 
@@ -99,6 +105,7 @@ class OnnxRuntimeCuda:
             "user_compute_stream": str(stream.handle),
             "use_tf32": "0",  # a graph's types are meant as they are written
             "cudnn_conv_algo_search": "EXHAUSTIVE",
+            "enable_cuda_graph": str(int(self.own_graph)),
         }
         try:
             return ort.InferenceSession(str(graph), options, providers=[(PROVIDER, provider)])
@@ -129,26 +136,14 @@ class OnnxRuntimeCuda:
 
     def enqueue(self, stream: Stream) -> None:
         """Runs the session on what lies in its inputs, after what `stream` holds and before what follows."""
-        assert self._stream is not None
-        if stream.handle != self._stream.handle:
-            self._order(stream, self._stream)
-        self._session.run_with_iobinding(self._binding, self._run_options())
-        if stream.handle != self._stream.handle:
-            self._order(self._stream, stream)
-
-    @staticmethod
-    def _order(first: Stream, second: Stream) -> None:
-        from jntrt.runtime.cuda.driver import Event
-
-        second.wait_for(first.handle, Event(first.device))
-
-    @staticmethod
-    def _run_options() -> Any:
-        import onnxruntime as ort
-
-        options = ort.RunOptions()
-        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        return options
+        own, order = self._stream, self._order
+        assert own is not None
+        assert order is not None
+        if stream.handle != own.handle:
+            own.wait_for(stream.handle, order)
+        self._session.run_with_iobinding(self._binding, self._run_options)
+        if stream.handle != own.handle:
+            stream.wait_for(own.handle, order)
 
     def obstacle_to_capture(self, stream: Stream) -> str | None:
         """Why its work cannot be part of a CUDA graph: a session is not ours to capture."""
@@ -188,6 +183,9 @@ class OnnxRuntimeCuda:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+        if self._order is not None:
+            self._order.close()
+            self._order = None
 
     def _loaded(self) -> Tensors:
         if self._tensors is None:

@@ -122,6 +122,12 @@ class Event:
         elapsed = getattr(cu, "cuEventElapsedTime_v2", None) or cu.cuEventElapsedTime
         return float(_check(elapsed(start.handle, self.handle), "cuEventElapsedTime"))
 
+    def close(self) -> None:
+        """Destroys the event."""
+        if self.handle is not None:
+            _check(self.device.cu.cuEventDestroy(self.handle), "cuEventDestroy")
+            self.handle = None
+
 
 class Graph:
     """A captured sequence, launched as one."""

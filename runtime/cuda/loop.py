@@ -207,10 +207,10 @@ class DeviceLoop:
                 graph = self.stream.capture(lambda: self._enqueue(on_device))
             except CudaError as error:
                 obstacle = str(error)
+                log.warning("no CUDA graph (%s): each frame is enqueued piece by piece", obstacle)
             else:
                 self.launch = "graph"
                 return graph
-        log.warning("no CUDA graph (%s): each frame is enqueued piece by piece", obstacle)
         self.launch = f"stream ({obstacle})"
         return None
 
@@ -260,6 +260,7 @@ class DeviceLoop:
         self._frame_up = self._results = self._crops = np.empty(0)
         for memory in (self._up, self._crops_up, self._results_down, self._frame, self._lanes):
             memory.free()
+        self._producer.close()
         self.stream.close()
 
 

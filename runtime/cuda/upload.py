@@ -54,6 +54,8 @@ class FrameUploader:
             pinned.free()
         for buffer in self._buffers:
             buffer.free()
+        for event in self._events:
+            event.close()
         self._stream.close()
 
 

@@ -101,6 +101,7 @@ int stream_destroy(Queue* queue) { return delete queue, kSuccess; }
 int stream_synchronize(Queue* queue) { return queue->capture ? kCaptureUnsupported : kSuccess; }
 int stream_wait(Queue*, void*, unsigned) { return count("wait"), kSuccess; }
 int event_create(void** event, unsigned) { return *event = new char, kSuccess; }
+int event_destroy(void* event) { return delete static_cast<char*>(event), kSuccess; }
 int event_record(void*, Queue*) { return count("record"), kSuccess; }
 int event_synchronize(void*) { return kSuccess; }
 int event_elapsed(float* milliseconds, void*, void*) { return *milliseconds = 1.0f, kSuccess; }
@@ -176,6 +177,7 @@ const std::map<std::string, void*> functions = {
     {"cuStreamBeginCapture", (void*)capture_begin},
     {"cuStreamEndCapture", (void*)capture_end},
     {"cuEventCreate", (void*)event_create},
+    {"cuEventDestroy", (void*)event_destroy},
     {"cuEventRecord", (void*)event_record},
     {"cuEventSynchronize", (void*)event_synchronize},
     {"cuEventElapsedTime", (void*)event_elapsed},
