@@ -1,0 +1,141 @@
+"""A long run: does memory stay flat, does the latency drift?
+
+    python -m jntrt.bench.soak [BUNDLE] [--updates 100000] [--backend onnxruntime]
+
+Without a bundle it makes a tiny untrained one, so that the tracker's own work is most of what is repeated.
+"""
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from jntrt.runtime import Tracker
+from jntrt.runtime.bundle import Bundle, write_bundle
+from numpy.typing import NDArray
+
+PARTS = 10
+WIDTH, HEIGHT = 320, 240
+BOX = (140.0, 100.0, 40.0, 30.0)
+
+
+@dataclass(frozen=True)
+class Soak:
+    """A long run in `PARTS` equal parts: resident memory after each in MB, its p10 and p50 in milliseconds.
+
+    p10 is what the machine does undisturbed; p50 carries what else ran on it.
+    """
+
+    updates: int
+    memory_mb: tuple[float, ...]
+    p10_ms: tuple[float, ...]
+    p50_ms: tuple[float, ...]
+
+    @property
+    def growth_mb(self) -> float:
+        """Memory at the end less that after the first part, in which everything is allocated."""
+        return self.memory_mb[-1] - self.memory_mb[0]
+
+    @property
+    def drift(self) -> float:
+        """p10 of the last part over the first part's."""
+        return self.p10_ms[-1] / self.p10_ms[0]
+
+
+def resident_mb() -> float:
+    """Resident memory of this process in MB (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def soak(tracker: Tracker, updates: int) -> Soak:
+    """Update `updates` times over 16 frames of drifting noise, the target put back at every round's start."""
+    frames = _frames()
+    tracker.init(frames[0], BOX)
+    memory, times = [], np.empty((PARTS, updates // PARTS))
+    for part in times:
+        for index in range(len(part)):
+            if index % len(frames) == 0:
+                tracker.state = np.array(BOX)
+            begin = perf_counter()
+            tracker.update(frames[index % len(frames)])
+            part[index] = perf_counter() - begin
+        gc.collect()
+        memory.append(resident_mb())
+    p10, p50 = np.percentile(times * 1e3, [10, 50], axis=1)
+    return Soak(updates, tuple(memory), tuple(p10.tolist()), tuple(p50.tolist()))
+
+
+def tiny_bundle(folder: Path) -> Bundle:
+    """An untrained OSTrack of one block, 32 and 64 pixel crops."""
+    import torch
+    from jntrt.export.graph import build_graphs
+    from jntrt.export.networks.ostrack import OSTrack
+    from jntrt.export.recipe import Recipe
+
+    recipe = Recipe(
+        family="ostrack",
+        template_size=32,
+        template_factor=2.0,
+        search_size=64,
+        search_factor=4.0,
+        dim=16,
+        depth=1,
+        heads=1,
+        mlp_dim=16,
+        head_channels=8,
+    )
+    torch.manual_seed(0)
+    weights = {name: value.numpy() for name, value in OSTrack(recipe).state_dict().items()}
+    graphs = dict(zip(("template", "track"), build_graphs(recipe, weights), strict=True))
+    inputs = [
+        {"graph": graph, "name": tensor.name}
+        for graph, model in graphs.items()
+        for tensor in model.graph.input
+    ]
+    manifest = {
+        "format": 1,
+        "name": "tiny",
+        "family": recipe.family,
+        "batch": 1,
+        "weights": "untrained",
+        "recipe": recipe.to_dict(),
+        "template": {"size": recipe.template_size, "factor": recipe.template_factor},
+        "search": {"size": recipe.search_size, "factor": recipe.search_factor},
+        "presence_threshold": 0.25,
+        "precisions": {"fp32": {graph: {"file": f"{graph}.onnx"} for graph in graphs}},
+        "inputs": inputs,
+    }
+    return write_bundle(
+        folder, manifest, {f"{graph}.onnx": model.SerializeToString() for graph, model in graphs.items()}
+    )
+
+
+def _frames() -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 256, (HEIGHT + 16, WIDTH + 16, 3), dtype=np.uint8)
+    return [np.ascontiguousarray(wide[shift:, shift:][:HEIGHT, :WIDTH]) for shift in range(16)]
+
+
+def main() -> int:
+    """Run and print one line of JSON."""
+    parser = argparse.ArgumentParser(description="Does memory stay flat, does the latency drift?")
+    parser.add_argument("bundle", nargs="?", type=Path)
+    parser.add_argument("--updates", type=int, default=100_000)
+    parser.add_argument("--backend", default="onnxruntime")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Bundle.open(arguments.bundle) if arguments.bundle else tiny_bundle(Path(folder) / "tiny")
+        with Tracker.from_bundle(bundle, backend=arguments.backend, threads=1) as tracker:
+            result = soak(tracker, arguments.updates)
+    print(json.dumps({**asdict(result), "growth_mb": result.growth_mb, "drift": result.drift}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+"""The soak: memory flat, no drift."""
+
+from pathlib import Path
+
+import pytest
+from jntrt.bench.soak import soak, tiny_bundle
+from jntrt.runtime import Tracker
+
+
+@pytest.mark.parametrize("updates", [2000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_memory_stays_flat_and_latency_does_not_drift(tmp_path: Path, updates: int) -> None:
+    with Tracker.from_bundle(tiny_bundle(tmp_path / "tiny"), backend="onnxruntime", threads=1) as tracker:
+        result = soak(tracker, updates)
+    assert abs(result.growth_mb) < 4
+    if updates >= 100_000:
+        assert result.drift < 1.3

@@ -1,0 +1,108 @@
+"""Frames that stay on the GPU, from a decoder that answers as PyNvVideoCodec 2.2 does."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from golden_bundles import export_golden, golden_loop
+from jntrt.runtime import Tracker
+from jntrt.runtime.cuda import decode
+from jntrt.runtime.cuda.driver import Buffer, Device, Stream
+from jntrt.runtime.errors import UserError
+
+
+class Decoded:
+    def __init__(self, device: Device, array: np.ndarray) -> None:
+        self.buffer = Buffer(device, array.nbytes)
+        stream = Stream(device)
+        stream.copy(self.buffer.pointer, array.ctypes.data, array.nbytes)
+        self.__cuda_array_interface__ = {
+            "version": 3,
+            "shape": array.shape,
+            "typestr": "|u1",
+            "data": (self.buffer.pointer, False),
+            "stream": None,
+        }
+
+
+class ThreadedDecoder:
+    """Its surface is taken back at the next call, as the real one's is."""
+
+    ended = 0
+    fails_after: int | None = None
+
+    def __init__(self, path: str, **settings: Any) -> None:
+        assert settings["output_color_type"] == "RGB"
+        assert settings["use_device_memory"]
+        assert settings["cuda_context"]
+        self.device = DEVICES[0]
+        self.waiting = list(FRAMES)
+        self.lent: Decoded | None = None
+
+    def get_batch_frames(self, count: int) -> list[Decoded]:
+        assert count == 1
+        if self.lent is not None:
+            self.lent.buffer.free()
+        if self.fails_after is not None and len(FRAMES) - len(self.waiting) >= self.fails_after:
+            raise RuntimeError("cuvidDecodePicture failed\nmore")
+        self.lent = Decoded(self.device, self.waiting.pop(0)) if self.waiting else None
+        return [] if self.lent is None else [self.lent]
+
+    def end(self) -> None:
+        type(self).ended += 1
+
+
+FRAMES: list[np.ndarray] = []
+DEVICES: list[Device] = []
+
+
+@pytest.fixture
+def codec(device: Device, monkeypatch: pytest.MonkeyPatch) -> type[ThreadedDecoder]:
+    module = SimpleNamespace(ThreadedDecoder=ThreadedDecoder, OutputColorType=SimpleNamespace(RGB="RGB"))
+    monkeypatch.setitem(sys.modules, decode.MODULE, module)
+    DEVICES[:] = [device]
+    FRAMES[:] = [golden_loop("jn").frame(number) for number in range(6)]
+    monkeypatch.setattr(ThreadedDecoder, "ended", 0)
+    return ThreadedDecoder
+
+
+def test_tracked_where_they_are_decoded(
+    codec: type[ThreadedDecoder], host_backend: str, device: Device, tmp_path: Path
+) -> None:
+    video = tmp_path / "clip.mp4"
+    video.write_bytes(b"video")
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(export_golden("jn256_ce", tmp_path / "jn"), backend=host_backend) as tracker:
+        stream = tracker._loop.stream.handle  # type: ignore[union-attr]
+        frames = decode.nvdec_frames(video, device, stream)
+        tracker.init(next(frames), loop.init_box)
+        boxes = [tracker.update(frame).box for frame in frames]
+    np.testing.assert_allclose(boxes, [step.after for step in loop.steps[:5]], rtol=0, atol=1e-3)
+    assert codec.ended == 1
+
+
+def test_a_decoder_that_stops(
+    codec: type[ThreadedDecoder], device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = tmp_path / "clip.mp4"
+    video.write_bytes(b"video")
+    monkeypatch.setattr(ThreadedDecoder, "fails_after", 2)
+    frames = decode.nvdec_frames(video, device, 7)
+    assert [next(frames).shape for _ in range(2)] == [(252, 336, 3)] * 2
+    with pytest.raises(UserError, match=r"NVDEC stopped: cuvidDecodePicture failed$"):
+        next(frames)
+    assert codec.ended == 1
+
+
+def test_without_it(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MODULE", "a_codec_that_is_nowhere")
+    with pytest.raises(UserError, match="pip install pynvvideocodec"):
+        decode.nvdec_frames(tmp_path / "clip.mp4", device, 7)
+
+
+def test_no_file(codec: type[ThreadedDecoder], device: Device, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        decode.nvdec_frames(tmp_path / "none.mp4", device, 7)
