@@ -17,24 +17,26 @@ from pathlib import Path
 from cyclopts import App, CycloptsError, Parameter
 from jntrt.runtime.errors import UserError
 
-# Which extra brings a module. Modules that several extras bring follow the command that missed them.
-_EXTRA_OF_MODULE = {"openvino": "cpu", "timm": "train", "torchvision": "train"}
+# Which extras bring a module: the command's own where it is among them, else the first.
+_EXTRAS_OF_MODULE = {
+    "openvino": ("cpu",),
+    "timm": ("train",),
+    "torchvision": ("train",),
+    "torch": ("export", "train"),
+    "onnx": ("export", "calib"),
+    "onnxscript": ("export",),
+    "onnxruntime": ("cpu", "export", "calib", "bench"),
+    "safetensors": ("export", "train"),
+    "yaml": ("export", "train"),
+    "matplotlib": ("bench", "calib", "train"),
+    "psutil": ("bench",),
+}
 _EXTRA_OF_COMMAND = {
     "export-jn": "export",
     "trtrun": "cpu",
     "bench-jn": "bench",
     "calib-jn": "calib",
     "train-jn": "train",
-}
-_OPTIONAL_MODULES = {
-    "torch",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "safetensors",
-    "yaml",
-    "matplotlib",
-    "psutil",
 }
 
 
@@ -81,6 +83,12 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
         if remedy is None:
             raise
         return _fail(name, remedy, 2)
+    except OSError as error:
+        if error.strerror is None:  # raised by a library and not by the system
+            raise
+        # What no check foresaw: a full disk, a folder that may not be read, a name that is too long.
+        place = f"{str(error.filename)[:200]}: " if error.filename else ""
+        return _fail(name, f"{place}{error.strerror}", 2)
     return result if isinstance(result, int) else 0
 
 
@@ -98,11 +106,11 @@ def missing_extra(error: ImportError, command: str = "trtrun") -> str | None:
             "opencv-python, or the system package libgl1"
         )
     module = (error.name or "").split(".")[0]
-    extra = _EXTRA_OF_MODULE.get(module)
-    if extra is None and module in _OPTIONAL_MODULES:
-        extra = _EXTRA_OF_COMMAND.get(command, "export")
-    if extra is None:
+    extras = _EXTRAS_OF_MODULE.get(module)
+    if extras is None:
         return None
+    own = _EXTRA_OF_COMMAND.get(command)
+    extra = own if own in extras else extras[0]
     return f'{module} is not installed: pip install "jntrt[{extra}]"'
 
 

@@ -26,6 +26,8 @@ def app() -> App:
                 raise GateError("too far off")
             case "interrupt":
                 raise KeyboardInterrupt
+            case "full":
+                raise OSError(28, "No space left on device", "boxes.txt")
             case "torch":
                 raise ModuleNotFoundError("No module named 'torch'", name="torch")
             case "code":
@@ -45,6 +47,7 @@ def app() -> App:
         ("", 0, ""),
         ("user", 2, "export-jn: one line\n"),
         ("gate", 3, "export-jn: too far off\n"),
+        ("full", 2, "export-jn: boxes.txt: No space left on device\n"),
         ("interrupt", 130, "export-jn: interrupted\n"),
         ("torch", 2, 'export-jn: torch is not installed: pip install "jntrt[export]"\n'),
         ("code", 7, ""),
@@ -135,6 +138,8 @@ def test_missing_modules_name_their_extra() -> None:
     assert 'pip install "jntrt[cpu]"' in str(remedy("onnxruntime", "trtrun"))
     assert 'pip install "jntrt[train]"' in str(remedy("torch", "train-jn"))
     assert 'pip install "jntrt[calib]"' in str(remedy("onnx.helper", "calib-jn"))
+    assert 'pip install "jntrt[export]"' in str(remedy("torch", "bench-jn"))
+    assert 'pip install "jntrt[bench]"' in str(remedy("psutil", "bench-jn"))
     assert remedy("left_pad", "trtrun") is None
     libgl = ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
     assert "opencv-python-headless" in str(missing_extra(libgl))
