@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from jntrt.runtime.backends import open_backend
+from jntrt.runtime.backends import BACKENDS, backend_class, choose_backend, open_backend
 from jntrt.runtime.errors import TrackerError, UserError
 from onnx import TensorProto, helper
 
@@ -56,6 +56,19 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path, name: str, 
     with pytest.raises(UserError, match="refuses the graph") as caught:
         open_backend(name, precision="fp32", threads=1).load(graph)
     assert "\n" not in str(caught.value)
+
+
+def test_auto_on_a_cpu_takes_onnx_runtime_and_says_so_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in BACKENDS:
+        if name not in ENGINES:
+            why = f"{name} is not installed (or too old): pip install it"
+            monkeypatch.setattr(backend_class(name), "obstacle", lambda _, why=why: why)
+    choice = choose_backend("auto", "fp32")
+    assert choice.name == "onnxruntime"
+    assert str(choice) == (
+        "onnxruntime; not tensorrt (not installed), tensorrt-rtx (not installed),"
+        " onnxruntime-cuda (not installed)"
+    )
 
 
 @pytest.mark.parametrize("name", ENGINES)
