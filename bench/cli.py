@@ -162,6 +162,8 @@ def latency(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     stderr = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder:
+        if init and video is None:
+            raise UserError("--init: names a target in --video, which is not given")
         source, box = drawn_clip(Path(folder)) if video is None else video_box(video, init)
         engines = plan_engines(
             opened,

@@ -1,10 +1,12 @@
 """Bundles, and the checkpoint they were made from, as contestants of an accuracy run."""
 
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from jntrt.bench.accuracy import Contestant, Tracks
+from jntrt.runtime.backends import STORED_AS, choose_backend
 from jntrt.runtime.bundle import Bundle, file_sha256
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
@@ -12,8 +14,12 @@ from jntrt.runtime.tracker import Tracker
 
 def bundle_contestant(bundle: Bundle, backend: str, precision: str, threads: int | None) -> Contestant:
     """A bundle in one engine and precision as a contestant; its results are tied to the graphs' digests."""
-    stored = precision if precision in bundle.precisions else "fp32"  # bf16 is made of fp32 by the engine
-    entry = bundle.entry(stored)
+    if bundle.batch != 1:
+        raise UserError(f"bundle {bundle.name} tracks {bundle.batch} targets at once: accuracy needs batch 1")
+    if not re.fullmatch(r"\w[\w.+ -]*", bundle.name):  # it names a folder of results
+        raise UserError(f"bundle {bundle.name!r}: its name cannot name a folder; export it under another")
+    entry = bundle.entry(STORED_AS.get(precision, precision))
+    backend = choose_backend(backend, precision).name
     identity: dict[str, Any] = {
         "bundle": bundle.name,
         "template_sha256": entry["template"]["sha256"],

@@ -7,6 +7,7 @@ from typing import Any
 
 from jntrt.bench.latency import Latency, Timing, speed_ratio
 from jntrt.bench.published import DEVICE, Published, published_figure
+from jntrt.runtime.backends import STORED_AS
 from jntrt.runtime.bundle import Bundle
 from rich import box
 from rich.console import Console
@@ -134,7 +135,7 @@ def _graph_digests(bundle: Bundle, timing: Timing) -> dict[str, str] | None:
     if timing.engine.kind != "bundle":
         return None
     precision = timing.engine.precision
-    entry = bundle.entry(precision if precision in bundle.precisions else "fp32")
+    entry = bundle.entry(STORED_AS.get(precision, precision))
     return {graph: entry[graph]["sha256"] for graph in ("template", "track")}
 
 

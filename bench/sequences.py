@@ -14,12 +14,14 @@ Numbers may be separated by commas, tabs, semicolons or spaces. Boxes are taken 
 1-based corner of OTB and GOT-10k is not made 0-based, as the official toolkits do not do it either.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jntrt.bench.frames import read_image, video_fps, video_frames
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 
@@ -64,7 +66,7 @@ class Sequence:
             for path in self.images:
                 yield read_image(path)
         else:
-            yield from _video_frames(self.source, len(self))
+            yield from video_frames(self.source, len(self))
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """Frame `index`, H×W×3 uint8 RGB. For a video this decodes from the start: read it with `frames`."""
@@ -102,17 +104,6 @@ def load_sequences(source: str | Path | Iterable[str | Path]) -> list[Sequence]:
     return _unique(found)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """The image at `path` as H×W×3 uint8 RGB; UserError when it cannot be decoded."""
-    import cv2
-
-    # The annotation refers to the stored pixels: a camera's orientation tag must not turn them.
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise UserError(f"{path}: not an image that can be decoded")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-
-
 def _from_file(path: Path) -> list[Sequence]:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         if not path.with_suffix(".csv").exists():
@@ -130,6 +121,9 @@ def _from_file(path: Path) -> list[Sequence]:
     entries = [path.parent / line for line in lines if line and not line.startswith("#")]
     if not entries:
         raise UserError(f"{path}: the list is empty")
+    for entry in entries:  # a list of lists could list itself
+        if entry.is_file() and entry.suffix.lower() not in (*VIDEO_SUFFIXES, ".csv"):
+            raise UserError(f"{path}: lists {entry.name}, which is no sequence folder and no annotated video")
     return _unique([sequence for entry in entries for sequence in load_sequences(entry)])
 
 
@@ -203,7 +197,7 @@ def _annotated_video(video: Path) -> Sequence:
             boxes[number] = _numbers(row[1:], annotation, number + 2)
     if not len(rows):
         raise UserError(f"{annotation}: no boxes")
-    return _sequence(video.stem, video, boxes, _without_numbers(boxes), None, True, (), _video_fps(video))
+    return _sequence(video.stem, video, boxes, _without_numbers(boxes), None, True, (), video_fps(video))
 
 
 def _sequence(
@@ -268,9 +262,12 @@ def _read_boxes(path: Path) -> NDArray[np.float64]:
 
 def _numbers(fields: list[str], path: Path, line: int) -> list[float]:
     try:
-        return [float(field) for field in fields]
+        values = [float(field) for field in fields]
     except ValueError:
         raise UserError(f"{path}: line {line} holds something that is not a number") from None
+    if any(math.isinf(value) for value in values):
+        raise UserError(f"{path}: line {line} holds a number that is infinite")
+    return values
 
 
 def _frame_order(path: Path) -> tuple[int, str]:
@@ -289,32 +286,3 @@ def _unique(sequences: list[Sequence]) -> list[Sequence]:
             )
         seen[sequence.name] = sequence.source
     return sequences
-
-
-def _video_fps(video: Path) -> float | None:
-    import av
-
-    try:
-        with av.open(str(video)) as container:
-            rate = container.streams.video[0].average_rate if container.streams.video else None
-    except (av.error.FFmpegError, OSError) as error:
-        raise UserError(f"{video}: cannot be opened as a video ({error})") from None
-    return float(rate) if rate else None
-
-
-def _video_frames(video: Path, count: int) -> Iterator[NDArray[np.uint8]]:
-    import av
-
-    number = 0
-    try:
-        with av.open(str(video)) as container:
-            if not container.streams.video:
-                raise UserError(f"{video}: no video stream")
-            for frame in container.decode(container.streams.video[0]):
-                yield np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-                number += 1
-                if number == count:
-                    return
-    except (av.error.FFmpegError, OSError) as error:
-        raise UserError(f"{video}: cannot be decoded after frame {number} ({error})") from None
-    raise UserError(f"{video}: ends after {number} frames, its annotation has {count}")

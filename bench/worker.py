@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.errors import TrackerError, UserError
+from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 from numpy.typing import NDArray
 
@@ -59,7 +59,10 @@ class Worker:
 
     def run(self, frames: int, timeout: float = 600) -> NDArray[np.float64]:
         """Milliseconds of `frames` frames, frames×6, columns as `STAGES`; one untimed frame goes before."""
-        self._pipe.send(frames)
+        try:
+            self._pipe.send(frames)
+        except BrokenPipeError:
+            raise self._gone() from None
         return np.asarray(self._receive(timeout), dtype=np.float64)
 
     def close(self) -> None:
@@ -81,14 +84,16 @@ class Worker:
             raise UserError(f"{self.engine.label}: no answer within {timeout:.0f} s")
         try:
             kind, content = self._pipe.recv()
-        except EOFError:
-            self._process.join(timeout=5)
-            raise UserError(
-                f"{self.engine.label}: its process ended by itself (exit code {self._process.exitcode})"
-            ) from None
+        except (EOFError, ConnectionResetError):
+            raise self._gone() from None
         if kind == "error":
             raise UserError(f"{self.engine.label}: {content}")
         return content
+
+    def _gone(self) -> UserError:
+        self._process.join(timeout=5)
+        code = self._process.exitcode
+        return UserError(f"{self.engine.label}: its process ended by itself (exit code {code})")
 
 
 def open_engine(engine: Engine) -> Tracker:
@@ -118,12 +123,12 @@ def _serve(pipe: Connection, fields: dict[str, Any]) -> None:
             count = pipe.recv()
             _timed(tracker, frames, boxes)
             pipe.send(("times", [_timed(tracker, frames, boxes) for _ in range(count)]))
-    except (UserError, TrackerError) as error:
+    except UserError as error:
         pipe.send(("error", " ".join(str(error).split())))
     except ImportError as error:
         from jntrt.runtime.command import missing_extra
 
-        pipe.send(("error", missing_extra(error, "export-jn") or str(error)))
+        pipe.send(("error", missing_extra(error, "bench-jn") or str(error)))
     except (EOFError, BrokenPipeError):
         return
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jntrt.bench.sequences import read_image
+from jntrt.bench.frames import read_image
 from jntrt.runtime.errors import UserError
 from jntrt.train.scene import Image, Sprite
 

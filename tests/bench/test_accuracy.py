@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from jntrt.bench.accuracy import compare, evaluate, run_tracker
 from jntrt.bench.accuracy_report import plot_success, print_tables, to_dict
 from jntrt.bench.baselines import OpenCVTracker, StaticBox, TemplateMatching, baseline, baseline_names
 from jntrt.bench.cli import app
+from jntrt.bench.contestants import bundle_contestant
 from jntrt.bench.sequences import load_sequences
 from jntrt.runtime.command import run
 from jntrt.runtime.errors import UserError
@@ -156,3 +159,13 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"name": "../../outside"}, "cannot name a folder"), ({"batch": 2}, "needs batch 1")],
+)
+def test_bundles_that_cannot_be_contestants(fields: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {"name": "tiny", "batch": 1, **fields}
+    with pytest.raises(UserError, match=message):
+        bundle_contestant(SimpleNamespace(**given), "onnxruntime", "fp32", None)  # type: ignore[arg-type]

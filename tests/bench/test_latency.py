@@ -60,6 +60,15 @@ def test_a_worker_times_every_stage_in_another_process(bundle: Bundle, video: st
     np.testing.assert_allclose(whole, decode + frame)
 
 
+def test_a_worker_that_was_killed_says_so(bundle: Bundle, video: str) -> None:
+    engine = Engine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", threads=1)
+    with Worker(engine) as worker:
+        worker._process.kill()
+        worker._process.join()
+        with pytest.raises(UserError, match=r"tiny: its process ended by itself \(exit code -9\)"):
+            worker.run(1)
+
+
 def test_a_worker_that_cannot_start_says_why(bundle: Bundle, video: str) -> None:
     engine = Engine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", precision="int8")
     with pytest.raises(UserError, match="tiny: bundle tiny-jn has no precision int8"):
@@ -200,6 +209,7 @@ def test_the_command(bundle: Bundle, video: str, capsys: pytest.CaptureFixture[s
         (["latency", "{bundle}", "--video", "{video}", "--init", "1,2"], "--init"),
         (["latency", "{bundle}", "--video", "{video}", "--backend", "magic"], "magic"),
         (["latency", "{bundle}", "--rounds", "0"], "--rounds"),
+        (["latency", "{bundle}", "--init", "1,2,3,4"], "--video"),
         (["latency", "{bundle}", "--video", "{video}", "--threads", "two"], "--threads"),
     ],
 )

@@ -124,6 +124,9 @@ def test_video_and_list(tmp_path: Path) -> None:
 def test_mistakes_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         load_sequences(tmp_path / "nothing")
+    (tmp_path / "list.txt").write_text("list.txt\n")
+    with pytest.raises(UserError, match=r"lists list\.txt, which is no sequence"):
+        load_sequences(tmp_path / "list.txt")
     with pytest.raises(UserError, match="no annotated sequence"):
         load_sequences(tmp_path)
     write_images(tmp_path / "A", count=3)
@@ -132,6 +135,9 @@ def test_mistakes_say_what_to_do(tmp_path: Path) -> None:
         load_sequences(tmp_path)
     (tmp_path / "A" / "groundtruth.txt").write_text("1,2,3\n")
     with pytest.raises(UserError, match="line 1 has 3 numbers"):
+        load_sequences(tmp_path)
+    (tmp_path / "A" / "groundtruth.txt").write_text("1,2,3,inf\n" * 3)
+    with pytest.raises(UserError, match="infinite"):
         load_sequences(tmp_path)
     (tmp_path / "A" / "groundtruth.txt").write_text("1,2,3,four\n" * 3)
     with pytest.raises(UserError, match="not a number"):
