@@ -20,6 +20,7 @@ def main() -> int:
 @app.default
 def trtrun(
     source: str,
+    /,
     *,
     init: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
     init_file: Path | None = None,
@@ -64,7 +65,7 @@ def trtrun(
     backend:
         auto, onnxruntime, openvino, onnxruntime-cuda, tensorrt or tensorrt-rtx.
     precision:
-        fp32, or another one that the bundle has.
+        fp32, another one that the bundle has, or bf16 (OpenVINO's, on CPUs that have it).
     threads:
         CPU threads of the engine. Default: the engine's own choice.
     workspace:
@@ -88,8 +89,9 @@ def trtrun(
     boxes = given_boxes(init or [], init_file, source)
     model = Bundle.open(bundle) if bundle else default_bundle()
     outputs = Outputs(out, save, json=json, targets=model.batch, overwrite=overwrite)
-    if any(path.exists() and Path(source).exists() and path.samefile(source) for path in outputs.paths):
-        raise UserError(f"{source}: would be overwritten by its own result; give another name")
+    for read in (Path(source), init_file):
+        if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):
+            raise UserError(f"{read}: would be overwritten by the result; give another name")
     with ExitStack() as stack:
         stream = stack.enter_context(frames(source))
         first = next(stream)

@@ -4,7 +4,7 @@ import json as json_module
 import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from queue import Queue
@@ -92,7 +92,7 @@ class BoxFile:
     """One line `x,y,w,h` (pixels, `%.3f`) per frame, frame 0 included. On closing it takes its name."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._part = path, _part_name(path)
+        self.path, self._part, self._lines = path, _part_name(path), 0
         try:
             # Line by line on the disk, so that even a killed process leaves its boxes in the .part file.
             self._file: TextIO = self._part.open("w", encoding="ascii", buffering=1)
@@ -101,14 +101,22 @@ class BoxFile:
 
     def write(self, box: npt.NDArray[np.float64]) -> None:
         """Append one box (4,)."""
-        self._file.write(box_line(box) + "\n")
+        try:
+            self._file.write(box_line(box) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written any further ({error.strerror})") from None
+        self._lines += 1
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
-        os.replace(self._part, self.path)
+        with suppress(OSError):  # a full disk was told by `write`
+            self._file.close()
+        if self._lines:
+            os.replace(self._part, self.path)
+        else:  # tracking never began: a file that is there already stays
+            self._part.unlink(missing_ok=True)
 
 
 def box_line(box: npt.NDArray[np.float64]) -> str:

@@ -164,7 +164,9 @@ def test_mistakes_are_one_line(call: Call, clip: Path, small_bundle: Path, tmp_p
         ((clip, "--init", BOX, "--precision", "int3"), "int3"),
     ]:
         one_line(call(*words), message)
-    one_line(call(clip, "--init", BOX, "--save", clip, "--overwrite"), "overwritten by its own result")
+    one_line(call(clip, "--init", BOX, "--save", clip, "--overwrite"), "overwritten by the result")
+    (boxes := tmp_path / "there.txt").write_text(BOX)
+    one_line(call(clip, "--init-file", boxes, "--out", boxes, "--overwrite"), "overwritten by the result")
     one_line(call(clip, "--init", BOX, bundle=tmp_path), "is not a bundle")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there.txt"]
 

@@ -75,6 +75,20 @@ def test_boxes_are_kept_after_an_error(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_without_a_box_a_file_that_is_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "boxes.txt").write_text("kept")
+    with suppress(UserError), BoxFile(tmp_path / "boxes.txt"):
+        raise UserError("the network cannot be run")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    file = BoxFile(tmp_path / "boxes.txt")
+    file._file = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115  # the BoxFile closes it
+    with pytest.raises(UserError, match=r"boxes\.txt: cannot be written any further \(No space left"), file:
+        file.write(np.zeros(4))
+
+
 def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     existing = tmp_path / "there.txt"
     existing.touch()
