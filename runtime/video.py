@@ -233,7 +233,8 @@ def _reason(error: "av.error.FFmpegError") -> str:
 def _cut_short(container: "av.container.InputContainer", stream: "av.VideoStream") -> bool:
     """Whether the index names bytes beyond the file's end, which FFmpeg takes for a regular end."""
     entries: Any = getattr(stream, "index_entries", ())
-    return any(entry.pos + entry.size > container.size for entry in entries)
+    size = container.size  # not above zero: a server that does not tell it
+    return size > 0 and any(entry.pos + entry.size > size for entry in entries)
 
 
 def _broken(name: str, count: int, reason: str) -> UserError:

@@ -26,7 +26,8 @@ def quantised_layers(nodes: list[Node]) -> list[str]:
     return [
         node.name
         for node in nodes
-        if node.op_type in FLOAT_KERNELS and made.get(node.inputs[1]) == "DequantizeLinear"
+        if node.op_type in FLOAT_KERNELS
+        and [made.get(name) for name in node.inputs[1:2]] == ["DequantizeLinear"]
     ]
 
 
@@ -35,8 +36,8 @@ def weight_bits(model: bytes) -> int:
     for number, entry in fields(memoryview(model)):
         if number == _METADATA:
             pair = {field: str(value, "utf-8", "replace") for field, value in fields(entry)}
-            if pair.get(1) == WEIGHT_BITS and pair.get(2, "").isdecimal():
-                return min(8, int(pair[2]))
+            if pair.get(1) == WEIGHT_BITS and pair.get(2) in ("1", "2", "3", "4", "5", "6", "7"):
+                return int(pair[2])
     return 8
 
 
