@@ -1,8 +1,8 @@
 """Calibration crops: what the networks see while the fp32 tracker follows the user's own targets.
 
-The tracker runs on every sequence; crops are taken around its own last state, moved and scaled a little more
-at random, so that activations of an off-centre target are seen too. The seed is fixed: the same data give
-the same crops.
+The tracker runs on a stretch of every sequence; crops are taken around its own last state, moved and scaled
+a little more at random, so that activations of an off-centre target are seen too. The seed is fixed: the same
+data give the same crops.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Image = NDArray[np.uint8]
 MIN_CROPS = 32  # fewer say nothing about a tail
 CENTRE_JITTER = 0.5  # largest shift of the centre, in mean sides √(w·h)
 SCALE_JITTER = 0.2  # standard deviation of ln(scale)
+FRAMES_PER_CROP = 8  # that the tracker follows: neighbouring frames show nearly the same
 LOST = 0.1  # overlap with the annotation below which the tracker is put back on the target
 BLANK = 1.0  # grey levels between the 2nd and the 98th percentile: a crop below shows nothing
 MAX_BLANK = 0.25  # share of such crops: some may show the sky beside the target
@@ -150,10 +151,14 @@ def _follow(
     crops: CropSet,
     on_crop: Callable[[], None] | None,
 ) -> None:
-    """Adds `share` samples of one sequence, evenly over its length."""
-    chosen = set(np.linspace(1, len(sequence) - 1, share).round().astype(int).tolist())
+    """Adds `share` samples of one sequence, evenly over a stretch of it that begins at random."""
+    stretch = min(len(sequence) - 1, share * FRAMES_PER_CROP)
+    start = int(rng.integers(0, len(sequence) - stretch))
+    chosen = set(np.linspace(start + 1, start + stretch, share).round().astype(int).tolist())
     started = False
     for number, frame in enumerate(sequence.frames()):
+        if number < start:
+            continue
         truth = sequence.boxes[number]
         usable = bool(sequence.visible[number]) and bool(np.isfinite(truth).all())
         if not started:
@@ -168,7 +173,7 @@ def _follow(
             crops.samples.append(Sample(sequence.name, number, len(crops.templates) - 1, search))
             if on_crop is not None:
                 on_crop()
-        if number >= max(chosen):
+        if number == start + stretch:
             break
         state = tracker.update(frame).box
         if usable and box_overlap(state.tolist(), truth.tolist()) < LOST:

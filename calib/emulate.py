@@ -280,14 +280,15 @@ def _dequantize(a: list[Any], k: dict[str, Any]) -> Tensor:
     centred = a[0].float()
     if len(a) > 2:
         centred = centred - _along(a[2], rank, axis).float()
-    return centred * _along(a[1], rank, axis)
+    result: Tensor = centred * _along(a[1], rank, axis)
+    return result
 
 
 def _gemm(a: list[Any], k: dict[str, Any]) -> Tensor:
     left = a[0].T if k.get("transA") else a[0]
     right = a[1].T if k.get("transB") else a[1]
     product: Tensor = left @ right * k.get("alpha", 1.0)
-    return product if len(a) < 3 else product + a[2] * k.get("beta", 1.0)
+    return product if len(a) < 3 else product.add(a[2], alpha=k.get("beta", 1.0))
 
 
 def _gelu(a: list[Any], k: dict[str, Any]) -> Tensor:
@@ -299,7 +300,8 @@ def _concat(a: list[Any], k: dict[str, Any]) -> Tensor:
 
 
 def _expand(a: list[Any], k: dict[str, Any]) -> Tensor:
-    return a[0] * torch.ones(a[1].tolist(), dtype=a[0].dtype)
+    result: Tensor = a[0] * torch.ones(a[1].tolist(), dtype=a[0].dtype)
+    return result
 
 
 def _pad(a: list[Any], k: dict[str, Any]) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -252,6 +253,6 @@ class _Writer:
         self.constants[name] = np.array([value], np.int64)
         return name
 
-    def _op(self, kind: str, inputs: list[str], output: str, **attributes: int) -> str:
+    def _op(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
