@@ -59,5 +59,7 @@ def loader(feed: Feed, workers: int) -> Iterator[dict[str, Tensor]]:
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             multiprocessing_context="fork" if workers else None,
+            # The default generator belongs to the network: a resumed run must not shift it.
+            generator=torch.Generator(),
         )
     )

@@ -1,0 +1,204 @@
+"""`train-jn` from end to end at a tiny size, its files, its mistakes in one line."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from jntrt.bench.sequences import load_sequences
+from jntrt.export.networks.ostrack import OSTrack
+from jntrt.export.recipe import Recipe
+from jntrt.runtime.command import run
+from jntrt.runtime.errors import UserError
+from jntrt.train.cli import app
+from jntrt.train.coco import load_coco
+from jntrt.train.config import CONFIGS, load_config
+from jntrt.train.reference import recipe_yaml, write_reference
+from jntrt.train.run import find_sequences
+from jntrt.train.teacher import Teacher
+from jntrt.train.track import PlainTracker, measure, overlap, separate
+from jntrt.train.validation import write_sequences
+from jntrt.train.videos import VideoPairs
+from safetensors.numpy import load_file
+
+
+@pytest.fixture
+def config_file(tiny, tmp_path):
+    values = json.loads(json.dumps({k: v for k, v in tiny.to_dict().items() if k != "name"}))
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values | {"steps": 2}))
+    return path
+
+
+def test_train_measure_finish(data, config_file, tmp_path, draw_sequence, capsys):
+    folder = tmp_path / "run"
+    assert (
+        run(app, ["--config", str(config_file), "--data", str(data), "--out", str(folder), "--workers", "0"])
+        == 0
+    )
+    weights = load_file(folder / "weights.safetensors")
+    assert weights["backbone.pos_embed_x"].shape == (1, 16, 32)
+    draw_sequence(tmp_path / "sequences" / "a", 0, gone=(5, 6))
+    capsys.readouterr()
+    assert run(app, ["measure", str(folder), str(tmp_path / "sequences"), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["step"] == 2
+    assert 0 <= figures["ao"] <= 1
+    assert 0 <= figures["auroc"] <= 1
+    out = tmp_path / "reference"
+    assert run(app, ["finish", str(folder), str(out), "--name", "tiny", "--threshold", "0.2"]) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["tiny.safetensors", "tiny.yaml", "training.png"]
+    assert load_file(out / "tiny.safetensors")["backbone.pos_embed_x"].dtype == np.float16
+    # Under its name, it goes on where it was: nothing is left to do.
+    assert (
+        run(app, ["--config", str(config_file), "--data", str(data), "--out", str(folder), "--workers", "0"])
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "jn-none", "--data", "."], "no such configuration; there are jn-256"),
+        (["--config", "jn-nano", "--data", "nowhere"], "--data nowhere: no such folder"),
+        (["measure", "nowhere", "."], "nowhere: no training state"),
+        (["sequences", "--data", ".", "--out", "x", "--frames", "3"], "at least 30 frames"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(app, arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_all_configurations_can_be_read():
+    names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    assert names == ["jn-256", "jn-384", "jn-nano", "ostrack-256", "ostrack-384"]
+    for name in names:
+        config = load_config(name)
+        assert config.name == name
+        assert len(config.recipe.keep_counts) == len(config.recipe.ce_layers)
+    assert load_config("jn-256").recipe.search_count == 256
+
+
+def test_odd_configurations_are_refused(tmp_path):
+    for text, message in (
+        ("[1]", "not a mapping"),
+        ("steps: [", "not YAML"),
+        ("steps: 3", "recipe"),
+        ("recipe: {}\nspeed: 3", "unknown keys speed"),
+        ("recipe: {}\nsteps: 3", "recipe is incomplete"),
+    ):
+        (tmp_path / "odd.yaml").write_text(text)
+        with pytest.raises(UserError, match=message):
+            load_config(str(tmp_path / "odd.yaml"))
+
+
+def test_the_validation_set_repeats_and_can_be_read(data, tmp_path):
+    for name in ("a", "b"):
+        write_sequences(data, tmp_path / name, count=2, frames=30, seed=5)
+    for first, second in zip(*(load_sequences(tmp_path / name) for name in ("a", "b")), strict=True):
+        assert len(first) == 30
+        assert first.absence_annotated
+        np.testing.assert_array_equal(first.boxes, second.boxes)
+        np.testing.assert_array_equal(first.frame(7), second.frame(7))
+    with pytest.raises(UserError, match="not empty"):
+        write_sequences(data, tmp_path / "a")
+
+
+def test_overlap_and_separation():
+    boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
+    others = np.array([[0.0, 0, 10, 10], [5, 0, 10, 10], [20, 0, 10, 10]])
+    np.testing.assert_allclose(overlap(boxes, others), [1, 1 / 3, 0])
+    auroc, threshold = separate(np.array([0.9, 0.8, 0.4]), np.array([0.1, 0.4]))
+    assert auroc == pytest.approx((3 + 2.5) / 6)
+    assert threshold == pytest.approx(0.8)
+    assert all(np.isnan(separate(np.array([0.5]), np.array([]))))
+
+
+def test_an_untrained_network_tracks_inside_the_frame(tiny, tmp_path, draw_sequence):
+    sequences = load_sequences(draw_sequence(tmp_path / "a", 0))
+    model = OSTrack(tiny.recipe)
+    figures = measure(model, sequences)
+    assert 0 <= figures["ao"] <= 1
+    assert np.isnan(figures["auroc"])
+    tracker = PlainTracker(model)
+    tracker.init(sequences[0].frame(0), (20.0, 30.0, 22.0, 18.0))
+    (x, y, w, h), score = tracker.update(sequences[0].frame(1))
+    assert x + w > 0
+    assert y + h > 0
+    assert x < 120
+    assert 0 <= score <= 1
+
+
+def test_the_recipe_is_written_under_ostracks_keys(tiny, tmp_path):
+    recipe = Recipe.from_dict(tiny.recipe.to_dict() | {"template_tokens": "rect"})
+    text = recipe_yaml(recipe, 0.123456, "Apache-2.0")
+    assert text["MODEL"]["BACKBONE"]["CE_TEMPLATE_RANGE"] == "CTR_REC"
+    assert text["PRESENCE_THRESHOLD"] == 0.123
+    assert "PRESENCE_THRESHOLD" not in recipe_yaml(recipe, None, "x")
+    state = OSTrack(recipe).state_dict()
+    state["backbone.norm.weight"] = state["backbone.norm.weight"] + 1e6
+    with pytest.raises(UserError, match=r"backbone\.norm\.weight"):
+        write_reference(state, recipe, tmp_path, "x", None, "x")
+
+
+def test_coco(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train2017").mkdir()
+    cv2.imwrite(str(tmp_path / "train2017" / "7.jpg"), np.full((80, 100, 3), 90, np.uint8))
+    boxes = [(1, [10, 10, 30, 40], 0), (2, [5, 5, 3, 3], 0), (3, [0, 0, 90, 70], 1)]
+    content = {
+        "images": [{"id": 7, "file_name": "7.jpg"}],
+        "annotations": [{"id": i, "image_id": 7, "bbox": b, "iscrowd": c} for i, b, c in boxes],
+    }
+    path = tmp_path / "annotations" / "instances_train2017.json"
+    path.write_text(json.dumps(content))
+    (sequence,) = find_sequences(tmp_path)
+    assert sequence.name == "coco-1"
+    first, second = VideoPairs([sequence]).draw(np.random.default_rng(0), absent=False)
+    assert first.box == second.box == (10.0, 10.0, 30.0, 40.0)
+    path.write_text("{}")
+    with pytest.raises(UserError, match="not COCO"):
+        load_coco(tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["got10k", "lasot", "trackingnet"])
+def test_the_large_sets_layouts_give_pairs(layout, tmp_path, draw_sequence):
+    for number, name in enumerate(("a", "b")):
+        drawn = draw_sequence(tmp_path / "drawn" / name, number)
+        images = sorted(drawn.glob("*.png"))
+        boxes = (drawn / "groundtruth.txt").read_text()
+        if layout == "got10k":
+            root = target = tmp_path / "set"
+            drawn.rename((root.mkdir(exist_ok=True), root / name)[1])
+        elif layout == "lasot":
+            root = tmp_path / "set"
+            target = root / "square" / name
+            (target / "img").mkdir(parents=True)
+            (target / "groundtruth.txt").write_text(boxes)
+            for kind in ("full_occlusion", "out_of_view"):
+                (target / f"{kind}.txt").write_text(",".join("0" * len(images)))
+            for image in images:
+                image.rename(target / "img" / image.name)
+        else:
+            root = tmp_path / "TRAIN_0"
+            (root / "anno").mkdir(parents=True, exist_ok=True)
+            (root / "anno" / f"{name}.txt").write_text(boxes)
+            (root / "frames" / name).mkdir(parents=True)
+            for index, image in enumerate(images):
+                image.rename(root / "frames" / name / f"{index}.png")
+    videos = VideoPairs(find_sequences(root))
+    first, second = videos.draw(np.random.default_rng(0), absent=False)
+    for still in (first, second):
+        assert still.box is not None
+        x, y, w, h = (int(v) for v in still.box)
+        assert still.image[y + h // 2, x + w // 2].max() >= 100
+
+
+def test_a_missing_teacher_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nanotrack_backbone_sim-opt\.param"):
+        Teacher(tmp_path)
