@@ -64,7 +64,7 @@ def _remedy(precisions: str) -> str:
 
 
 def _measure(bundle: Bundle, precision: str, flavour: str, options: BuildOptions) -> dict[str, Any]:
-    """The child's verdict. Raises GateError when it gave none, which is not kept: the next try asks again."""
+    """The child's verdict. Raises GateError when it gave none: that is not kept, but asked again."""
     request = {
         "bundle": str(bundle.path),
         "precision": precision,
@@ -79,7 +79,8 @@ def _measure(bundle: Bundle, precision: str, flavour: str, options: BuildOptions
         )
     except subprocess.TimeoutExpired:
         raise GateError(
-            f"the {flavour} engine of {bundle.name} in {precision} is refused: its check took over {TIMEOUT} s"
+            f"the {flavour} engine of {bundle.name} in {precision} is refused: its check took over"
+            f" {TIMEOUT} s"
         ) from None
     lines = child.stdout.strip().splitlines()
     if child.returncode != 0 or not lines:

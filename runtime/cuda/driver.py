@@ -6,8 +6,7 @@ TensorRT use as well, so that pointers and streams of all of them are valid here
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,10 +101,9 @@ class PinnedBuffer:
 class Event:
     """A point in a stream."""
 
-    def __init__(self, device: "Device", *, timing: bool = False) -> None:
+    def __init__(self, device: "Device") -> None:
         self.device = device
-        flags = device.cu.CUevent_flags
-        flag = flags.CU_EVENT_DEFAULT if timing else flags.CU_EVENT_DISABLE_TIMING
+        flag = device.cu.CUevent_flags.CU_EVENT_DISABLE_TIMING
         self.handle = _check(device.cu.cuEventCreate(int(flag)), "cuEventCreate")
 
     def record(self, stream: int) -> None:
@@ -115,12 +113,6 @@ class Event:
     def synchronize(self) -> None:
         """Waits on the host until the marked work is done."""
         _check(self.device.cu.cuEventSynchronize(self.handle), "cuEventSynchronize")
-
-    def since(self, start: "Event") -> float:
-        """Milliseconds of device time from `start` to this event (both with timing)."""
-        cu = self.device.cu
-        elapsed = getattr(cu, "cuEventElapsedTime_v2", None) or cu.cuEventElapsedTime
-        return float(_check(elapsed(start.handle, self.handle), "cuEventElapsedTime"))
 
     def close(self) -> None:
         """Destroys the event."""
@@ -258,15 +250,6 @@ class Device:
             for name in names
         }
 
-    def synchronize(self) -> None:
-        """Waits for all work of the context."""
-        _check(self.cu.cuCtxSynchronize(), "cuCtxSynchronize")
-
-    def memory(self) -> tuple[int, int]:
-        """Free and total bytes of device memory."""
-        free, total = _check(self.cu.cuMemGetInfo(), "cuMemGetInfo")
-        return int(free), int(total)
-
     def close(self) -> None:
         """Unloads the kernels and releases the primary context; others may go on using it."""
         if self.context is not None:
@@ -282,18 +265,6 @@ class Device:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-@contextmanager
-def device_or_reason(ordinal: int = 0) -> Iterator[Device | str]:
-    """A device, or one line that says why there is none."""
-    try:
-        device = Device(ordinal)
-    except CudaError as error:
-        yield str(error)
-        return
-    with device:
-        yield device
 
 
 def compile_kernels(source: str, headers: dict[str, str], capability: tuple[int, int]) -> bytes:

@@ -88,8 +88,6 @@ int device_attribute(int* value, int attribute, int) {
 int primary_retain(void** context, int) { return count("retain"), *context = &context_token, kSuccess; }
 int primary_release(int) { return count("release"), kSuccess; }
 int context_set(void* context) { return current = context, kSuccess; }
-int context_synchronize() { return kSuccess; }
-int memory_info(size_t* free, size_t* total) { return *free = 1 << 30, *total = 2u << 30, kSuccess; }
 int memory_allocate(void** pointer, size_t bytes) { return allocate(pointer, bytes); }
 int host_allocate(void** pointer, size_t bytes, unsigned) { return allocate(pointer, bytes); }
 int copy(void* target, const void* source, size_t bytes, Queue* queue) {
@@ -104,8 +102,12 @@ int event_create(void** event, unsigned) { return *event = new char, kSuccess; }
 int event_destroy(void* event) { return delete static_cast<char*>(event), kSuccess; }
 int event_record(void*, Queue*) { return count("record"), kSuccess; }
 int event_synchronize(void*) { return kSuccess; }
-int event_elapsed(float* milliseconds, void*, void*) { return *milliseconds = 1.0f, kSuccess; }
-int module_load(void** module, const void*) { return count("module"), *module = new char, kSuccess; }
+int module_load(void** module, const void* image) {
+  count("module");
+  const bool is_cubin = std::memcmp(image, "\x7f" "ELF", 4) == 0;
+  if (!is_cubin && setting("EMULATED_NO_FATBIN", 0)) return 209;  // no binary for this GPU
+  return *module = new char, kSuccess;
+}
 int module_unload(void* module) { return delete static_cast<char*>(module), kSuccess; }
 int module_function(Function** function, void*, const char* name) { return *function = new Function{name}, kSuccess; }
 
@@ -163,8 +165,6 @@ const std::map<std::string, void*> functions = {
     {"cuDevicePrimaryCtxRetain", (void*)primary_retain},
     {"cuDevicePrimaryCtxRelease", (void*)primary_release},
     {"cuCtxSetCurrent", (void*)context_set},
-    {"cuCtxSynchronize", (void*)context_synchronize},
-    {"cuMemGetInfo", (void*)memory_info},
     {"cuMemAlloc", (void*)memory_allocate},
     {"cuMemFree", (void*)release},
     {"cuMemHostAlloc", (void*)host_allocate},
@@ -180,7 +180,6 @@ const std::map<std::string, void*> functions = {
     {"cuEventDestroy", (void*)event_destroy},
     {"cuEventRecord", (void*)event_record},
     {"cuEventSynchronize", (void*)event_synchronize},
-    {"cuEventElapsedTime", (void*)event_elapsed},
     {"cuModuleLoadData", (void*)module_load},
     {"cuModuleUnload", (void*)module_unload},
     {"cuModuleGetFunction", (void*)module_function},
