@@ -90,11 +90,7 @@ def build(model: bytes, precision: str, architecture: str) -> Build:
     except UserError as error:
         return Build(precision, architecture, str(error), attentions, len(products))
     layers = read_layers(sink.listings[-1]) if sink.listings else []
-    reads: dict[str, frozenset[str]] = {}
-    for layer in layers:
-        if layer.kind in _PRODUCT_KINDS:
-            for name in layer.nodes & products:
-                reads[name] = reads.get(name, frozenset()) | layer.reads
+    reads = _reads(layers, products)
     return Build(
         precision,
         architecture,
@@ -114,6 +110,19 @@ def read_layers(listing: str) -> list[Layer]:
     for name, kind, inputs, rest in _LAYER.findall(listing):
         types = frozenset(re.findall(r"Datatype: (\w+)", inputs))
         found.append(Layer(name, kind, types, frozenset(re.findall(r"\[ONNX Layer: ([^\]]+)\]", rest))))
+    return found
+
+
+def _reads(layers: list[Layer], products: frozenset[str]) -> dict[str, frozenset[str]]:
+    """Element types that each product reads: in its product layer, or else in the fused kernel it became."""
+    found: dict[str, frozenset[str]] = {}
+    for wanted in (True, False):
+        layer_reads: dict[str, frozenset[str]] = {}
+        for layer in layers:
+            if (layer.kind in _PRODUCT_KINDS) == wanted:
+                for name in (layer.nodes & products) - set(found):
+                    layer_reads[name] = layer_reads.get(name, frozenset()) | layer.reads
+        found |= layer_reads
     return found
 
 
