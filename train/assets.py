@@ -39,7 +39,7 @@ class Assets:
             for kind in CUT_OUTS
         )
         silhouettes = [
-            cv2.resize(read_image(path)[..., 0], (TEXTURE, TEXTURE), interpolation=cv2.INTER_AREA)
+            np.asarray(cv2.resize(read_image(path)[..., 0], (TEXTURE, TEXTURE)), np.uint8)
             for kind in SILHOUETTES
             for path in _part(masks / kind, "*.png", held_out)
         ]
@@ -76,8 +76,7 @@ def photo_texture(photo: Image, rng: np.random.Generator, size: int = TEXTURE) -
     side = int(rng.uniform(0.15, 0.7) * min(height, width))
     x, y = rng.integers(width - side + 1), rng.integers(height - side + 1)
     piece = photo[y : y + side, x : x + side]
-    out: Image = cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA)
-    return out
+    return np.asarray(cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def noise_texture(rng: np.random.Generator, size: int = TEXTURE) -> Image:
@@ -87,8 +86,7 @@ def noise_texture(rng: np.random.Generator, size: int = TEXTURE) -> Image:
         cells = int(rng.integers(2, 10))
         coarse = rng.integers(0, 256, (cells, cells, 3)).astype(np.uint8)
         mode = cv2.INTER_CUBIC if rng.random() < 0.6 else cv2.INTER_NEAREST
-        out: Image = cv2.resize(coarse, (size, size), interpolation=mode)
-        return out
+        return np.asarray(cv2.resize(coarse, (size, size), interpolation=mode), np.uint8)
     angle, waves = rng.uniform(0, math.pi), rng.uniform(1, 7)
     ys, xs = np.mgrid[0:size, 0:size] / size
     wave = 0.5 + 0.5 * np.sin(2 * math.pi * waves * (xs * math.cos(angle) + ys * math.sin(angle)))
@@ -132,5 +130,4 @@ def _rgba(path: Path) -> Image:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3 or image.shape[2] != 4:
         raise UserError(f"{path}: not an RGBA image")
-    rgba: Image = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
-    return rgba
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), np.uint8)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jntrt.export.networks.encoder import Block
 from jntrt.export.networks.ostrack import MEAN, STD, OSTrack
 from jntrt.runtime.errors import UserError
 from jntrt.train.scene import Image
@@ -39,6 +40,7 @@ def initialise(model: OSTrack, photos: list[Image], seed: int) -> None:
             nn.init.xavier_uniform_(module.weight, generator=generator)
     depth_scale = 1 / math.sqrt(2 * recipe.depth)
     for block in model.backbone.blocks:
+        assert isinstance(block, Block)
         block.attn.proj.weight.mul_(depth_scale)
         block.mlp.fc2.weight.mul_(depth_scale)
         width = recipe.dim // recipe.heads
@@ -65,7 +67,7 @@ def principal_filters(photos: list[Image], count: int, patch: int, seed: int) ->
         photo = photos[rng.integers(len(photos))]
         y, x = (rng.integers(size - patch + 1) for size in photo.shape[:2])
         target[:] = photo[y : y + patch, x : x + patch]
-    values = (patches / 255 - np.float32(MEAN)) / np.float32(STD)
+    values = (patches / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     flat = values.transpose(0, 3, 1, 2).reshape(PATCHES, -1).astype(np.float64)
     flat -= flat.mean(axis=0)
     variance, vectors = np.linalg.eigh(flat.T @ flat / PATCHES)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from jntrt.export.networks.encoder import Block
 from jntrt.export.networks.ostrack import OSTrack, normalise
 from jntrt.runtime.errors import UserError
 from jntrt.train.config import TrainConfig
@@ -31,7 +32,9 @@ class Distillation(nn.Module):
         self.projection = nn.Linear(model.recipe.dim, channels)
         self._seen: Tensor | None = None
         blocks = model.backbone.blocks
-        blocks[min(layer, len(blocks) - 1)].norm1.register_forward_pre_hook(self._listen)
+        block = blocks[min(layer, len(blocks) - 1)]
+        assert isinstance(block, Block)
+        block.norm1.register_forward_pre_hook(self._listen)
 
     def _listen(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
         self._seen = inputs[0]
@@ -178,7 +181,7 @@ def _share_gradients(parameters: list[nn.Parameter], world: int) -> None:
     flat = torch.cat([g.flatten() for g in grads])
     torch.distributed.all_reduce(flat)
     flat /= world
-    for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+    for grad, part in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
         grad.copy_(part.view_as(grad))
 
 

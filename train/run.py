@@ -115,8 +115,8 @@ def measure_run(run: Path, data: Path, limit: int | None) -> dict[str, float]:
 
 def finish_run(run: Path, out: Path, name: str, threshold: float | None, licence: str) -> list[Path]:
     """Writes the checkpoint of `run` and the plot of its log into `out`; returns the paths."""
+    from jntrt.train.finish import write_reference
     from jntrt.train.plot import plot_log
-    from jntrt.train.reference import write_reference
     from jntrt.train.track import averaged_model
 
     model, _ = averaged_model(run)

@@ -52,7 +52,8 @@ class Sprite:
             amount * self.size
         )
         xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        image = cv2.remap(self.image, xs + grid[..., 0], ys + grid[..., 1], cv2.INTER_LINEAR)
+        bent = cv2.remap(self.image, xs + grid[..., 0], ys + grid[..., 1], cv2.INTER_LINEAR)
+        image = np.asarray(bent, np.uint8)
         if np.count_nonzero(image[..., 3] > 100) < 12:
             return self
         return Sprite(image, _outline(image[..., 3]))
@@ -119,7 +120,7 @@ class View:
             _paste(out, sprite, _chain(to_crop, pose.affine(sprite)))
         length = math.hypot(self.blur[0] * sx, self.blur[1] * sy)
         if length > 1.5:
-            out = cv2.filter2D(out, -1, _streak(self.blur[0] * sx, self.blur[1] * sy))
+            out = np.asarray(cv2.filter2D(out, -1, _streak(self.blur[0] * sx, self.blur[1] * sy)), np.uint8)
         values = out.astype(np.float32)
         values *= np.asarray(self.gain, np.float32)
         if self.bias or self.noise:
@@ -159,14 +160,15 @@ def _warp(image: Image, matrix: Affine, size: tuple[int, int], border: int) -> I
     while scale < 0.6 and min(image.shape[:2]) > 8:
         height, width = image.shape[0] // 2, image.shape[1] // 2
         factors = np.diag([image.shape[1] / width, image.shape[0] / height])
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         matrix = np.concatenate((matrix[:, :2] @ factors, matrix[:, 2:]), axis=1)
         scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     # OpenCV's integer coordinates are pixel centres; the affine maps pixel corners.
     centred = matrix.copy()
     centred[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-    out: Image = cv2.warpAffine(image, centred, size, flags=cv2.INTER_LINEAR, borderMode=border)
-    return out
+    return np.asarray(
+        cv2.warpAffine(image, centred, size, flags=cv2.INTER_LINEAR, borderMode=border), np.uint8
+    )
 
 
 def _paste(out: Image, sprite: Sprite, matrix: Affine) -> None:
@@ -195,4 +197,4 @@ def _streak(dx: float, dy: float) -> NDArray[np.float32]:
     for t in np.linspace(-0.5, 0.5, 4 * reach + 1):
         angle = math.atan2(dy, dx)
         kernel[reach + round(t * length * math.sin(angle)), reach + round(t * length * math.cos(angle))] += 1
-    return kernel / kernel.sum()
+    return np.asarray(kernel / kernel.sum(), np.float32)

@@ -80,14 +80,7 @@ def random_pair(assets: Assets, rng: np.random.Generator, absent: bool) -> tuple
         drift = pace * rng.normal(0, 0.06, 3) * number
         moved = nudge(camera, drift[0] * size * 8, drift[1] * size * 8, math.exp(drift[2]), 0.5 * drift[0])
         layers = [
-            (
-                other,
-                Pose(
-                    *(rng.uniform(0, 1, 2) * FRAME), size * math.exp(rng.normal(0, 0.3)), rng.normal(0, 0.3)
-                ),
-            )
-            if rng.random() < 0.4
-            else (other, beside(pose, rng))
+            (other, somewhere(size, rng) if rng.random() < 0.4 else beside(pose, rng))
             for other in scene.others
         ]
         gone = absent and number == 1
@@ -170,6 +163,12 @@ def nudge(camera: Affine, dx: float, dy: float, zoom: float, angle: float) -> Af
     linear = turn @ camera[:, :2]
     shift = turn @ (camera[:, 2] - middle) + middle + (dx, dy)
     return np.concatenate((linear, shift[:, None]), axis=1)
+
+
+def somewhere(size: float, rng: np.random.Generator) -> Pose:
+    """A distractor's place anywhere in the frame, about `size` large."""
+    x, y = rng.uniform(0, 1, 2) * FRAME
+    return Pose(float(x), float(y), size * math.exp(rng.normal(0, 0.3)), rng.normal(0, 0.3))
 
 
 def beside(pose: Pose, rng: np.random.Generator) -> Pose:
