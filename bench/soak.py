@@ -57,7 +57,8 @@ def soak(tracker: Tracker, updates: int) -> Soak:
     """Update `updates` times over 16 frames of drifting noise, the target put back at every round's start."""
     frames = _frames()
     tracker.init(frames[0], BOX)
-    memory, times = [], np.empty((PARTS, updates // PARTS))
+    memory = []
+    times = np.full((PARTS, updates // PARTS), np.nan)  # written once now: its pages are no growth later
     for part in times:
         for index in range(len(part)):
             if index % len(frames) == 0:

@@ -3,11 +3,14 @@
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from jntrt.runtime.command import new_app, run
 from jntrt.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from jntrt.runtime.video import Frames
 
 app = new_app("trtrun")
 
@@ -32,6 +35,7 @@ def trtrun(
     backend: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
+    decode: Literal["cpu", "gpu"] = "cpu",
     workspace: int | None = None,
     optimization_level: int | None = None,
     timing_cache: Path | None = None,
@@ -68,6 +72,8 @@ def trtrun(
         fp32, another one that the bundle has, or bf16 (OpenVINO's, on CPUs that have it).
     threads:
         CPU threads of the engine. Default: the engine's own choice.
+    decode:
+        gpu: by NVDEC, with an engine on the GPU; frames then never leave it (no --save).
     workspace:
         TensorRT: MiB of scratch memory that a layer may take. Default: what the GPU has.
     optimization_level:
@@ -92,8 +98,10 @@ def trtrun(
     for read in (Path(source), init_file):
         if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):
             raise UserError(f"{read}: would be overwritten by the result; give another name")
+    if decode == "gpu" and (save or boxes is None):
+        raise UserError("--decode gpu: frames stay on the GPU, so give --init, and no --save")
     with ExitStack() as stack:
-        stream = stack.enter_context(frames(source))
+        stream = stack.enter_context(frames(source) if decode == "cpu" else _nvdec(source))
         first = next(stream)
         if boxes is None:
             boxes = np.stack([draw_box(first) for _ in range(model.batch)])
@@ -110,3 +118,10 @@ def trtrun(
         for frame, tracked in follow(tracker, first, stream, boxes):
             outputs.write(frame, tracked)
             progress.step(tracked)
+
+
+def _nvdec(source: str) -> "Frames":
+    from jntrt.runtime.cuda.decode import nvdec_frames
+    from jntrt.runtime.cuda.network import shared_device
+
+    return nvdec_frames(source, shared_device())

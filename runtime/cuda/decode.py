@@ -4,23 +4,25 @@ PyNvVideoCodec is used where it is installed (`pip install pynvvideocodec`); not
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Generator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from jntrt.runtime.cuda.driver import Device
-from jntrt.runtime.cuda.frames import DeviceFrame, device_frame
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.video import Frames, Opened, StreamError
 
 AHEAD = 4  # frames that the decoder's thread may be ahead
 MODULE = "PyNvVideoCodec"
 
 
-def nvdec_frames(video: Path, device: Device, stream: int) -> Iterator[DeviceFrame]:
-    """The video's frames, H×W×3 RGB uint8 on the GPU, for `DeviceLoop.step` on `stream` (its handle).
+def nvdec_frames(source: str, device: Device) -> Frames:
+    """The frames of a video file, H×W×3 RGB uint8 on the GPU, as objects with DLPack.
 
     A frame is to be used up before the next one is asked for: the decoder takes its surface back then.
-    Raises UserError where PyNvVideoCodec is missing, does not load, or cannot decode the file.
+    Raises UserError where PyNvVideoCodec is missing, does not load, or cannot decode the file, StreamError
+    (while iterating) where the video breaks midway.
     """
     try:
         codec = importlib.import_module(MODULE)
@@ -28,37 +30,36 @@ def nvdec_frames(video: Path, device: Device, stream: int) -> Iterator[DeviceFra
         raise UserError("decoding on the GPU needs PyNvVideoCodec: pip install pynvvideocodec") from error
     except RuntimeError as error:  # its own, without libcuda or libnvidia-encode
         raise UserError(f"PyNvVideoCodec does not load: {_first_line(error)}") from error
-    if not video.is_file():
-        raise UserError(f"{video}: no such file (NVDEC reads video files; all else is decoded on the CPU)")
+    if not Path(source).is_file():
+        raise UserError(f"{source}: no such file (the GPU decodes video files; leave --decode out)")
     device.activate()
     try:
         decoder = codec.ThreadedDecoder(
-            str(video),
+            source,
             buffer_size=AHEAD,
             gpu_id=device.info.ordinal,
             cuda_context=int(device.context),
-            cuda_stream=stream,
             use_device_memory=True,
             output_color_type=codec.OutputColorType.RGB,
         )
+        header = decoder.get_stream_metadata()
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"{video}: NVDEC cannot decode it: {_first_line(error)}") from error
-    return _frames(decoder, video, stream)
+        raise UserError(f"{source}: NVDEC cannot decode it: {_first_line(error)}") from error
+    fps = Fraction(header.average_fps).limit_denominator(1001) if header.average_fps > 0 else None
+    opened = Opened(_frames(decoder, source), fps, int(header.num_frames) or None)
+    return Frames(source, opened, ahead=0)  # the decoder has a thread of its own
 
 
-def _frames(decoder: Any, video: Path, stream: int) -> Iterator[DeviceFrame]:
+def _frames(decoder: Any, source: str) -> Generator[Any, None, None]:
     try:
         while True:
             try:
                 decoded = decoder.get_batch_frames(1)
             except (RuntimeError, ValueError) as error:
-                raise UserError(f"{video}: NVDEC stopped: {_first_line(error)}") from error
+                raise StreamError(f"{source}: NVDEC stopped: {_first_line(error)}") from error
             if not decoded:
                 return
-            frame = device_frame(decoded[0], stream)
-            if frame is None:
-                raise UserError(f"{video}: NVDEC gave a frame that is not on the GPU")
-            yield frame
+            yield decoded[0]
     finally:
         decoder.end()
 

@@ -1,6 +1,8 @@
 """Frames that stay on the GPU, from a decoder that answers as PyNvVideoCodec 2.2 does."""
 
+import ctypes
 import sys
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,13 +21,15 @@ class Decoded:
         self.buffer = Buffer(device, array.nbytes)
         stream = Stream(device)
         stream.copy(self.buffer.pointer, array.ctypes.data, array.nbytes)
-        self.__cuda_array_interface__ = {
-            "version": 3,
-            "shape": array.shape,
-            "typestr": "|u1",
-            "data": (self.buffer.pointer, False),
-            "stream": None,
-        }
+        memory = (ctypes.c_uint8 * array.nbytes).from_address(self.buffer.pointer)
+        self.array = np.frombuffer(memory, np.uint8).reshape(array.shape)
+        self.shape = array.shape
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 0)
+
+    def __dlpack__(self, *, stream: int) -> Any:
+        return self.array.__dlpack__()
 
 
 class ThreadedDecoder:
@@ -50,6 +54,9 @@ class ThreadedDecoder:
             raise RuntimeError("cuvidDecodePicture failed\nmore")
         self.lent = Decoded(self.device, self.waiting.pop(0)) if self.waiting else None
         return [] if self.lent is None else [self.lent]
+
+    def get_stream_metadata(self) -> SimpleNamespace:
+        return SimpleNamespace(average_fps=30.0, num_frames=len(FRAMES))
 
     def end(self) -> None:
         type(self).ended += 1
@@ -76,8 +83,8 @@ def test_tracked_where_they_are_decoded(
     video.write_bytes(b"video")
     loop = golden_loop("jn")
     with Tracker.from_bundle(export_golden("jn256_ce", tmp_path / "jn"), backend=host_backend) as tracker:
-        stream = tracker._loop.stream.handle  # type: ignore[union-attr]
-        frames = decode.nvdec_frames(video, device, stream)
+        frames = decode.nvdec_frames(str(video), device)
+        assert (frames.fps, frames.length) == (Fraction(30), 6)
         tracker.init(next(frames), loop.init_box)
         boxes = [tracker.update(frame).box for frame in frames]
     np.testing.assert_allclose(boxes, [step.after for step in loop.steps[:5]], rtol=0, atol=1e-3)
@@ -90,7 +97,7 @@ def test_a_decoder_that_stops(
     video = tmp_path / "clip.mp4"
     video.write_bytes(b"video")
     monkeypatch.setattr(ThreadedDecoder, "fails_after", 2)
-    frames = decode.nvdec_frames(video, device, 7)
+    frames = decode.nvdec_frames(str(video), device)
     assert [next(frames).shape for _ in range(2)] == [(252, 336, 3)] * 2
     with pytest.raises(UserError, match=r"NVDEC stopped: cuvidDecodePicture failed$"):
         next(frames)
@@ -100,9 +107,37 @@ def test_a_decoder_that_stops(
 def test_without_it(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "MODULE", "a_codec_that_is_nowhere")
     with pytest.raises(UserError, match="pip install pynvvideocodec"):
-        decode.nvdec_frames(tmp_path / "clip.mp4", device, 7)
+        decode.nvdec_frames(str(tmp_path / "clip.mp4"), device)
 
 
 def test_no_file(codec: type[ThreadedDecoder], device: Device, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
-        decode.nvdec_frames(tmp_path / "none.mp4", device, 7)
+        decode.nvdec_frames(str(tmp_path / "none.mp4"), device)
+
+
+def test_trtrun_keeps_frames_on_the_gpu(
+    codec: type[ThreadedDecoder],
+    host_backend: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from jntrt.runtime import backends
+    from jntrt.runtime.cli import app
+    from jntrt.runtime.command import run
+
+    monkeypatch.setitem(backends.BACKENDS, "host", "nowhere:Nothing")
+    video = tmp_path / "clip.mp4"
+    video.write_bytes(b"video")
+    loop = golden_loop("jn")
+    bundle = export_golden("jn256_ce", tmp_path / "jn").path
+    box = ",".join(map(str, loop.init_box))
+    words = [str(video), "--bundle", str(bundle), "--backend", "host", "--decode", "gpu"]
+    assert run(app, [*words, "--init", box]) == 0
+    lines = capsys.readouterr().out.split()
+    assert len(lines) == 6
+    last = [float(value) for value in lines[-1].split(",")]
+    np.testing.assert_allclose(last, loop.steps[4].after, rtol=0, atol=0.01)
+    assert run(app, words) == 2
+    assert run(app, [*words, "--init", box, "--save", str(tmp_path / "out.mp4")]) == 2
+    assert "--decode gpu: frames stay on the GPU" in capsys.readouterr().err
