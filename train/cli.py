@@ -126,6 +126,43 @@ def finish(
         print(path)
 
 
+@app.command
+def reference(
+    *,
+    data: Path,
+    teacher: Path,
+    out: Path,
+    run: Path = Path("runs/jn-nano"),
+    config: str = "jn-nano",
+    workers: int = 1,
+) -> None:
+    """The whole recipe of jn-nano: train, render the validation set, measure on it, write the checkpoint.
+
+    Give the same command again to go on after a stop. Several processes: torchrun --nproc_per_node=2
+    -m jntrt.train.cli reference ...
+
+    Parameters
+    ----------
+    data
+        Folder with images/, masks/ and drones/train.
+    teacher
+        Folder with NanoTrack's ncnn files.
+    out
+        Where NAME.safetensors, NAME.yaml and the plot go.
+    run
+        The run's folder.
+    config
+        The configuration.
+    workers
+        Processes that make batches, per training process.
+    """
+    from jntrt.train.run import reference_run
+
+    figures = reference_run(data, teacher, run, out, config, workers)
+    if figures:
+        print("  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `train-jn`."""
     sys.exit(run(app, argv))

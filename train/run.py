@@ -19,6 +19,7 @@ from jntrt.train.feed import Feed, loader
 from jntrt.train.initialise import initialise, load_encoder
 from jntrt.train.loop import train
 from jntrt.train.pairs import PairSource
+from jntrt.train.validation import write_sequences
 from jntrt.train.videos import VideoPairs
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -125,3 +126,22 @@ def finish_run(run: Path, out: Path, name: str, threshold: float | None, licence
         plot_log(run / "log.csv", out / "training.png")
         paths.append(out / "training.png")
     return paths
+
+
+def reference_run(
+    data: Path, teacher: Path, run: Path, out: Path, config: str, workers: int
+) -> dict[str, float]:
+    """From nothing to the reference checkpoint: train, render validation, measure, write.
+
+    Each part that is there already (in `run`) is taken as it is, so a stopped command can be given again.
+    Returns the figures on the validation set; its threshold goes into the checkpoint's recipe.
+    """
+    train_run(config, data, run, teacher, None, workers, None)
+    if int(os.environ.get("RANK", "0")):
+        return {}
+    validation = run / "validation"
+    if not (validation / "list.txt").is_file():  # written last
+        write_sequences(data, validation)
+    figures = measure_run(run, validation, None)
+    finish_run(run, out, config, figures["threshold"], "Apache-2.0")
+    return figures

@@ -46,7 +46,7 @@ def random_scene(assets: Assets, rng: np.random.Generator) -> Scene:
     source = assets.photos[rng.integers(len(assets.photos))]
     occluder = Sprite.from_rgba(np.dstack((photo_texture(source, rng), rectangle)))
     fit = max(FRAME[0] / photo.shape[1], FRAME[1] / photo.shape[0])
-    bare = rng.random() < 0.12
+    bare = rng.random() < 0.4
     return Scene(photo, None if bare else target, displacement(rng), tuple(others), occluder, fit)
 
 
