@@ -119,12 +119,12 @@ class Calibration:
                     + (f"; worst layers: {text}" if text else ": keep fewer layers")
                 )
             verdict = judge_of(candidate)
-            if verdict.passed:
+            if verdict.passed or options.force:
                 break
             if not worst:
                 worst = self._scan(ranges, judge_of)
-                if options.ranges is not None or options.force:
-                    break  # what the user wrote, or wants at any price, is judged as it is
+                if options.ranges is not None:
+                    break  # what the user wrote is judged as it is
             kept += [item.place for item in worst if item.place not in kept][:step]
             step *= 2
         wide = float32_places(candidate.models.track) if options.precision == "int8-fp16" else []
