@@ -111,11 +111,12 @@ def _ranges_plot(entry: Mapping[str, Any]) -> str:
         return height - 20 - (math.log10(value) - low) / (high - low) * (height - 35)
 
     marks = []
-    for power in range(math.ceil(low), math.floor(high) + 1):
-        line = y(10.0**power)
+    ticks = [d * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for d in (1, 2, 5)]
+    for tick in (t for t in ticks if low <= math.log10(t) <= high):
+        line = y(tick)
         marks.append(
             f'<line x1="50" x2="{width - 5}" y1="{line:.1f}" y2="{line:.1f}" stroke="#ddd"/>'
-            f'<text x="45" y="{line + 4:.1f}" text-anchor="end" font-size="11">{10.0**power:g}</text>'
+            f'<text x="45" y="{line + 4:.1f}" text-anchor="end" font-size="11">{tick:g}</text>'
         )
     for column, (name, (chosen, largest)) in enumerate(zip(names, values, strict=True)):
         x = 55 + step * (column + 0.5)
