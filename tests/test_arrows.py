@@ -11,7 +11,7 @@ ALLOWED = {
     "export": {"runtime"},
     "bench": {"runtime", "export"},
     "calib": {"runtime", "bench"},
-    "train": {"runtime", "bench.sequences", "export.networks", "export.recipe"},
+    "train": {"runtime", "bench.sequences", "bench.frames", "export.networks", "export.recipe"},
 }
 HEAVY = {
     "torch",
