@@ -118,7 +118,9 @@ class Recipe:
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """The recipe of a manifest. Unknown keys are ignored; a missing or odd one is a `UserError`."""
         known = {f.name for f in fields(cls)}
-        taken = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        taken: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known
+        }
         try:
             return cls(**taken)
         except TypeError as error:

@@ -20,8 +20,7 @@ from jntrt.runtime.errors import UserError
 # Which extras bring a module: the command's own where it is among them, else the first.
 _EXTRAS_OF_MODULE = {
     "openvino": ("cpu",),
-    "timm": ("train",),
-    "torchvision": ("train",),
+    "ncnn": ("train",),
     "torch": ("export", "train"),
     "onnx": ("export", "calib"),
     "onnxscript": ("export",),
