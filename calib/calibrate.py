@@ -7,7 +7,6 @@ from collections.abc import Sequence as Listed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 from jntrt.bench.sequences import Sequence, load_sequences
 from jntrt.calib.candidate import (
     Candidate,
@@ -18,7 +17,7 @@ from jntrt.calib.candidate import (
     open_graphs,
     quantisable,
 )
-from jntrt.calib.crops import CropSet, collect_crops
+from jntrt.calib.crops import CropSet, collect_crops, spread
 from jntrt.calib.fp16 import float32_places
 from jntrt.calib.gate import (
     Graphs,
@@ -32,7 +31,7 @@ from jntrt.calib.gate import (
 from jntrt.calib.graph_view import Array
 from jntrt.calib.observe import observe
 from jntrt.calib.places import int8_share
-from jntrt.calib.ranges import Observations, choose_ranges
+from jntrt.calib.ranges import Observations, choose_ranges, clipped_share
 from jntrt.calib.record import read_ranges, write_precision
 from jntrt.calib.result import Options, Result
 from jntrt.calib.sensitivity import Sensitivity, layer_errors, scan
@@ -42,6 +41,7 @@ from jntrt.runtime.tracker import Tracker
 
 MIN_INT8_SHARE = 0.6  # of the Linear and convolution MACs; less is not an int8 network
 SCAN_CROPS = 16
+RANGE_CROPS = 32  # held-back crops whose activations are compared with the ranges
 
 # Called with what is being done, how much is done and of how much.
 Progress = Callable[[str, int, int], None]
@@ -69,7 +69,7 @@ class Calibration:
     def run_on(self, crops: CropSet, judged: CropSet, held_back: Listed[Sequence]) -> Result:
         """`run`, with the crops at hand."""
         options = self.options
-        seen = self._observe(crops)
+        seen = self.observe(crops)
         ranges: Mapping[str, float] = {}
         if options.precision.startswith("int8"):
             if options.ranges is not None:
@@ -104,6 +104,7 @@ class Calibration:
         options, places = self.options, quantisable(self.models)
         kept = list(options.keep)
         worst: tuple[Sensitivity, ...] = ()
+        judge_of.check_ranges(ranges)
         step = 1
         while True:
             candidate = make_candidate(
@@ -121,6 +122,9 @@ class Calibration:
             verdict = judge_of(candidate)
             if verdict.passed or options.force:
                 break
+            if verdict.clipped:  # no layer is to blame: the ranges are wrong
+                worst = tuple(Sensitivity(name, share) for name, share in verdict.clipped.items())
+                break
             if not worst:
                 worst = self._scan(ranges, judge_of)
                 if options.ranges is not None:
@@ -131,15 +135,14 @@ class Calibration:
         return Result(candidate, verdict, seen, ranges, options, tuple(kept), worst, share, tuple(wide))
 
     def _scan(self, ranges: Mapping[str, float], judge_of: _Judge) -> tuple[Sensitivity, ...]:
-        crops = judge_of.crops
-        chosen = np.linspace(0, len(crops) - 1, min(SCAN_CROPS, len(crops))).round().astype(int)
-        few = CropSet(crops.templates, [crops.samples[i] for i in chosen])
+        few = spread(judge_of.crops, SCAN_CROPS)
+        index = {id(sample): number for number, sample in enumerate(judge_of.crops.samples)}
         total = sum(place.quantisable for place in quantisable(self.models))
         step = self.counter("layers scanned", total)
         found = scan(
             self.models,
             ranges,
-            [judge_of.reference[i] for i in chosen],
+            [judge_of.reference[index[id(sample)]] for sample in few.samples],
             few,
             weight_bits=self.options.weight_bits,
             threads=self.options.threads,
@@ -153,7 +156,8 @@ class Calibration:
             self.bundle, sequences, count, seed=seed, threads=self.options.threads, on_crop=step
         )
 
-    def _observe(self, crops: CropSet) -> Observations:
+    def observe(self, crops: CropSet) -> Observations:
+        """What the fp32 graphs' activations are over these crops."""
         return observe(
             self.models.template,
             self.models.track,
@@ -181,17 +185,24 @@ class _Judge:
 
     def __init__(self, calibration: Calibration, crops: CropSet, sequences: list[Sequence]) -> None:
         self.crops = crops
+        self._clipped: dict[str, float] = {}
         self._calibration = calibration
         self._sequences = sequences
         reference: Graphs = open_graphs(calibration.models, "fp32", calibration.options.threads)
         self.reference: list[dict[str, Array]] = reference_outputs(reference, crops)
+
+    def check_ranges(self, ranges: Mapping[str, float]) -> None:
+        """Observes what the held-back crops need, for the verdicts that follow."""
+        calibration = self._calibration
+        seen = calibration.observe(spread(self.crops, RANGE_CROPS)).magnitudes
+        self._clipped = {name: clipped_share(seen[name], ranges[name]) for name in seen if name in ranges}
 
     def __call__(self, candidate: Candidate) -> Verdict:
         calibration, threads = self._calibration, self._calibration.options.threads
         step = calibration.counter("gate: crops", len(self.crops))
         figures = compare_crops(self.reference, candidate.graphs(threads), self.crops, step)
         thresholds = calibration.options.thresholds
-        early = judge(candidate.engine, thresholds, figures, None)
+        early = judge(candidate.engine, thresholds, figures, None, self._clipped)
         if not early.passed and not calibration.options.force:
             return early  # the sequences cost minutes and cannot save it
         frames = 2 * sum(len(sequence) for sequence in self._sequences)
@@ -207,7 +218,7 @@ class _Judge:
             self._sequences,
             on_frame,
         )
-        return judge(candidate.engine, thresholds, figures, sequences)
+        return judge(candidate.engine, thresholds, figures, sequences, self._clipped)
 
 
 def calibrate(

@@ -132,6 +132,12 @@ def share_out(count: int, frames: Listed[int]) -> list[int]:
     return shares
 
 
+def spread(crops: CropSet, count: int) -> CropSet:
+    """`count` of the crops (all of them where there are fewer), evenly chosen."""
+    chosen = np.linspace(0, len(crops) - 1, min(count, len(crops))).round().astype(int)
+    return CropSet(crops.templates, [crops.samples[i] for i in chosen])
+
+
 def jitter(box: Listed[float], rng: np.random.Generator) -> geometry.Box:
     """`box` (x, y, w, h) shifted and scaled at random, within what a tracker's last state is off by."""
     x, y, w, h = (float(value) for value in box)

@@ -94,6 +94,12 @@ def choose_ranges(
     return {name: function(seen) if seen.largest > 0 else 1.0 for name, seen in magnitudes.items()}
 
 
+def clipped_share(seen: Magnitudes, limit: float) -> float:
+    """Share of the observed magnitudes above `limit`."""
+    total = float(seen.counts.sum())
+    return float(seen.counts[seen.centres > limit].sum()) / total if total else 0.0
+
+
 def percentile_range(seen: Magnitudes, percentile: float) -> float:
     """Smallest bin edge that `percentile` % of the magnitudes do not exceed; never above the largest."""
     share = np.cumsum(seen.counts) / seen.counts.sum()
@@ -119,15 +125,20 @@ def squared_error(seen: Magnitudes, limit: float) -> float:
 
 
 def entropy_range(seen: Magnitudes) -> float:
-    """The range whose 128-level histogram diverges least from the observed one (Kullback–Leibler)."""
+    """The range whose 128-level histogram diverges least from the observed one (Kullback–Leibler).
+
+    Zeros are taken out: after a ReLU they are half of all values, and any range holds them.
+    """
+    counts = seen.counts.copy()
+    counts[0] = counts[1]
     best, best_divergence = seen.largest, np.inf
     used = int(np.ceil(seen.largest / seen.limit * BINS))
     for end in range(LEVELS + 1, used + 1, 16):
-        reference = seen.counts[:end].copy()
-        reference[-1] += seen.counts[end:].sum()
+        reference = counts[:end].copy()
+        reference[-1] += counts[end:].sum()
         groups = np.minimum(np.arange(end) * (LEVELS + 1) // end, LEVELS)
-        filled = seen.counts[:end] > 0
-        sums = np.bincount(groups, weights=seen.counts[:end], minlength=LEVELS + 1)
+        filled = counts[:end] > 0
+        sums = np.bincount(groups, weights=counts[:end], minlength=LEVELS + 1)
         sizes = np.bincount(groups, weights=filled, minlength=LEVELS + 1)
         spread = np.where(filled, (sums / np.maximum(sizes, 1))[groups], 0.0)
         divergence = _divergence(reference, spread)

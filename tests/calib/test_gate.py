@@ -59,9 +59,19 @@ def test_the_verdict_names_what_failed():
     assert bad.failures == ("median IoU 0.5000 is below 0.97",)
     worse = SequenceFigures(2, 100, 0.7, 0.6, -0.1, None, None)
     verdict = judge("x", thresholds, good, worse)
-    assert verdict.failures == ("AO differs by -0.1000, more than 0.01",)
+    assert verdict.failures == ("AO falls by 0.1000, more than 0.01",)
+    assert judge("x", thresholds, good, SequenceFigures(2, 100, 0.7, 0.8, 0.1, None, None)).passed
     assert verdict.to_dict()["passed"] is False
     assert not judge("x", thresholds, CropFigures(1, float("nan"), 0, 0, 0), None).passed
+
+
+def test_ranges_of_other_data_fail_whatever_the_boxes_are():
+    figures = CropFigures(10, 1.0, 1.0, 0.0, 0.0)
+    verdict = judge("x", Thresholds(0.97, 0.01), figures, None, {"a": 0.02, "b": 0.001, "c": 0.3})
+    assert verdict.failures == (
+        "30.0% of c lies beyond its range: the ranges come from other data than these",
+    )
+    assert list(verdict.clipped) == ["c", "a"]
 
 
 @pytest.mark.parametrize(("iou", "ao"), [(1.2, 0.1), (-0.1, 0.1), (0.9, 2.0)])
