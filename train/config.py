@@ -20,6 +20,7 @@ class TrainConfig:
     batch: pairs per step over all processes; lr: of the new parts, times `backbone_lr` for the encoder;
     decay: "step" (× 0.1 at `decay_from` × steps) or "linear" (to zero from there on); ce_start, ce_warm: the
     warm-up of the keep ratio; positive: ρ; synthetic: share of rendered scenes where there are videos too;
+    steady: share of pairs with two fifths of OSTrack's jitter;
     teacher: weight of the feature distillation at the start, falling to zero at step `teacher_until`;
     start: "principal" (`train.initialise`), "plain" (random), or a checkpoint's path for the encoder.
     """
@@ -41,6 +42,7 @@ class TrainConfig:
     ce_warm: int = 0
     positive: float = 0.7
     synthetic: float = 0.7
+    steady: float = 0.0
     teacher: float = 0.0
     teacher_until: int = 0
     start: str = "plain"

@@ -74,7 +74,11 @@ def random_pair(assets: Assets, rng: np.random.Generator, absent: bool) -> tuple
     camera = random_camera(scene, rng)
     light = rng.uniform(0.75, 1.25, 3) ** 0.5 * rng.uniform(0.75, 1.25)
     # Annotators draw tight or wide; a network that saw tight boxes only shrinks a wide one frame by frame.
-    margin = np.exp(rng.normal(0.15, 0.2, 2)) if rng.random() < 0.5 else np.ones(2)
+    margin = (
+        np.exp(np.clip(rng.normal(0.25, 0.35) + rng.normal(0, 0.1, 2), -0.2, 0.9))
+        if rng.random() < 0.5
+        else np.ones(2)
+    )
     shots = []
     for number, pose in enumerate((first, second)):
         drift = pace * rng.normal(0, 0.06, 3) * number
