@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -236,7 +237,11 @@ def test_ctrl_c_keeps_what_was_tracked(small_bundle: Path, sequence: Path, tmp_p
     boxes, video = tmp_path / "boxes.txt", tmp_path / "out.mp4"
     line = [*TRTRUN, *words(many, small_bundle), "--init", BOX, "--out", str(boxes), "--save", str(video)]
     pipe = subprocess.PIPE
-    with subprocess.Popen([*line, "--json"], stdout=pipe, stderr=pipe, text=True) as process:
+    # A test run in the background ignores Ctrl-C, and children inherit that.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        [*line, "--json"], stdout=pipe, stderr=pipe, text=True, preexec_fn=heeding
+    ) as process:
         assert process.stdout is not None
         for _ in range(20):
             process.stdout.readline()
