@@ -32,7 +32,8 @@ def bundle_contestant(bundle: Bundle, backend: str, precision: str, threads: int
     def open_it() -> AbstractContextManager[Tracks]:
         return Tracker.from_bundle(bundle.path, backend=backend, precision=precision, threads=threads)
 
-    return Contestant(f"{bundle.name}-{backend}-{precision}", identity, open_it)
+    failed = "-failed-its-gate" if bundle.failed_gate(STORED_AS.get(precision, precision)) else ""
+    return Contestant(f"{bundle.name}-{backend}-{precision}{failed}", identity, open_it)
 
 
 def plain_contestant(bundle: Bundle, checkpoint: Path, threads: int | None) -> Contestant:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jntrt.bench.clip import BOX, write_clip
 from jntrt.bench.worker import Engine
+from jntrt.runtime.backends import STORED_AS
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command import parse_box
 from jntrt.runtime.errors import UserError
@@ -55,7 +56,9 @@ def plan_engines(
             suffix = f", {count} threads" if len(threads) > 1 else ""
             for backend in backends:
                 for precision in precisions:
-                    label = f"{bundle.name} {backend} {precision}{suffix}"
+                    failed = bundle.failed_gate(STORED_AS.get(precision, precision))
+                    said = " (failed its gate)" if failed else ""
+                    label = f"{bundle.name} {backend} {precision}{said}{suffix}"
                     engines.append(
                         Engine(
                             label,

@@ -89,7 +89,11 @@ def print_bundle(bundle: Bundle) -> None:
     for precision in bundle.precisions:
         entry = bundle.entry(precision)
         for graph in ("template", "track"):
-            told = _figures(entry.get("check") or entry.get("gate")) if graph == "track" else ""
+            told = (
+                (_gate(entry["gate"]) if "gate" in entry else _figures(entry.get("check")))
+                if graph == "track"
+                else ""
+            )
             row = (precision, graph, entry[graph]["file"], f"{entry[graph]['bytes'] / 1e6:.1f}")
             files.add_row(*map(escape, (*row, entry[graph]["sha256"][:12], told)))
     console.print(files)
@@ -135,6 +139,18 @@ def _figures(value: object) -> str:
     figures = ((k, f"{v:.1e}" if isinstance(v, float) else str(v)) for k, v in value.items())
     pairs = [(k, v) for k, v in figures if len(v) <= 12][:6]
     return ", ".join(f"{k} {v}" for k, v in pairs)
+
+
+def _gate(gate: object) -> str:
+    """What calib-jn's gate said of a precision."""
+    if not isinstance(gate, dict):
+        return "none"
+    told = "passed its gate" if gate.get("passed") is True else "failed its gate"
+    for section, key, name in (("crops", "median_iou", "median IoU"), ("sequences", "difference", "AO")):
+        value = gate[section].get(key) if isinstance(gate.get(section), dict) else None
+        if isinstance(value, float):
+            told += f", {name} {value:.4f}" if section == "crops" else f", {name} {value:+.4f}"
+    return told
 
 
 def _macs(macs: Any) -> str:

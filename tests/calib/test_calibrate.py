@@ -11,11 +11,14 @@ import time
 import numpy as np
 import onnx
 import pytest
+from jntrt.bench.contestants import bundle_contestant
+from jntrt.bench.plan import plan_engines
 from jntrt.bench.sequences import load_sequences
 from jntrt.calib.calibrate import Calibration
 from jntrt.calib.cli import app
 from jntrt.calib.crops import CropSet, Sample, collect_crops
 from jntrt.calib.result import Options
+from jntrt.export.report import print_bundle
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command import run
@@ -70,7 +73,7 @@ def test_a_precision_joins_the_bundle(bundle, sequences, precision, capsys):
             assert np.isfinite(tracker.update(next(frames)).box).all()
 
 
-def test_the_gate_refuses_with_exit_3_and_leaves_the_bundle_alone(bundle, sequences, capsys):
+def test_the_gate_refuses_with_exit_3_and_leaves_the_bundle_alone(bundle, sequences, capsys, caplog):
     before = content(bundle.path)
     words = (bundle.path, "--data", sequences, "--precision", "fp16", *SMALL, "--min-iou", "1")
     assert calib(*words) == 3
@@ -84,6 +87,18 @@ def test_the_gate_refuses_with_exit_3_and_leaves_the_bundle_alone(bundle, sequen
     changed = Bundle.open(bundle.path)
     assert changed.entry("fp16")["gate"]["passed"] is False
     assert "failed its gate" in (changed.path / "calibration.html").read_text()
+    # Every later report carries it.
+    with caplog.at_level("WARNING"):
+        Tracker.from_bundle(changed, "onnxruntime", "fp16", threads=1).close()
+    assert "failed its gate" in caplog.text
+    assert (
+        bundle_contestant(changed, "onnxruntime", "fp16", 1).name == "tiny-onnxruntime-fp16-failed-its-gate"
+    )
+    options = {"backends": ["onnxruntime"], "precisions": ["fp16"], "threads": [1], "against": []}
+    (engine,) = plan_engines([changed], **options, source="clip.mp4", box=(1, 1, 9, 9))
+    assert engine.label == "tiny onnxruntime fp16 (failed its gate)"
+    print_bundle(changed)
+    assert "failed its gate" in " ".join(capsys.readouterr().out.split())
 
 
 def test_ranges_of_constant_colour_crops_are_refused(tmp_path, sequences):
