@@ -59,7 +59,7 @@ def random_pair(assets: Assets, rng: np.random.Generator, absent: bool) -> tuple
         rng.uniform(0.1, 0.9) * FRAME[1],
         size,
         rng.uniform(-math.pi, math.pi) if rng.random() < 0.3 else rng.normal(0, 0.2),
-        rng.normal(0, 0.15),
+        rng.normal(0, 0.45),  # riders are twice as high as wide, cars twice as wide as high
         bool(rng.random() < 0.5),
     )
     pace = rng.choice([0.3, 1.0])  # half of the pairs are near in time
