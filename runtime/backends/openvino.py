@@ -1,14 +1,19 @@
 """OpenVINO on the CPU."""
 
 import importlib.util
+import logging
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jntrt.runtime.backends.cpu import saturates_int8
+from jntrt.runtime.backends.int8_graph import weight_bits
 from jntrt.runtime.errors import TrackerError, UserError
 from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 
 class OpenVino:
@@ -53,6 +58,8 @@ class OpenVino:
         }
         if self.threads is not None:
             options["INFERENCE_NUM_THREADS"] = self.threads
+        if self.precision.startswith("int8") and saturates_int8() and weight_bits(graph.read_bytes()) > 7:
+            _warn_of_saturation()
         try:
             compiled = ov.Core().compile_model(str(graph), "CPU", options)
         except RuntimeError as error:
@@ -88,6 +95,14 @@ class OpenVino:
 def _last_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[-1].strip()[:200] if lines else type(error).__name__
+
+
+@cache
+def _warn_of_saturation() -> None:
+    log.warning(
+        "this CPU has no VNNI: sums of 8-bit weights saturate in OpenVINO; make 7-bit ones with"
+        " calib-jn --weight-bits 7, or take --backend onnxruntime"
+    )
 
 
 @cache

@@ -11,9 +11,12 @@ from jntrt.calib.emulate import Emulator
 from jntrt.calib.graph_view import GraphView
 from jntrt.calib.int8 import quantise, quantise_weight, split_branches
 from jntrt.calib.places import find_places, int8_share
-from jntrt.runtime.backends import int8_graph
+from jntrt.runtime.backends import cpu, int8_graph
+from jntrt.runtime.backends import onnxruntime as onnxruntime_backend
+from jntrt.runtime.backends import openvino as openvino_backend
 from jntrt.runtime.backends.cpu import saturates_int8
 from jntrt.runtime.backends.onnxruntime import OnnxRuntime
+from jntrt.runtime.backends.openvino import OpenVino
 from jntrt.runtime.errors import UserError
 from onnx import TensorProto
 
@@ -220,5 +223,32 @@ def test_weights_are_within_half_a_step(bits, axis):
     assert scale.dtype == np.float32
 
 
-def test_saturation_is_read_from_the_processor():
-    assert isinstance(saturates_int8(), bool)
+@pytest.mark.parametrize("backend", [OnnxRuntime, OpenVino])
+@pytest.mark.parametrize("bits", [7, 8])
+def test_a_processor_without_vnni_is_told_of_7_bit_weights(backend, bits, tmp_path, monkeypatch, caplog):
+    for module in (onnxruntime_backend, openvino_backend):
+        monkeypatch.setattr(module, "saturates_int8", lambda: True)
+    onnxruntime_backend._say_once.cache_clear()
+    openvino_backend._warn_of_saturation.cache_clear()
+    models = tiny_models(tiny_recipe())
+    model = make_candidate("int8", models, {}, ranges_of(models)[0], weight_bits=bits).models.track
+    onnx.save(model, tmp_path / "track.onnx")
+    with caplog.at_level("WARNING"):
+        backend.open("int8", 1).load(tmp_path / "track.onnx")
+    assert ("--weight-bits 7" in caplog.text) == (bits == 8)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "saturates"),
+    [
+        ("x86_64", "sse avx2", True),
+        ("x86_64", "avx2 avx_vnni", False),
+        ("x86_64", "avx512f avx512_vnni", False),
+        ("x86_64", "", False),
+        ("aarch64", "asimd", False),
+    ],
+)
+def test_saturation_is_read_from_the_processor(machine, flags, saturates, monkeypatch):
+    monkeypatch.setattr(cpu.platform, "machine", lambda: machine)
+    monkeypatch.setattr(cpu, "_features", lambda: frozenset(flags.split()))
+    assert saturates_int8.__wrapped__() is saturates
