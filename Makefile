@@ -11,7 +11,7 @@ ARGS ?=
 
 env: $(VENV)/.installed
 
-# torch first and pinned: a range would let pip replace it, and torchvision must match it.
+# torch first and pinned: a plain range would take the newest build, gigabytes of CUDA with it.
 $(VENV)/.installed: pyproject.toml CMakeLists.txt $(wildcard runtime/native/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
