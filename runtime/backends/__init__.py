@@ -40,8 +40,8 @@ class Backend(Protocol):
         """What a figure has to say about the engine: name, version, device, threads, options."""
 
 
-# In the order in which `auto` asks them. On a CPU ONNX Runtime goes first: its outputs are the ones that bundles
-# store, and in fp32 its p50 was below OpenVINO's on small networks. bf16 is OpenVINO's alone.
+# In the order in which `auto` asks them. On a CPU ONNX Runtime goes first: its outputs are the ones that
+# bundles store, and in fp32 its p50 was below OpenVINO's on small networks. bf16 is OpenVINO's alone.
 BACKENDS = {
     "tensorrt": "jntrt.runtime.backends.tensorrt:TensorRT",
     "tensorrt-rtx": "jntrt.runtime.backends.tensorrt:TensorRTRTX",
