@@ -75,7 +75,7 @@ def calibrate(
     min_iou
         Least median IoU with the fp32 boxes. Default 0.995 for fp16, 0.97 for int8.
     max_ao
-        How far AO may fall. Default 0.002 for fp16, 0.01 for int8.
+        How far AO may move. Default 0.002 for fp16, 0.01 for int8.
     force
         Write the precision even if the gate refuses; the bundle then says so.
     threads
@@ -230,7 +230,7 @@ def _print_verdict(name: str, result: Result) -> None:
         if sequences.low is not None and sequences.high is not None:
             interval = f" ({sequences.low:+.4f} … {sequences.high:+.4f})"
         label = f"AO difference, {sequences.sequences} sequences (95 %)"
-        table.add_row(label, f"{sequences.difference:+.4f}{interval}", f"≥ -{thresholds.ao:g}")
+        table.add_row(label, f"{sequences.difference:+.4f}{interval}", f"± {thresholds.ao:g}")
         table.add_row("AO fp32 / this", f"{sequences.ao_fp32:.4f} / {sequences.ao:.4f}", "")
     if result.ranges:
         table.add_row("Linear MACs in int8", f"{result.share:.1%}", "≥ 60%")

@@ -74,7 +74,7 @@ def _gate_table(gate: Mapping[str, Any]) -> str:
             interval = f" ({sequences['low']:+.4f} … {sequences['high']:+.4f})"
         rows.append(("AO in fp32", f"{sequences['ao_fp32']:.4f}", f"{sequences['sequences']} sequences"))
         rows.append(
-            ("AO difference (95 %)", f"{sequences['difference']:+.4f}{interval}", f"≥ -{thresholds['ao']:g}")
+            ("AO difference (95 %)", f"{sequences['difference']:+.4f}{interval}", f"± {thresholds['ao']:g}")
         )
     body = "".join("<tr>" + "".join(f"<td>{escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
     return (

@@ -59,8 +59,12 @@ def test_the_verdict_names_what_failed():
     assert bad.failures == ("median IoU 0.5000 is below 0.97",)
     worse = SequenceFigures(2, 100, 0.7, 0.6, -0.1, None, None)
     verdict = judge("x", thresholds, good, worse)
-    assert verdict.failures == ("AO falls by 0.1000, more than 0.01",)
-    assert judge("x", thresholds, good, SequenceFigures(2, 100, 0.7, 0.8, 0.1, None, None)).passed
+    assert verdict.failures == ("AO moves by -0.1000, more than 0.01",)
+    better = SequenceFigures(2, 100, 0.7, 0.8, 0.1, 0.05, 0.15)
+    assert judge("x", thresholds, good, better).failures == ("AO moves by +0.1000, more than 0.01",)
+    unsure = judge("x", thresholds, good, SequenceFigures(2, 100, 0.7, 0.72, 0.02, -0.01, 0.05))
+    assert "more --gate-data" in unsure.failures[0]
+    assert judge("x", thresholds, good, SequenceFigures(2, 100, 0.7, 0.708, 0.008, 0.001, 0.02)).passed
     assert verdict.to_dict()["passed"] is False
     assert not judge("x", thresholds, CropFigures(1, float("nan"), 0, 0, 0), None).passed
 
