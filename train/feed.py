@@ -58,6 +58,9 @@ def loader(feed: Feed, workers: int) -> Iterator[dict[str, Tensor]]:
             batch_size=None,
             num_workers=workers,
             prefetch_factor=4 if workers else None,
+            # "fork" on purpose: the workers share the images of the source, up to 2 GB, without a copy.
+            # It needs a process whose threads hold no lock that a worker takes, as train-jn's is
+            # (OpenCV's threads off, no inference engine loaded).
             multiprocessing_context="fork" if workers else None,
             # The default generator belongs to the network: a resumed run must not shift it.
             generator=torch.Generator(),

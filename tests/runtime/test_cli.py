@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import av
@@ -237,11 +236,13 @@ def test_ctrl_c_keeps_what_was_tracked(small_bundle: Path, sequence: Path, tmp_p
     boxes, video = tmp_path / "boxes.txt", tmp_path / "out.mp4"
     line = [*TRTRUN, *words(many, small_bundle), "--init", BOX, "--out", str(boxes), "--save", str(video)]
     pipe = subprocess.PIPE
-    # A test run in the background ignores Ctrl-C, and children inherit that.
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(
-        [*line, "--json"], stdout=pipe, stderr=pipe, text=True, preexec_fn=heeding
-    ) as process:
+    # A test run in the background ignores Ctrl-C, and children inherit that; a handler they do not inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen([*line, "--json"], stdout=pipe, stderr=pipe, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         assert process.stdout is not None
         for _ in range(20):
             process.stdout.readline()

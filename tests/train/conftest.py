@@ -1,11 +1,13 @@
 """Tiny training data, drawn here: photographs, cut-outs, silhouettes, annotated sequences."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 from jntrt.export.recipe import Recipe
 from jntrt.train.config import TrainConfig
 
@@ -93,3 +95,12 @@ def tiny() -> TrainConfig:
         synthetic=1.0,
         start="principal",
     )
+
+
+@pytest.fixture
+def tiny_file(tiny: TrainConfig, tmp_path: Path) -> Path:
+    """`tiny` as a YAML file."""
+    values = {k: v for k, v in tiny.to_dict().items() if k != "name"}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(values))))  # lists in place of tuples
+    return path

@@ -5,7 +5,6 @@ import json
 import cv2
 import numpy as np
 import pytest
-import yaml
 from jntrt.bench.sequences import load_sequences
 from jntrt.export.networks.ostrack import OSTrack
 from jntrt.export.recipe import Recipe
@@ -23,20 +22,10 @@ from jntrt.train.videos import VideoPairs
 from safetensors.numpy import load_file
 
 
-@pytest.fixture
-def config_file(tiny, tmp_path):
-    values = json.loads(json.dumps({k: v for k, v in tiny.to_dict().items() if k != "name"}))
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(values | {"steps": 2}))
-    return path
-
-
-def test_train_measure_finish(data, config_file, tmp_path, draw_sequence, capsys):
+def test_train_measure_finish(data, tiny_file, tmp_path, draw_sequence, capsys):
     folder = tmp_path / "run"
-    assert (
-        run(app, ["--config", str(config_file), "--data", str(data), "--out", str(folder), "--workers", "0"])
-        == 0
-    )
+    train = ["--config", str(tiny_file), "--data", str(data), "--out", str(folder), "--steps", "2"]
+    assert run(app, [*train, "--workers", "0"]) == 0
     weights = load_file(folder / "weights.safetensors")
     assert weights["backbone.pos_embed_x"].shape == (1, 16, 32)
     draw_sequence(tmp_path / "sequences" / "a", 0, gone=(5, 6))
@@ -51,10 +40,7 @@ def test_train_measure_finish(data, config_file, tmp_path, draw_sequence, capsys
     assert sorted(p.name for p in out.iterdir()) == ["tiny.safetensors", "tiny.yaml", "training.png"]
     assert load_file(out / "tiny.safetensors")["backbone.pos_embed_x"].dtype == np.float16
     # Under its name, it goes on where it was: nothing is left to do.
-    assert (
-        run(app, ["--config", str(config_file), "--data", str(data), "--out", str(folder), "--workers", "0"])
-        == 0
-    )
+    assert run(app, [*train, "--workers", "0"]) == 0
 
 
 @pytest.mark.parametrize(
