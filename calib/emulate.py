@@ -8,7 +8,6 @@ kernels round less often, so this errs on the safe side). Int8 Q/DQ pairs are co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,8 +68,6 @@ class Emulator:
         values: dict[str, Tensor] = dict(self._constants)
         values |= {name: _tensor(np.asarray(value)) for name, value in inputs.items()}
         for number, node in enumerate(self.view.nodes):
-            if node.op_type == "Constant":
-                continue
             for name, value in zip(node.output, self._compute(node, values), strict=False):
                 if not name:
                     continue
@@ -141,9 +138,9 @@ def _cast(a: list[Any], k: dict[str, Any]) -> Tensor:
     return result
 
 
-def _axes(a: list[Any], k: dict[str, Any], position: int = 1) -> list[int]:
-    if len(a) > position and a[position] is not None:
-        return [int(v) for v in a[position].reshape(-1)]
+def _axes(a: list[Any], k: dict[str, Any]) -> list[int]:
+    if len(a) > 1 and a[1] is not None:
+        return [int(v) for v in a[1].reshape(-1)]
     return [int(v) for v in k.get("axes", [])]
 
 
@@ -220,12 +217,6 @@ def _unsqueeze(a: list[Any], k: dict[str, Any]) -> Tensor:
     return result
 
 
-def _squeeze(a: list[Any], k: dict[str, Any]) -> Tensor:
-    axes = _axes(a, k)
-    result: Tensor = a[0].squeeze(tuple(axes)) if axes else a[0].squeeze()
-    return result
-
-
 def _top_k(a: list[Any], k: dict[str, Any]) -> tuple[Tensor, Tensor]:
     # Stable, so that ties go to the lower index as ONNX demands.
     axis = k.get("axis", -1)
@@ -238,19 +229,10 @@ def _arg_max(a: list[Any], k: dict[str, Any]) -> Tensor:
     return torch.argmax(a[0], dim=k.get("axis", 0), keepdim=bool(k.get("keepdims", 1)))
 
 
-def _scatter_elements(a: list[Any], k: dict[str, Any]) -> Tensor:
-    result: Tensor = a[0].scatter(k.get("axis", 0), a[1].long(), a[2])
-    return result
-
-
 def _div(a: list[Any], k: dict[str, Any]) -> Tensor:
     if a[0].is_floating_point():
         return torch.div(a[0], a[1])
     return torch.div(a[0], a[1], rounding_mode="trunc")
-
-
-def _mod(a: list[Any], k: dict[str, Any]) -> Tensor:
-    return torch.fmod(a[0], a[1]) if k.get("fmod") else torch.remainder(a[0], a[1])
 
 
 def _clip(a: list[Any], k: dict[str, Any]) -> Tensor:
@@ -284,32 +266,12 @@ def _dequantize(a: list[Any], k: dict[str, Any]) -> Tensor:
     return result
 
 
-def _gemm(a: list[Any], k: dict[str, Any]) -> Tensor:
-    left = a[0].T if k.get("transA") else a[0]
-    right = a[1].T if k.get("transB") else a[1]
-    product: Tensor = left @ right * k.get("alpha", 1.0)
-    return product if len(a) < 3 else product.add(a[2], alpha=k.get("beta", 1.0))
-
-
 def _gelu(a: list[Any], k: dict[str, Any]) -> Tensor:
     return functional.gelu(a[0], approximate=k.get("approximate", "none"))
 
 
 def _concat(a: list[Any], k: dict[str, Any]) -> Tensor:
     return torch.cat(a, dim=k["axis"])
-
-
-def _expand(a: list[Any], k: dict[str, Any]) -> Tensor:
-    result: Tensor = a[0] * torch.ones(a[1].tolist(), dtype=a[0].dtype)
-    return result
-
-
-def _pad(a: list[Any], k: dict[str, Any]) -> Tensor:
-    pads = a[1].tolist()
-    rank = len(pads) // 2
-    pairs = [v for axis in reversed(range(rank)) for v in (pads[axis], pads[axis + rank])]
-    value = float(a[2]) if len(a) > 2 and a[2] is not None else 0.0
-    return functional.pad(a[0], pairs, value=value)
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Operator:
@@ -321,42 +283,20 @@ def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
 
 
 OPERATORS: dict[str, Operator] = {
-    "Abs": _unary(torch.abs),
     "Add": _binary(torch.add),
-    "And": _binary(torch.logical_and),
     "ArgMax": _arg_max,
     "Cast": _cast,
     "Clip": _clip,
     "Concat": _concat,
-    "Constant": lambda a, k: a,
     "Conv": _conv,
     "DequantizeLinear": _dequantize,
     "Div": _div,
     "Equal": _binary(torch.eq),
-    "Erf": _unary(torch.erf),
-    "Exp": _unary(torch.exp),
-    "Expand": _expand,
-    "Flatten": lambda a, k: a[0].reshape(math.prod(a[0].shape[: k.get("axis", 1)]), -1),
-    "Floor": _unary(torch.floor),
     "Gather": _gather,
-    "GatherElements": lambda a, k: torch.gather(a[0], k.get("axis", 0), a[1].long()),
     "Gelu": _gelu,
-    "Gemm": _gemm,
-    "Greater": _binary(torch.gt),
-    "GreaterOrEqual": _binary(torch.ge),
-    "Identity": lambda a, k: a[0],
     "LayerNormalization": _layer_norm,
-    "Less": _binary(torch.lt),
-    "LessOrEqual": _binary(torch.le),
     "MatMul": _binary(torch.matmul),
-    "Max": _binary(torch.maximum),
-    "Min": _binary(torch.minimum),
-    "Mod": _mod,
     "Mul": _binary(torch.mul),
-    "Neg": _unary(torch.neg),
-    "Not": _unary(torch.logical_not),
-    "Or": _binary(torch.logical_or),
-    "Pad": _pad,
     "QuantizeLinear": _quantize,
     "ReduceMax": _reduce(torch.amax),
     "ReduceMin": _reduce(torch.amin),
@@ -365,15 +305,11 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSum": _reduce(torch.sum),
     "Relu": _unary(torch.relu),
     "Reshape": _reshape,
-    "ScatterElements": _scatter_elements,
     "Sigmoid": _unary(torch.sigmoid),
     "Slice": _slice,
     "Softmax": lambda a, k: torch.softmax(a[0], dim=k.get("axis", -1)),
     "Split": _split,
     "Sqrt": _unary(torch.sqrt),
-    "Squeeze": _squeeze,
-    "Sub": _binary(torch.sub),
-    "Tanh": _unary(torch.tanh),
     "TopK": _top_k,
     "Transpose": lambda a, k: a[0].permute(k["perm"]),
     "Unsqueeze": _unsqueeze,

@@ -44,6 +44,10 @@ class Options:
         for flag, value in (("--crops", self.crops), ("--gate-crops", self.gate_crops)):
             if value < 1:
                 raise UserError(f"{flag} {value}: give a number above zero")
+        if self.gate_frames < 2:
+            raise UserError(
+                f"--gate-frames {self.gate_frames}: give at least 2, one to begin on and one to judge"
+            )
 
     @property
     def thresholds(self) -> Thresholds:

@@ -18,7 +18,7 @@ def run_ort(model, inputs):
     return dict(zip(names, session.run(None, inputs), strict=True))
 
 
-@pytest.mark.parametrize("head", ["center", "distribution"])
+@pytest.mark.parametrize("head", ["center", "corner", "distribution"])
 @pytest.mark.parametrize("eliminate", [True, False])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_float32_equals_onnx_runtime(head, eliminate, batch):
@@ -50,14 +50,17 @@ def test_a_sum_that_float16_cannot_hold_is_lost():
     # 2048 + 1 is 2048 in float16: an executor that keeps float32 inside would give 1 at the end.
     nodes = [
         helper.make_node("Add", ["x", "one"], ["y"], name="sum"),
-        helper.make_node("Sub", ["y", "x"], ["z"], name="difference"),
+        helper.make_node("Add", ["y", "minus"], ["z"], name="difference"),
     ]
     graph = helper.make_graph(
         nodes,
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT16, [1])],
         [helper.make_tensor_value_info("z", TensorProto.FLOAT16, [1])],
-        [onnx.numpy_helper.from_array(np.ones(1, np.float16), "one")],
+        [
+            onnx.numpy_helper.from_array(np.full(1, value, np.float16), name)
+            for name, value in (("one", 1), ("minus", -2048))
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
     assert Emulator(model).run({"x": np.full(1, 2048, np.float16)})["z"][0] == 0

@@ -11,7 +11,11 @@ from jntrt.export.networks.ostrack import OSTrack
 from jntrt.export.recipe import Recipe
 from jntrt.runtime.bundle import Bundle, write_bundle
 
-HEADS = {"center": {"head": "center"}, "distribution": {"head": "distribution", "bins": 9, "quality_dim": 8}}
+HEADS = {
+    "center": {"head": "center"},
+    "corner": {"head": "corner"},
+    "distribution": {"head": "distribution", "bins": 9, "quality_dim": 8},
+}
 
 
 def tiny_recipe(
