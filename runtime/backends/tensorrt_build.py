@@ -8,8 +8,12 @@ TensorRT builds on the GPU that the engine is for.
 
 import importlib
 import logging
+import os
 import re
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -117,7 +121,28 @@ def last_error(messages: list[str]) -> str:
     return text if len(text) < 300 else text[:297] + "..."
 
 
-def _monitor(trt: ModuleType, progress: Progress, interrupted: list[KeyboardInterrupt]) -> Any:
+@contextmanager
+def _ctrl_c_held() -> Iterator[list[int]]:
+    """Within, Ctrl-C only adds to the list; its handler is called at the end.
+
+    Python raises KeyboardInterrupt where its code runs next, which in a build is a callback (progress, log),
+    and TensorRT swallows what its callbacks raise.
+    """
+    arrived: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
+    signal.signal(signal.SIGINT, lambda number, _: arrived.append(number))
+    try:
+        yield arrived
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if arrived:
+            handler(arrived[0], None)
+
+
+def _monitor(trt: ModuleType, progress: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -127,13 +152,7 @@ def _monitor(trt: ModuleType, progress: Progress, interrupted: list[KeyboardInte
             self.steps[phase_name] = num_steps
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            # Called from C++, which no exception may cross: Ctrl-C cancels the build and is raised after
-            # it.
-            try:
-                return progress(phase_name, step + 1, self.steps.get(phase_name, 0))
-            except KeyboardInterrupt as interrupt:
-                interrupted.append(interrupt)
-                return False
+            return progress(phase_name, step + 1, self.steps.get(phase_name, 0))
 
         def phase_finish(self, phase_name: str) -> None:
             self.steps.pop(phase_name, None)
@@ -156,10 +175,29 @@ def build_plan(
     current device. With `detailed` the layer listing goes to the logger's `listings` (RTX) and into the
     plan's inspector. Raises UserError with the library's reason; KeyboardInterrupt after Ctrl-C.
     """
+    with _ctrl_c_held() as arrived:
+
+        def step(phase: str, done: int, count: int) -> bool:
+            return (progress is None or progress(phase, done, count)) and not arrived
+
+        return _build(model, flavour, options, targets, step, detailed)
+
+
+def _build(
+    model: bytes,
+    flavour: str,
+    options: BuildOptions,
+    targets: tuple[str, ...],
+    progress: Progress,
+    detailed: bool,
+) -> bytes:
     trt = load_flavour(flavour)
     log_sink = logger(trt)
     log_sink.errors.clear()
-    builder = trt.Builder(log_sink)
+    try:
+        builder = trt.Builder(log_sink)
+    except (TypeError, RuntimeError) as error:  # pybind's word for a null pointer: CUDA does not start
+        raise UserError(f"{flavour} does not start: {last_error(log_sink.errors)}") from error
     # Always on in 11 and RTX, which ignore the flag; TensorRT 10 needs it.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log_sink)
@@ -180,16 +218,13 @@ def build_plan(
     if require_allocation is not None:
         config.set_flag(require_allocation)  # RTX: a context that allocates by itself cannot be captured
     cache = _read_timing_cache(flavour, config, options.timing_cache)
-    interrupted: list[KeyboardInterrupt] = []
-    if progress is not None and hasattr(trt, "IProgressMonitor"):
-        config.progress_monitor = _monitor(trt, progress, interrupted)
+    if hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = _monitor(trt, progress)
     plan = builder.build_serialized_network(network, config)
-    if interrupted:
-        raise interrupted[0]
     if plan is None:
         raise UserError(f"{flavour} cannot build the engine: {last_error(log_sink.errors)}")
     if cache is not None and options.timing_cache is not None:
-        options.timing_cache.write_bytes(bytes(memoryview(config.get_timing_cache().serialize())))
+        _write_timing_cache(options.timing_cache, bytes(memoryview(config.get_timing_cache().serialize())))
     return bytes(memoryview(plan))
 
 
@@ -231,3 +266,15 @@ def _read_timing_cache(flavour: str, config: Any, path: Path | None) -> Any:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
+
+
+def _write_timing_cache(path: Path, content: bytes) -> None:
+    """Only a warning where it cannot be written: the engine took minutes and is not to be lost with it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        log.warning("the timing cache %s cannot be written: %s", path, error.strerror)

@@ -1,5 +1,6 @@
 """Plans through TensorRT-RTX, which builds without a GPU, and the names that all TensorRT flavours share."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -56,12 +57,54 @@ def test_progress_is_told_and_can_cancel(rtx: ModuleType, small_graph: Callable[
         )
 
 
-def test_ctrl_c_ends_a_build(rtx: ModuleType, small_graph: Callable[..., bytes]) -> None:
-    def interrupt(phase: str, step: int, count: int) -> bool:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("place", ["progress", "log"])
+def test_ctrl_c_ends_a_build(
+    rtx: ModuleType, small_graph: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """It comes amid a callback, since Python runs nowhere else; TensorRT swallows what callbacks raise."""
+    # A background run may have been started with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    steps = []
 
-    with pytest.raises(KeyboardInterrupt):
-        build_plan(small_graph(), "tensorrt-rtx", BuildOptions(), targets=("SM89",), progress=interrupt)
+    def progress(*step: object) -> bool:
+        steps.append(step)
+        if place == "progress":
+            signal.raise_signal(signal.SIGINT)
+        return True
+
+    if place == "log":
+        monkeypatch.setattr(tensorrt_build.log, "log", lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_plan(small_graph(), "tensorrt-rtx", BuildOptions(), targets=("SM89",), progress=progress)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert steps
+
+
+def test_a_timing_cache_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The engine took minutes: it is not lost with it."""
+    tensorrt_build._write_timing_cache(tmp_path / "timing", b"measured")
+    assert (tmp_path / "timing").read_bytes() == b"measured"
+    assert caplog.text == ""
+    for path in (tmp_path / "nowhere" / "timing", tmp_path / "timing" / "file"):
+        tensorrt_build._write_timing_cache(path, b"measured")
+        assert f"the timing cache {path} cannot be written" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["timing"]
+
+
+def test_a_library_that_does_not_start(
+    rtx: ModuleType, small_graph: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a driver that fits, TensorRT's factory gives a null pointer, which pybind reports so."""
+
+    def refuse(_: object) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(rtx, "Builder", refuse)
+    with pytest.raises(UserError, match="tensorrt-rtx does not start: no reason given"):
+        build_plan(small_graph(), "tensorrt-rtx", BuildOptions(), targets=("SM89",))
 
 
 def test_refusals_are_one_line(rtx: ModuleType, small_graph: Callable[..., bytes]) -> None:
