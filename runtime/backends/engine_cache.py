@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 MAX_MANIFEST = 1 << 20  # bytes
+SECRET_BYTES = 32  # of the key that signs: an empty file would sign anybody's engine
 
 
 class EngineRefused(UserError):
@@ -257,14 +258,17 @@ class EngineCache:
                 # Written aside and linked: of several first builders one wins, and none reads half a key.
                 handle, temporary = tempfile.mkstemp(prefix=".engine.key.", dir=path.parent)  # mode 0600
                 with os.fdopen(handle, "w") as stream:
-                    stream.write(secrets.token_hex(32))
+                    stream.write(secrets.token_hex(SECRET_BYTES))
                 try:
                     os.link(temporary, path)
                 except FileExistsError:
                     pass
                 finally:
                     os.unlink(temporary)
-            return bytes.fromhex(path.read_text().strip())
+            secret = bytes.fromhex(path.read_text().strip())
+            if len(secret) != SECRET_BYTES:
+                raise ValueError(f"{len(secret)} bytes where {SECRET_BYTES} were written")
+            return secret
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

@@ -51,16 +51,20 @@ def ensure(
         for key, engine in engines:
             cache.record(key, engine, {"parity": verdict})
     if not verdict["passed"]:
-        others = ", ".join(name for name in bundle.precisions if name != precision)
         raise GateError(
             f"the {flavour} engine of {bundle.name} in {precision} computes something else than its graph"
-            f" ({verdict['text']}): take {_remedy(others)}"
+            f" ({verdict['text']}): take {_remedy(bundle, precision)}"
         )
     return verdict
 
 
-def _remedy(precisions: str) -> str:
-    return (f"--precision {precisions} or " if precisions else "") + "--backend onnxruntime-cuda"
+def _remedy(bundle: Bundle, precision: str) -> str:
+    """Other precisions, the most exact first, and the engine on the GPU that is not compiled."""
+    others = [name for name in ("fp32", "fp16", "int8") if name in bundle.precisions and name != precision]
+    choices = [f"--precision {name}" for name in others if not bundle.failed_gate(name)]
+    if precision in ("fp32", "fp16"):
+        choices.append("--backend onnxruntime-cuda")
+    return " or ".join(choices) or "another backend"
 
 
 def _measure(bundle: Bundle, precision: str, flavour: str, options: BuildOptions) -> dict[str, Any]:
@@ -71,11 +75,18 @@ def _measure(bundle: Bundle, precision: str, flavour: str, options: BuildOptions
         "flavour": flavour,
         "options": {**options.key(), "timing_cache": None},
     }
-    command = [sys.executable, "-m", "jntrt.runtime.backends.engine_gate"]
+    # -P: the folder that the user stands in is no place to import from.
+    command = [sys.executable, "-P", "-m", "jntrt.runtime.backends.engine_gate"]
     log.info("checking the new engine against the bundle's samples")
     try:
         child = subprocess.run(
-            command, input=json.dumps(request), capture_output=True, text=True, timeout=TIMEOUT, check=False
+            command,
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            errors="replace",  # a crash may print anything
+            timeout=TIMEOUT,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise GateError(
@@ -87,7 +98,7 @@ def _measure(bundle: Bundle, precision: str, flavour: str, options: BuildOptions
         detail = (child.stderr.strip().splitlines() or ["no message"])[-1][:200]
         raise GateError(
             f"the {flavour} engine of {bundle.name} in {precision} is refused: its check ended with code"
-            f" {child.returncode} ({detail}): take {_remedy('')}"
+            f" {child.returncode} ({detail}): take {_remedy(bundle, precision)}"
         )
     verdict: dict[str, Any] = json.loads(lines[-1])
     return verdict

@@ -161,6 +161,14 @@ def test_another_machines_cache_is_refused(cache: EngineCache, tmp_path: Path) -
             here.read(KEY)
 
 
+@pytest.mark.parametrize("content", ["", "00" * 31, "not hexadecimal"])
+def test_a_key_that_is_none_signs_nothing(cache: EngineCache, tmp_path: Path, content: str) -> None:
+    cache.obtain(KEY, lambda: PLAN)
+    (tmp_path / "keys" / "engine.key").write_text(content)
+    with pytest.raises(UserError, match=r"engine\.key cannot be used to sign engines .*: remove it"):
+        cache.read(KEY)
+
+
 def test_a_cache_that_others_write_to_is_refused(cache: EngineCache) -> None:
     cache.root.mkdir()
     cache.root.chmod(0o777)
