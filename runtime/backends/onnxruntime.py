@@ -57,7 +57,7 @@ class OnnxRuntime:
         layers = int8_graph.quantised_layers(nodes)
         try:
             self._session = self._int8_session(graph, options, layers) if layers else _session(graph, options)
-        except _ort_errors() as error:
+        except ort_errors() as error:
             raise UserError(f"{graph}: ONNX Runtime refuses the graph: {_first_line(error)}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -65,7 +65,7 @@ class OnnxRuntime:
         """All outputs by name. Raises TrackerError when the graph does not take these feeds."""
         try:
             values = self._session.run(None, dict(feeds))
-        except _ort_errors() as error:
+        except ort_errors() as error:
             text = (
                 f"ONNX Runtime cannot run the graph ({_first_line(error)}): try export-jn check on the bundle"
             )
@@ -128,12 +128,16 @@ def _session(model: Path | bytes, options: Any, **keywords: Any) -> Any:
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], **keywords)
 
 
-def _ort_errors() -> tuple[type[Exception], ...]:
-    # ONNX Runtime's exceptions have no common base below Exception and live in its extension module alone.
+def ort_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises.
+
+    Its exceptions have no common base below Exception and live in its extension module alone.
+    """
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
-    return (RuntimeError, ValueError, state.RuntimeException, *(getattr(state, name) for name in names))
+    names = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile")
+    own = (getattr(state, name) for name in (*names, "NotImplemented", "RuntimeException"))
+    return (RuntimeError, ValueError, *own)
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,16 +7,19 @@ in its log and runs on the CPU, so what a session really got is looked up.
 
 import importlib.util
 import logging
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.backends.onnxruntime import ort_errors
 from jntrt.runtime.cuda.driver import CudaError, Event, Stream
-from jntrt.runtime.cuda.loop import DeviceLoop, DeviceTensor
-from jntrt.runtime.cuda.network import Tensors, open_loop, shared_device
-from jntrt.runtime.errors import UserError
+from jntrt.runtime.cuda.loop import DeviceTensor
+from jntrt.runtime.cuda.network import DeviceEngine, describe_device, shared_device
+from jntrt.runtime.errors import TrackerError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -30,22 +33,25 @@ TYPES = {
     "tensor(int64)": np.int64,
 }
 
+# An ONNX file of one Relu: what a session of it gets, any session gets.
+PROBE = (
+    b'\x08\t:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x14"
+)
 
-class OnnxRuntimeCuda:
+
+class OnnxRuntimeCuda(DeviceEngine):
     """One graph in an `InferenceSession` of the CUDA provider."""
 
     name = "onnxruntime-cuda"
     own_graph: ClassVar[bool] = False  # the session's own CUDA graph, between our two launches
 
     def __init__(self, precision: str) -> None:
-        self.precision = precision
+        super().__init__(precision)
         self._session: Any = None
         self._binding: Any = None
-        self._tensors: Tensors | None = None
         self._run_options: Any = None
-        self._stream: Stream | None = None
         self._order: Event | None = None
-        self._inputs: list[str] = []
 
     @classmethod
     def obstacle(cls, precision: str) -> str | None:
@@ -64,12 +70,7 @@ class OnnxRuntimeCuda:
             shared_device()
         except CudaError as error:
             return str(error)
-        return None
-
-    @classmethod
-    def open(cls, precision: str, threads: int | None) -> "OnnxRuntimeCuda":
-        """An instance without a graph; threads mean nothing here."""
-        return cls(precision)
+        return provider_obstacle()
 
     def load(self, graph: Path) -> None:
         """Open the graph. Raises UserError when the provider does not load or leaves a node to the CPU."""
@@ -77,62 +78,37 @@ class OnnxRuntimeCuda:
 
         device = shared_device()
         self._stream, self._order = Stream(device), Event(device)
-        preload = getattr(ort, "preload_dlls", None)
-        if preload is not None:
-            preload()  # finds the CUDA and cuDNN libraries that lie in wheels
-        self._session = self._open_session(ort, graph, self._stream)
-        if PROVIDER not in self._session.get_providers():
-            raise UserError(f"ONNX Runtime's CUDA provider does not load: {NEEDS}")
-        values = {value.name: value for value in (*self._session.get_inputs(), *self._session.get_outputs())}
-        self._inputs = [value.name for value in self._session.get_inputs()]
-        self._tensors = Tensors(
-            device, {name: (tuple(value.shape), TYPES[value.type]) for name, value in values.items()}
-        )
-        self._binding = self._session.io_binding()
-        self._run_options = ort.RunOptions()
-        # The streams keep the order; waiting on the host would only add to it.
-        self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        for name in values:
-            self._bind(name)
-
-    def _open_session(self, ort: Any, graph: Path, stream: Stream) -> Any:
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        # Refuses to open a graph of which the CUDA provider cannot run every node.
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        provider = {
-            "device_id": str(shared_device().info.ordinal),
-            "user_compute_stream": str(stream.handle),
+        settings = {
+            "user_compute_stream": str(self._stream.handle),
             "use_tf32": "0",  # a graph's types are meant as they are written
             "cudnn_conv_algo_search": "EXHAUSTIVE",
             "enable_cuda_graph": str(int(self.own_graph)),
         }
         try:
-            return ort.InferenceSession(str(graph), options, providers=[(PROVIDER, provider)])
-        except (RuntimeError, ValueError) as error:  # pybind's exceptions of ONNX Runtime derive from these
+            self._session = open_session(str(graph), settings)
+        except ort_errors() as error:
             text = " ".join(str(error).split())
-            if "fallback" in text or "CPU EP" in text:
+            if "fallback" in text:
                 raise UserError(
-                    f"{graph.name}: not every node runs in ONNX Runtime's CUDA provider: {NEEDS}"
+                    f"{graph.name}: not every node runs in ONNX Runtime's CUDA provider: take another backend"
                 ) from error
             raise UserError(f"{graph.name}: ONNX Runtime refuses the graph: {text[:200]}") from error
+        self._binding = self._session.io_binding()
+        self._run_options = ort.RunOptions()
+        # The streams keep the order; waiting on the host would only add to it.
+        self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        inputs = self._session.get_inputs()
+        shapes = {}
+        for value in (*inputs, *self._session.get_outputs()):
+            if value.type not in TYPES:
+                raise UserError(f"{graph.name}: tensor {value.name} is a {value.type}: export again")
+            shapes[value.name] = (tuple(value.shape), TYPES[value.type])
+        self._hold(shapes, [value.name for value in inputs])
 
-    def _bind(self, name: str) -> None:
-        tensor = self._loaded().tensors[name]
+    def _bind(self, name: str, tensor: DeviceTensor) -> None:
         bind = self._binding.bind_input if name in self._inputs else self._binding.bind_output
-        bind(
-            name, "cuda", shared_device().info.ordinal, tensor.dtype.type, list(tensor.shape), tensor.pointer
-        )
-
-    @property
-    def tensors(self) -> Mapping[str, DeviceTensor]:
-        """Inputs and outputs, on the device."""
-        return self._loaded().tensors
-
-    def place(self, name: str, tensor: DeviceTensor) -> None:
-        """Makes `name` live in that memory from now on."""
-        self._loaded().place(name, tensor)
-        self._bind(name)
+        ordinal = shared_device().info.ordinal
+        bind(name, "cuda", ordinal, tensor.dtype.type, list(tensor.shape), tensor.pointer)
 
     def enqueue(self, stream: Stream) -> None:
         """Runs the session on what lies in its inputs, after what `stream` holds and before what follows."""
@@ -141,7 +117,11 @@ class OnnxRuntimeCuda:
         assert order is not None
         if stream.handle != own.handle:
             own.wait_for(stream.handle, order)
-        self._session.run_with_iobinding(self._binding, self._run_options)
+        try:
+            self._session.run_with_iobinding(self._binding, self._run_options)
+        except ort_errors() as error:
+            text = " ".join(str(error).split())
+            raise TrackerError(f"{self.name} did not run: {text[:200]}") from error
         if stream.handle != own.handle:
             stream.wait_for(own.handle, order)
 
@@ -149,45 +129,51 @@ class OnnxRuntimeCuda:
         """Why its work cannot be part of a CUDA graph: a session is not ours to capture."""
         return "ONNX Runtime's session cannot be part of another's graph"
 
-    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        """All outputs by name: a track graph's as arrays, the template graph's as they lie on the device."""
-        tensors, stream = self._loaded(), self._stream
-        assert stream is not None
-        tensors.device.activate()
-        tensors.upload(stream, feeds)
-        self.enqueue(stream)
-        stream.synchronize()
-        outputs = [name for name in tensors.tensors if name not in self._inputs]
-        if "search" not in self._inputs:
-            return {name: tensors.tensors[name] for name in outputs}
-        return {name: tensors.download(stream, name) for name in outputs}
-
-    def device_loop(self, template: "OnnxRuntimeCuda", bundle: Bundle, *, swap: bool) -> DeviceLoop:
-        """The loop that runs this (track) session after `template`."""
-        return open_loop(shared_device(), template, self, bundle, swap=swap)
-
     def describe(self) -> dict[str, Any]:
-        """Version, GPU and driver."""
+        """Version, GPU, driver, and whether the session replays a CUDA graph of its own."""
         import onnxruntime as ort
 
-        info = shared_device().info
-        device = f"{info.name} ({info.architecture})"
-        return {"backend": self.name, "version": ort.__version__, "device": device, "driver": info.driver}
+        return {
+            "backend": self.name,
+            "version": ort.__version__,
+            **describe_device(shared_device().info),
+            "own graph": self.own_graph,
+        }
 
     def close(self) -> None:
         """Lets the session and its memory go."""
         self._binding = self._session = None
-        if self._tensors is not None:
-            self._tensors.free()
-            self._tensors = None
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
         if self._order is not None:
             self._order.close()
             self._order = None
+        super().close()
 
-    def _loaded(self) -> Tensors:
-        if self._tensors is None:
-            raise UserError(f"{self.name} has no graph yet: load one first")
-        return self._tensors
+
+@cache
+def provider_obstacle() -> str | None:
+    """Why the CUDA provider does not run here, or None: a session of one node tells."""
+    import onnxruntime as ort
+
+    # It finds the CUDA and cuDNN libraries that lie in wheels, and prints; stdout is for boxes.
+    with redirect_stdout(sys.stderr):
+        ort.preload_dlls()
+    try:
+        session = open_session(PROBE, {})
+    except ort_errors() as error:
+        log.info("ONNX Runtime's CUDA provider: %s", error)
+    else:
+        if PROVIDER in session.get_providers():
+            return None
+    return f"its CUDA provider does not load: {NEEDS}"
+
+
+def open_session(model: str | bytes, settings: Mapping[str, str]) -> Any:
+    """A session of the CUDA provider alone: a graph of which it cannot run every node is refused."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    provider = {"device_id": str(shared_device().info.ordinal), **settings}
+    # enable_fallback would print to stdout, try the CPU instead, and report that in place of the reason.
+    return ort.InferenceSession(model, options, providers=[(PROVIDER, provider)], enable_fallback=0)

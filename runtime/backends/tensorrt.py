@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jntrt.runtime.backends import engine_gate
+from jntrt.runtime.backends import STORED_AS, engine_gate
 from jntrt.runtime.backends.engine_cache import Engine, EngineCache, EngineKey, EngineRefused
 from jntrt.runtime.backends.tensorrt_build import (
     FLAVOURS,
@@ -21,13 +21,11 @@ from jntrt.runtime.backends.tensorrt_build import (
 )
 from jntrt.runtime.bundle import Bundle, file_sha256, is_bundle
 from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream
-from jntrt.runtime.cuda.loop import DeviceLoop, DeviceTensor
-from jntrt.runtime.cuda.network import Tensors, open_loop, shared_device
+from jntrt.runtime.cuda.loop import DeviceTensor
+from jntrt.runtime.cuda.network import DeviceEngine, describe_device, shared_device
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
-
-HOST_OUTPUTS = ("box", "score")  # all others are memory, which stays on the device
 
 
 def engine_key(
@@ -78,6 +76,7 @@ class CompiledKernels:
     def __init__(self, runtime_config: Any, cache: EngineCache, key: EngineKey) -> None:
         self._cache = cache
         self._key = replace(key, options={**key.options, "part": "compiled kernels"})
+        self._runtime_config = runtime_config  # kept alive as long as what it made
         self._runtime_cache = runtime_config.create_runtime_cache()
         try:
             stored = cache.read(self._key)
@@ -96,7 +95,7 @@ class CompiledKernels:
                 self._cache.replace(self._key, bytes(memoryview(blob)))
 
 
-class TensorRT:
+class TensorRT(DeviceEngine):
     """One graph in a TensorRT engine."""
 
     name = "tensorrt"
@@ -104,44 +103,40 @@ class TensorRT:
     settings: ClassVar[BuildSettings] = BuildSettings()
 
     def __init__(self, precision: str) -> None:
-        self.precision = precision
+        super().__init__(precision)
         self._engine: Any = None
         self._context: Any = None
         self._runtime: Any = None
-        self._tensors: Tensors | None = None
-        self._stream: Stream | None = None
         self._scratch: Buffer | None = None
         self._compiled: CompiledKernels | None = None
-        self._inputs: list[str] = []
 
     @classmethod
     def obstacle(cls, precision: str) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec(FLAVOURS[cls.name]) is None:
             return f"{cls.name} is not installed: {INSTALL[cls.name]}"
-        if precision == "bf16":
-            return "bf16 is OpenVINO's reading of the fp32 graphs: take --backend openvino"
+        if precision in STORED_AS:
+            stored = STORED_AS[precision]
+            return f"{precision} is OpenVINO's reading of the {stored} graphs: take --backend openvino"
         try:
             device = shared_device().info  # first: a flavour takes a second to import
             trt = load_flavour(cls.name)
         except UserError as error:
             return str(error)
-        return cls._device_obstacle(trt, device)
+        return cls._device_obstacle(trt, device, precision)
 
     @classmethod
-    def _device_obstacle(cls, trt: Any, device: DeviceInfo) -> str | None:
+    def _device_obstacle(cls, trt: Any, device: DeviceInfo, precision: str) -> str | None:
         major, minor = device.compute_capability
         if (major, minor) < (7, 5):
             return f"{device.name} is {device.architecture}: TensorRT needs sm_75 (Turing) or later"
-        known = getattr(trt, "ComputeCapability", None)
-        if known is not None and not hasattr(known, f"SM{major}{minor}"):
+        if cls.name != "tensorrt-rtx":
+            return None
+        if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):
             return f"TensorRT-RTX has no {device.architecture} ({device.name}): take onnxruntime-cuda"
+        if (major, minor) == (7, 5) and precision == "fp32":
+            return "TensorRT-RTX has no fp32 matrix product for sm_75 (Turing): take fp16"
         return None
-
-    @classmethod
-    def open(cls, precision: str, threads: int | None) -> "TensorRT":
-        """An instance without a graph; threads mean nothing here."""
-        return cls(precision)
 
     def load(self, graph: Path) -> None:
         """Take the graph's engine from the cache, or build and gate it first.
@@ -166,23 +161,16 @@ class TensorRT:
         self._context = self._create_context(trt, cache, key)
         if self._context is None:
             raise UserError(f"{self.name} cannot run the engine: {last_error(sink.errors)}")
-        self._bind(trt)
-
-    def _bind(self, trt: Any) -> None:
-        device = shared_device()
+        self._stream = Stream(device)
         engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        self._inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        self._tensors = Tensors(
-            device,
+        self._hold(
             {
                 name: (tuple(engine.get_tensor_shape(name)), trt.nptype(engine.get_tensor_dtype(name)))
                 for name in names
             },
+            [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT],
         )
-        self._stream = Stream(device)
-        for name, tensor in self._tensors.tensors.items():
-            self._address(name, tensor)
 
     def _create_context(self, trt: Any, cache: EngineCache, key: EngineKey) -> Any:
         """A context; in RTX with our memory, its own graphs off and its kernels kept from run to run."""
@@ -203,23 +191,13 @@ class TensorRT:
             context.set_device_memory(self._scratch.pointer, self._scratch.nbytes)
         return context
 
-    def _address(self, name: str, tensor: DeviceTensor) -> None:
+    def _bind(self, name: str, tensor: DeviceTensor) -> None:
         if not self._context.set_tensor_address(name, tensor.pointer):
             raise UserError(f"{self.name} refuses the address of {name}: {last_error(self._errors())}")
 
     def _errors(self) -> list[str]:
         errors: list[str] = logger(load_flavour(self.name)).errors
         return errors
-
-    @property
-    def tensors(self) -> Mapping[str, DeviceTensor]:
-        """Inputs and outputs, on the device."""
-        return self._loaded().tensors
-
-    def place(self, name: str, tensor: DeviceTensor) -> None:
-        """Makes `name` live in that memory from now on."""
-        self._loaded().place(name, tensor)
-        self._address(name, tensor)
 
     def enqueue(self, stream: Stream) -> None:
         """Runs the engine on what lies in its inputs."""
@@ -239,55 +217,27 @@ class TensorRT:
             self._compiled.keep()
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        """All outputs by name: box and score as arrays, memory as it lies on the device."""
-        tensors, stream = self._loaded(), self._stream
-        assert stream is not None
-        tensors.device.activate()
-        tensors.upload(stream, feeds)
-        self.enqueue(stream)
-        stream.synchronize()
+        """All outputs by name: a track graph's as arrays, the template graph's as they lie on the device."""
+        outputs = super().run(feeds)
         self._keep_compiled()
-        outputs = [name for name in tensors.tensors if name not in self._inputs]
-        return {
-            name: tensors.tensors[name] if self._is_memory(name) else tensors.download(stream, name)
-            for name in outputs
-        }
-
-    def _is_memory(self, name: str) -> bool:
-        return name not in HOST_OUTPUTS and "search" not in self._inputs
-
-    def device_loop(self, template: "TensorRT", bundle: Bundle, *, swap: bool) -> DeviceLoop:
-        """The loop that runs this (track) engine after `template`."""
-        return open_loop(shared_device(), template, self, bundle, swap=swap)
+        return outputs
 
     def describe(self) -> dict[str, Any]:
         """Flavour, version, GPU, driver and options."""
-        info = shared_device().info
         return {
             "backend": self.name,
             "version": load_flavour(self.name).__version__,
-            "device": f"{info.name} ({info.architecture})",
-            "driver": info.driver,
+            **describe_device(shared_device().info),
             "options": self.settings.options.key(),
         }
 
     def close(self) -> None:
         """Lets the engine and its memory go."""
         self._context = self._engine = self._runtime = self._compiled = None
-        if self._tensors is not None:
-            self._tensors.free()
-            self._tensors = None
         if self._scratch is not None:
             self._scratch.free()
             self._scratch = None
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-    def _loaded(self) -> Tensors:
-        if self._tensors is None:
-            raise UserError(f"{self.name} has no graph yet: load one first")
-        return self._tensors
+        super().close()
 
 
 class TensorRTRTX(TensorRT):

@@ -127,7 +127,11 @@ class Graph:
     def __init__(self, device: "Device", graph: Any) -> None:
         self.device = device
         self._graph = graph
-        self._executable = _check(device.cu.cuGraphInstantiate(graph, 0), "cuGraphInstantiate")
+        try:
+            self._executable = _check(device.cu.cuGraphInstantiate(graph, 0), "cuGraphInstantiate")
+        except CudaError:
+            device.cu.cuGraphDestroy(graph)
+            raise
 
     def launch(self, stream: "Stream") -> None:
         """Enqueues the whole sequence on `stream`."""
@@ -165,10 +169,14 @@ class Stream:
             "cuLaunchKernel",
         )
 
-    def wait_for(self, other: int, event: Event) -> None:
-        """Lets later work wait for what the stream with handle `other` holds by now."""
-        event.record(other)
+    def wait(self, event: Event) -> None:
+        """Lets later work wait for what `event` marked."""
         _check(self.device.cu.cuStreamWaitEvent(self.handle, event.handle, 0), "cuStreamWaitEvent")
+
+    def wait_for(self, other: int, event: Event) -> None:
+        """Lets later work wait for what the stream with handle `other` holds by now; `event` marks it."""
+        event.record(other)
+        self.wait(event)
 
     def synchronize(self) -> None:
         """Waits on the host until the queue is empty."""
@@ -186,7 +194,9 @@ class Stream:
             work()
         except BaseException:
             # The capture has to end whatever happened, or the stream stays unusable; its graph is of no use.
-            cu.cuStreamEndCapture(self.handle)
+            status, graph = cu.cuStreamEndCapture(self.handle)
+            if int(status) == 0:
+                cu.cuGraphDestroy(graph)
             raise
         return Graph(self.device, _check(cu.cuStreamEndCapture(self.handle), "cuStreamEndCapture"))
 

@@ -7,9 +7,12 @@ we wait. Nothing is copied: the crop kernel reads the frame where it is.
 
 import ctypes
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jntrt.runtime.errors import TrackerError
+
+if TYPE_CHECKING:
+    from jntrt.runtime.cuda.driver import Event
 
 LEGACY_STREAM = 1  # the handle of CUDA's legacy default stream, for producers that do not name theirs
 
@@ -19,7 +22,10 @@ _DLPACK_UINT = 1
 
 @dataclass(frozen=True)
 class DeviceFrame:
-    """H×W×3 uint8 on the GPU. `stream`: whose work it has to wait for, None where that is settled."""
+    """H×W×3 uint8 on the GPU. `stream`: whose work it has to wait for, None where that is settled.
+
+    `ready`, where there is one, marks the end of that work: the stream may hold later frames' already.
+    """
 
     pointer: int
     width: int
@@ -27,6 +33,7 @@ class DeviceFrame:
     row_bytes: int
     stream: int | None = None
     owner: Any = field(default=None, repr=False, compare=False)  # kept alive as long as the frame is used
+    ready: "Event | None" = field(default=None, repr=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -45,15 +52,19 @@ class DeviceFrame:
         }
 
 
-def device_frame(frame: Any, stream: int) -> DeviceFrame | None:
-    """The frame where it lies on the GPU, or None for one that does not. `stream`: ours, a handle.
+def device_frame(frame: Any, stream: int, ordinal: int = 0) -> DeviceFrame | None:
+    """The frame where it lies on the GPU, or None for one that does not.
 
-    Raises TrackerError for device memory that is no H×W×3 uint8 picture with whole pixels side by side.
+    `stream`: ours, a handle, on the GPU `ordinal`. Raises TrackerError for device memory that is no H×W×3
+    uint8 picture with whole pixels side by side, or is another GPU's.
     """
     if isinstance(frame, DeviceFrame):
         return frame
     place = getattr(frame, "__dlpack_device__", None)
-    if place is not None and int(place()[0]) in _DLPACK_CUDA:
+    kind, where = place() if place is not None else (0, 0)
+    if int(kind) in _DLPACK_CUDA:
+        if int(where) != ordinal:
+            raise TrackerError(f"the frame lies on GPU {where}, the tracker on GPU {ordinal}: copy it there")
         return _from_dlpack(frame, stream)
     interface = getattr(frame, "__cuda_array_interface__", None)
     return _from_interface(frame, interface) if interface is not None else None
@@ -70,8 +81,9 @@ def _from_interface(frame: Any, interface: dict[str, Any]) -> DeviceFrame:
         width=shape[1],
         height=shape[0],
         row_bytes=strides[0] if strides else 3 * shape[1],
-        # Before version 3 nobody said which stream: the legacy default one is the safe answer.
-        stream=interface.get("stream", LEGACY_STREAM),
+        # Before version 3 nobody said which stream, and PyCUDA says None, "nothing to wait for", whatever its
+        # arrays still wait for: the legacy default stream, where all of its work is ordered, is the safe one.
+        stream=interface.get("stream") or LEGACY_STREAM,
         owner=frame,
     )
 

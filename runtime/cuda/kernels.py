@@ -7,6 +7,7 @@ package.
 
 import ctypes
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,6 +80,12 @@ class BoxAddresses(NamedTuple):
     scores: int
     lanes: int
     results: int
+
+
+@cache
+def shared_kernels(device: Device) -> "Kernels":
+    """A device's kernels, compiled and loaded once: what is loaded stays as long as the device."""
+    return Kernels(device)
 
 
 class Kernels:

@@ -18,7 +18,7 @@ import numpy as np
 from jntrt.runtime.crop import crop
 from jntrt.runtime.cuda.driver import Buffer, CudaError, Device, Event, Graph, PinnedBuffer, Stream
 from jntrt.runtime.cuda.frames import DeviceFrame, device_frame
-from jntrt.runtime.cuda.kernels import FRAME, LANE, RESULT, BoxAddresses, Kernels, aim
+from jntrt.runtime.cuda.kernels import FRAME, LANE, RESULT, BoxAddresses, aim, shared_kernels
 from jntrt.runtime.errors import TrackerError
 from jntrt.runtime.geometry import CropRectangle
 from jntrt.runtime.manifest import CropSpec
@@ -88,7 +88,7 @@ class DeviceLoop:
         self._swap = swap
         self.batch = track.tensors["search"].shape[0]
         device.activate()
-        self.kernels = Kernels(device)
+        self.kernels = shared_kernels(device)
         self.stream = Stream(device)
         self._producer = Event(device)
         # Host side, page-locked: what goes up (one description, the crops) and what comes down.
@@ -116,7 +116,7 @@ class DeviceLoop:
 
     def on_device(self, frame: Any) -> DeviceFrame | None:
         """The frame where it lies on the GPU, None for one that does not (a host array)."""
-        return device_frame(frame, self.stream.handle)
+        return device_frame(frame, self.stream.handle, self.device.info.ordinal)
 
     def start(
         self,
@@ -174,6 +174,7 @@ class DeviceLoop:
         self.stream.synchronize()
         end = perf_counter()
         if self._results["status"].any():
+            self.move(self._boxes)  # of several targets, those with finite numbers have moved
             raise TrackerError(
                 f"the network's output is not finite (score {self._results['score'].tolist()}): the bundle or"
                 " its precision is broken, try fp32"
@@ -236,7 +237,9 @@ class DeviceLoop:
         self.kernels.box(self.stream, addresses, self.batch, self._spec.factor, self._spec.size)
 
     def _describe(self, frame: DeviceFrame) -> None:
-        if frame.stream is not None:
+        if frame.ready is not None:
+            self.stream.wait(frame.ready)
+        elif frame.stream is not None:
             self.stream.wait_for(frame.stream, self._producer)
         self._frame_up[0] = (frame.pointer, frame.width, frame.height, frame.row_bytes)
 

@@ -1,10 +1,10 @@
 """What the engines on a GPU share: tensors at fixed addresses, arrays in and out, the loop around them."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from jntrt.runtime.cuda.driver import Buffer, Device, Stream
+from jntrt.runtime.cuda.driver import Buffer, Device, DeviceInfo, Stream
 from jntrt.runtime.cuda.loop import DeviceLoop, DeviceNetwork, DeviceTensor
 from jntrt.runtime.errors import TrackerError, UserError
 from numpy.typing import NDArray
@@ -60,6 +60,10 @@ class Tensors:
             if target is None:
                 raise TrackerError(f"the graph has no tensor {name}")
             if isinstance(value, DeviceTensor):
+                if (value.shape, value.dtype) != (target.shape, target.dtype):
+                    raise TrackerError(
+                        f"tensor {name} takes {target.dtype} {target.shape}, not {value.dtype} {value.shape}"
+                    )
                 if value.pointer != target.pointer:
                     stream.copy(target.pointer, value.pointer, target.nbytes)
                 continue
@@ -89,3 +93,86 @@ def open_loop(
 ) -> DeviceLoop:
     """The device loop of a bundle's two graphs."""
     return DeviceLoop(device, template, track, (bundle.template, bundle.search), swap=swap)
+
+
+class DeviceEngine:
+    """One graph in an engine on the GPU; what TensorRT and ONNX Runtime have in common.
+
+    A child's `load` ends in `_hold`; `_bind` tells the engine where a tensor lies, `enqueue` runs the graph.
+    """
+
+    name: str
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+        self._stream: Stream | None = None
+        self._tensors: Tensors | None = None
+        self._inputs: list[str] = []
+
+    @classmethod
+    def open(cls, precision: str, threads: int | None) -> Self:
+        """An instance without a graph; threads mean nothing here."""
+        return cls(precision)
+
+    def _hold(self, shapes: Mapping[str, tuple[tuple[int, ...], Any]], inputs: list[str]) -> None:
+        """Makes room for all tensors (shape and dtype by name) and tells the engine where they are."""
+        self._tensors, self._inputs = Tensors(shared_device(), shapes), inputs
+        for name, tensor in self._tensors.tensors.items():
+            self._bind(name, tensor)
+
+    def _bind(self, name: str, tensor: DeviceTensor) -> None:
+        raise NotImplementedError
+
+    @property
+    def tensors(self) -> Mapping[str, DeviceTensor]:
+        """Inputs and outputs, on the device."""
+        return self._loaded().tensors
+
+    def place(self, name: str, tensor: DeviceTensor) -> None:
+        """Makes `name` live in that memory from now on."""
+        self._loaded().place(name, tensor)
+        self._bind(name, tensor)
+
+    def enqueue(self, stream: Stream) -> None:
+        """Runs the graph on what lies in its inputs."""
+        raise NotImplementedError
+
+    def obstacle_to_capture(self, stream: Stream) -> str | None:
+        """Why its work cannot be part of a CUDA graph, or None."""
+        raise NotImplementedError
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """All outputs by name: a track graph's as arrays, the template graph's as they lie on the device."""
+        tensors, stream = self._loaded(), self._stream
+        assert stream is not None
+        tensors.device.activate()
+        tensors.upload(stream, feeds)
+        self.enqueue(stream)
+        stream.synchronize()
+        outputs = [name for name in tensors.tensors if name not in self._inputs]
+        if "search" not in self._inputs:
+            return {name: tensors.tensors[name] for name in outputs}
+        return {name: tensors.download(stream, name) for name in outputs}
+
+    def device_loop(self, template: DeviceNetwork, bundle: "Bundle", *, swap: bool) -> DeviceLoop:
+        """The loop that runs this (track) graph after `template`."""
+        return open_loop(shared_device(), template, self, bundle, swap=swap)
+
+    def close(self) -> None:
+        """Lets the memory go; a child lets its engine go first."""
+        if self._tensors is not None:
+            self._tensors.free()
+            self._tensors = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _loaded(self) -> Tensors:
+        if self._tensors is None:
+            raise UserError(f"{self.name} has no graph yet: load one first")
+        return self._tensors
+
+
+def describe_device(info: DeviceInfo) -> dict[str, Any]:
+    """What an engine's description says of its GPU."""
+    return {"device": f"{info.name} ({info.architecture})", "driver": info.driver}

@@ -39,12 +39,14 @@ class FrameUploader:
             if frame.shape != self.shape:
                 raise TrackerError(f"the frame has the shape {frame.shape}, the first one had {self.shape}")
             self.staging()[:] = frame
+        self.device.activate()
         index, self._next = self._next, (self._next + 1) % len(self._buffers)
-        pinned, buffer = self._pinned[index], self._buffers[index]
+        pinned, buffer, copied = self._pinned[index], self._buffers[index], self._events[index]
+        stream = self._stream.handle
         self._stream.copy(buffer.pointer, pinned.pointer, pinned.nbytes)
-        self._events[index].record(self._stream.handle)
+        copied.record(stream)
         height, width = self.shape[:2]
-        return DeviceFrame(buffer.pointer, width, height, 3 * width, stream=self._stream.handle, owner=self)
+        return DeviceFrame(buffer.pointer, width, height, 3 * width, stream, owner=self, ready=copied)
 
     def close(self) -> None:
         """Lets the buffers go."""

@@ -8,7 +8,7 @@
 
 namespace jntrt {
 
-// What the next frame's crop needs of an object; written by set_state and by the box kernel.
+// What the next frame's crop needs of an object; written by the host's upload and by the box kernel.
 struct Lane {
   double box[4];     // x, y, w, h in pixels of the frame
   double scale;      // crop_scale of the square: two double divisions that no pixel has to repeat
@@ -23,8 +23,9 @@ struct Result {
   int status;  // 0; 1: the network's box or score is not finite, the state has not moved
 };
 
-static_assert(sizeof(void*) == 8, "runtime/cuda/loop.py mirrors these layouts");
-static_assert(sizeof(Frame) == 24 && sizeof(Lane) == 56 && sizeof(Result) == 40, "runtime/cuda/loop.py mirrors these layouts");
+static_assert(sizeof(void*) == 8, "runtime/cuda/kernels.py mirrors these layouts");
+static_assert(sizeof(Frame) == 24 && sizeof(Lane) == 56 && sizeof(Result) == 40,
+              "runtime/cuda/kernels.py mirrors these layouts");
 
 JNTRT_HD inline void aim(Lane& lane, double factor, int size) {
   lane.square = crop_square(lane.box, factor);

@@ -45,6 +45,13 @@ def test_dlpack_of_something_else(array: np.ndarray) -> None:
         device_frame(Packed(array), 1)
 
 
+def test_another_gpus_memory_is_refused() -> None:
+    packed = Packed(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(TrackerError, match="lies on GPU 0, the tracker on GPU 1"):
+        device_frame(packed, 5, ordinal=1)
+    assert packed.streams == []
+
+
 def test_what_is_not_on_a_gpu() -> None:
     array = np.zeros((4, 4, 3), np.uint8)
     assert device_frame(array, 1) is None
@@ -65,8 +72,8 @@ class Interface:
 
 @pytest.mark.parametrize(
     ("changes", "stream"),
-    [({"stream": 77}, 77), ({"stream": None}, None), ({}, 1), ({"version": 2}, 1)],
-    ids=["named", "settled", "unnamed", "older"],
+    [({"stream": 77}, 77), ({"stream": None}, 1), ({}, 1), ({"version": 2}, 1)],
+    ids=["named", "PyCUDA's", "unnamed", "older"],
 )
 def test_array_interface_streams(changes: dict[str, Any], stream: int | None) -> None:
     frame = device_frame(Interface(**changes), 5)

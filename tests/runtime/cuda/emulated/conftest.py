@@ -58,7 +58,7 @@ class HostNetwork:
     name = "host"
 
     def __init__(self) -> None:
-        self.poisoned = False
+        self.poisoned: Any = None  # an index of targets whose numbers are not finite
 
     @classmethod
     def obstacle(cls, precision: str) -> str | None:
@@ -93,7 +93,9 @@ class HostNetwork:
     def _run(self, _: int) -> None:
         results = self._session.run(self._outputs, {name: self._array(name) for name in self._inputs})
         for name, value in zip(self._outputs, results, strict=True):
-            self._array(name)[...] = np.nan if self.poisoned else value
+            self._array(name)[...] = value
+            if self.poisoned is not None:
+                self._array(name)[self.poisoned] = np.nan
 
     def enqueue(self, stream: Stream) -> None:
         cu = stream.device.cu

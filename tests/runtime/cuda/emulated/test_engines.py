@@ -60,7 +60,8 @@ def test_built_once_and_gated_once(bundle: Bundle, cache: Path, monkeypatch: pyt
 
     # A verdict that failed is kept as well, and said again without asking.
     monkeypatch.setattr(engine_gate, "_measure", lambda *_: {"passed": False, "text": "box 3.0e-01"})
-    with pytest.raises(GateError, match=r"computes something else than its graph \(box 3\.0e-01\)"):
+    words = r"else than its graph \(box 3\.0e-01\): take --backend onnxruntime-cuda$"
+    with pytest.raises(GateError, match=words):
         build_engine(bundle, "fp32", "tensorrt-rtx", BuildOptions(optimization_level=1))
     monkeypatch.setattr(engine_gate, "_measure", measure)
     with pytest.raises(GateError, match=r"box 3\.0e-01"):
@@ -97,6 +98,16 @@ def test_what_a_child_may_do(
         engine_gate._measure(bundle, "fp32", "tensorrt", BuildOptions())
 
 
+def test_the_child_imports_nothing_from_where_the_user_stands(
+    bundle: Bundle, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('imported from the working folder')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engine_gate, "GRAPHS", ())
+    with pytest.raises(GateError, match="cannot read its own engine"):
+        engine_gate._measure(bundle, "fp32", "tensorrt-rtx", BuildOptions(optimization_level=0))
+
+
 def test_auto_says_why_it_passed_engines_over(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,13 +121,27 @@ def test_auto_says_why_it_passed_engines_over(
 
 
 @pytest.mark.parametrize(
-    ("capability", "words"),
-    [((7, 0), "TensorRT needs sm_75"), ((9, 0), "TensorRT-RTX has no sm_90"), ((8, 9), None)],
+    ("capability", "precision", "words"),
+    [
+        ((7, 0), "fp16", "TensorRT needs sm_75"),
+        ((9, 0), "fp16", "TensorRT-RTX has no sm_90"),
+        ((7, 5), "fp32", "no fp32 matrix product for sm_75"),
+        ((7, 5), "fp16", None),
+        ((8, 9), "fp32", None),
+    ],
 )
-def test_devices_that_an_engine_cannot_have(capability: tuple[int, int], words: str | None) -> None:
+def test_devices_that_an_engine_cannot_have(
+    capability: tuple[int, int], precision: str, words: str | None
+) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    obstacle = TensorRTRTX._device_obstacle(trt, DeviceInfo(0, "Card", "00", capability, 13000))
+    obstacle = TensorRTRTX._device_obstacle(trt, DeviceInfo(0, "Card", "00", capability, 13000), precision)
     assert (obstacle is None) if words is None else (words in str(obstacle))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8-bf16"])
+def test_precisions_that_are_openvinos(precision: str) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    assert f"{precision} is OpenVINO's reading" in str(TensorRTRTX.obstacle(precision))
 
 
 def test_only_engines_are_built(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def test_the_same_bits_as_the_cpu(jn_bundle: Path, host_backend: str, device: De
             np.testing.assert_array_equal(tracker.update(frame).box, wanted.box)
 
 
-def test_frames_uploaded_ahead(jn_bundle: Path, host_backend: str, device: Device) -> None:
+def test_frames_uploaded_ahead(jn_bundle: Path, host_backend: str, device: Device, emulated: Any) -> None:
     loop = golden_loop("jn")
     with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
         frames = uploaded(device, (loop.frame(number) for number in range(len(loop.steps) + 1)))
@@ -113,7 +113,10 @@ def test_frames_uploaded_ahead(jn_bundle: Path, host_backend: str, device: Devic
         count = 0
         for frame, step in zip(frames, loop.steps, strict=True):
             assert isinstance(frame, DeviceFrame)
+            marks, waits = emulated.calls("record"), emulated.calls("wait")
             np.testing.assert_allclose(tracker.update(frame).box, step.after, rtol=0, atol=1e-3)
+            # For its own copy alone: a mark set now would stand behind the next frame's.
+            assert (emulated.calls("record"), emulated.calls("wait")) == (marks, waits + 1)
             count += 1
     assert count == len(loop.steps)
 
@@ -136,6 +139,32 @@ def test_batches(host_backend: str, device: Device, tmp_path: Path) -> None:
             results.append([tracker.update(form(device, loop.frame(number))).box for number in (1, 2, 3)])
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_of_several_targets_one_is_not_finite(host_backend: str, device: Device, tmp_path: Path) -> None:
+    """No state moves, on the host or on the device, whichever way the next frame comes."""
+    loop = golden_loop("jn")
+    bundle = export_golden("jn256_ce", tmp_path / "pair", 2).path
+    boxes = np.array([loop.init_box, [150.0, 60.0, 40.0, 70.0]])
+    with Tracker.from_bundle(bundle, backend="onnxruntime") as tracker:
+        tracker.init(loop.frame(0), boxes)
+        wanted = tracker.update(loop.frame(3)).box
+    for form in (host, Interface):
+        with Tracker.from_bundle(bundle, backend=host_backend) as tracker:
+            tracker.init(loop.frame(0), boxes)
+            network: Any = tracker._track
+            network.poisoned = 1
+            with pytest.raises(TrackerError, match="not finite"):
+                tracker.update(loop.frame(1))
+            network.poisoned = None
+            np.testing.assert_array_equal(tracker.update(form(device, loop.frame(3))).box, wanted)
+
+
+def test_kernels_are_loaded_once(jn_bundle: Path, host_backend: str, emulated: Any) -> None:
+    Tracker.from_bundle(jn_bundle, backend=host_backend).close()
+    modules = emulated.calls("module")
+    Tracker.from_bundle(jn_bundle, backend=host_backend).close()
+    assert emulated.calls("module") == modules
 
 
 def test_box_weights_reach_the_track_graph(host_backend: str, device: Device, tmp_path: Path) -> None:
@@ -182,11 +211,11 @@ def test_a_network_that_is_not_finite(jn_bundle: Path, host_backend: str, device
         tracker.init(loop.frame(0), loop.init_box)
         before = tracker.state
         network: Any = tracker._track
-        network.poisoned = True
+        network.poisoned = slice(None)
         with pytest.raises(TrackerError, match="not finite"):
             tracker.update(loop.frame(1))
         np.testing.assert_array_equal(tracker.state, before)
-        network.poisoned = False
+        network.poisoned = None
         np.testing.assert_allclose(tracker.update(loop.frame(1)).box, loop.steps[0].after, rtol=0, atol=1e-3)
 
 

@@ -3,6 +3,7 @@
 Emulated device memory is host memory: a session on the CPU, bound to "cuda" addresses, computes in place.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,9 +12,10 @@ import onnxruntime as ort
 import pytest
 from golden_bundles import export_golden, golden_loop
 from jntrt.runtime import Tracker
-from jntrt.runtime.backends.onnxruntime_cuda import PROVIDER, OnnxRuntimeCuda
+from jntrt.runtime.backends import onnxruntime_cuda
+from jntrt.runtime.backends.onnxruntime_cuda import PROBE, PROVIDER, OnnxRuntimeCuda, provider_obstacle
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.errors import UserError
+from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.parity import compare
 
 
@@ -36,18 +38,21 @@ class Session:
 
     opened: ClassVar[list[dict[str, Any]]] = []
     falls_back = False
-    refuses: str | None = None
+    refuses: Exception | None = None
+    breaks: Exception | None = None
 
-    def __init__(self, path: str, options: Any, providers: list[Any]) -> None:
+    def __init__(self, model: str | bytes, options: Any, providers: list[Any], enable_fallback: int) -> None:
         ((name, settings),) = providers
         assert name == PROVIDER
-        if self.refuses:
-            raise RuntimeError(self.refuses)
-        self.opened.append(settings)
+        assert not enable_fallback
+        if model != PROBE:
+            if self.refuses:
+                raise self.refuses
+            self.opened.append(settings)
         assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
         plain = ort.SessionOptions()
         plain.intra_op_num_threads = 1
-        self.real = REAL(path, plain, providers=["CPUExecutionProvider"])
+        self.real = REAL(model, plain, providers=["CPUExecutionProvider"])
 
     def get_providers(self) -> list[str]:
         return ["CPUExecutionProvider"] if self.falls_back else [PROVIDER, "CPUExecutionProvider"]
@@ -64,6 +69,8 @@ class Session:
     def run_with_iobinding(self, binding: Binding, options: Any) -> None:
         assert options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
         assert set(binding.devices) == {"cuda"}
+        if self.breaks:
+            raise self.breaks
         self.real.run_with_iobinding(binding.real)
 
 
@@ -71,12 +78,14 @@ REAL = ort.InferenceSession
 
 
 @pytest.fixture
-def cuda_provider(monkeypatch: pytest.MonkeyPatch) -> type[Session]:
+def cuda_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Session]]:
     monkeypatch.setattr(ort, "InferenceSession", Session)
     monkeypatch.setattr(ort, "get_available_providers", lambda: [PROVIDER, "CPUExecutionProvider"])
-    monkeypatch.setattr(ort, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcudnn.so.9"))
     monkeypatch.setattr(Session, "opened", [])
-    return Session
+    provider_obstacle.cache_clear()
+    yield Session
+    provider_obstacle.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +114,36 @@ def test_parity_takes_it_as_any_backend(cuda_provider: type[Session], bundle: Bu
 
 
 def test_a_provider_that_does_not_load(
-    cuda_provider: type[Session], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    cuda_provider: type[Session],
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Then it is an obstacle, so that `auto` goes on to the CPU, and one line where it was asked for."""
     monkeypatch.setattr(Session, "falls_back", True)
     with pytest.raises(UserError, match="does not load: it needs CUDA 13 and cuDNN 9") as caught:
         Tracker.from_bundle(bundle, backend="onnxruntime-cuda")
     assert "\n" not in str(caught.value)
+    assert capsys.readouterr().out == ""  # stdout is for boxes
+
+
+def test_a_run_that_breaks(
+    cuda_provider: type[Session], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(bundle, backend="onnxruntime-cuda") as tracker:
+        tracker.init(loop.frame(0), loop.init_box)
+        monkeypatch.setattr(Session, "breaks", ort_error("RuntimeException", "CUDA error 700\nhere"))
+        with pytest.raises(TrackerError, match="onnxruntime-cuda did not run: CUDA error 700 here"):
+            tracker.update(loop.frame(1))
+
+
+def ort_error(name: str, message: str) -> Exception:
+    """One of ONNX Runtime's own exceptions, which derive from Exception alone."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    error: Exception = getattr(state, name)(message)
+    return error
 
 
 @pytest.mark.parametrize(
@@ -123,15 +156,26 @@ def test_a_provider_that_does_not_load(
         ("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF\nmore", "refuses the graph: .*INVALID_PROTOBUF more"),
     ],
 )
+@pytest.mark.parametrize("kind", ["Fail", "InvalidProtobuf", "EPFail"])
 def test_graphs_that_are_refused(
     cuda_provider: type[Session],
     bundle: Bundle,
     monkeypatch: pytest.MonkeyPatch,
     message: str,
     words: str,
+    kind: str,
 ) -> None:
-    monkeypatch.setattr(Session, "refuses", message)
+    monkeypatch.setattr(Session, "refuses", ort_error(kind, message))
     with pytest.raises(UserError, match=words):
+        Tracker.from_bundle(bundle, backend="onnxruntime-cuda")
+
+
+def test_tensors_of_other_types(
+    cuda_provider: type[Session], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = {name: value for name, value in onnxruntime_cuda.TYPES.items() if "float" not in name}
+    monkeypatch.setattr(onnxruntime_cuda, "TYPES", types)
+    with pytest.raises(UserError, match=r"is a tensor\(float\): export again"):
         Tracker.from_bundle(bundle, backend="onnxruntime-cuda")
 
 
