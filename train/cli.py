@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +92,7 @@ def measure(run: Path, data: Path, *, limit: int | None = None, json: bool = Fal
 
     figures = measure_run(run, data, limit)
     if json:
-        print(json_module.dumps(figures))
+        print(json_module.dumps({k: None if math.isnan(v) else v for k, v in figures.items()}))
     else:
         print("  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
 
@@ -132,7 +133,7 @@ def reference(
     data: Path,
     teacher: Path,
     out: Path,
-    run: Path = Path("runs/jn-nano"),
+    run: Path | None = None,
     config: str = "jn-nano",
     workers: int = 1,
 ) -> None:
@@ -150,9 +151,9 @@ def reference(
     out
         Where NAME.safetensors, NAME.yaml and the plot go.
     run
-        The run's folder.
+        The run's folder. Default: runs/NAME.
     config
-        The configuration.
+        The configuration, as for training.
     workers
         Processes that make batches, per training process.
     """

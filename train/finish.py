@@ -24,11 +24,13 @@ def write_reference(
 ) -> list[Path]:
     """Writes NAME.safetensors (float16) and NAME.yaml into `folder` and returns both paths.
 
-    UserError where a weight does not fit float16.
+    UserError where a weight does not fit float16, or the threshold is no score.
     """
     import yaml
     from safetensors.torch import save_file
 
+    if presence_threshold is not None and not 0 <= presence_threshold <= 1:
+        raise UserError(f"presence threshold {presence_threshold:g}: a score lies between 0 and 1")
     halves = {}
     for key, value in average.items():
         if key.endswith("num_batches_tracked"):

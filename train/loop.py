@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from jntrt.export.networks.encoder import Block
 from jntrt.export.networks.ostrack import OSTrack, normalise
@@ -22,7 +24,8 @@ Report = Callable[[int, dict[str, float]], None]
 
 
 class Distillation(nn.Module):
-    """Pulls the encoder's tokens before block `layer` towards a teacher's features of the same grid.
+    """Pulls the encoder's tokens before block `layer`, or before the first elimination, towards a teacher's
+    features of the same grid.
 
     Each token's linear image is compared with the teacher's feature: 1 - cosine plus half the mean square.
     """
@@ -32,7 +35,8 @@ class Distillation(nn.Module):
         self.projection = nn.Linear(model.recipe.dim, channels)
         self._seen: Tensor | None = None
         blocks = model.backbone.blocks
-        block = blocks[min(layer, len(blocks) - 1)]
+        # Not after an elimination: the tokens would be fewer, and in another order than the teacher's.
+        block = blocks[min(layer, len(blocks) - 1, *model.recipe.ce_layers)]
         assert isinstance(block, Block)
         block.norm1.register_forward_pre_hook(self._listen)
 
@@ -73,7 +77,7 @@ def make_optimiser(config: TrainConfig, model: OSTrack, extra: nn.Module) -> tor
             for (scale, decays), p in groups.items()
         ],
         lr=config.lr,
-        betas=(0.9, 0.98),
+        betas=(0.9, config.beta2),
     )
 
 
@@ -91,7 +95,8 @@ def train(
     """Trains from the state in `folder`, if there is one, to `config.steps` (or stops at `stop_at`).
 
     feed: first batch's number → batches. Appends to `folder`/log.csv, saves the state every `save_seconds`
-    and at the end. Returns the averaged weights (the weights themselves without EMA).
+    and at the end. Returns the averaged weights (the weights themselves without EMA). UserError where the
+    loss or its gradient is not finite; the state is then the last good one.
     """
     rank, world, device = _processes()
     model.to(device).train()
@@ -106,10 +111,15 @@ def train(
             torch.distributed.broadcast(tensor.data, 0)
     objective = LOSSES[config.recipe.head]
     end = config.steps if stop_at is None else min(stop_at, config.steps)
+    if rank == 0:
+        trim_log(folder / "log.csv", step)
     supply = feed(step * world + rank)
     sums: dict[str, float] = {}
+    summed = 0
     began = saved = time.monotonic()
     while step < end:
+        # What the network draws (drop-path) depends on step and process alone: a resumed run draws the same.
+        torch.manual_seed(int(np.random.SeedSequence((config.seed, step, rank)).generate_state(1)[0]))
         batch = {k: v.to(device, non_blocking=True) for k, v in next(supply).items()}
         factor = rate(config, step)
         for group in optimiser.param_groups:
@@ -134,18 +144,18 @@ def train(
         if world > 1:
             _share_gradients(parameters, world)
         norm = nn.utils.clip_grad_norm_(parameters, config.clip)
+        values = {k: float(v.detach()) for k, v in losses.items()} | {"gradient": float(norm)}
+        if not all(math.isfinite(value) for value in values.values()):
+            raise UserError(f"step {step + 1}: the loss or its gradient is not finite; lower lr or clip")
         optimiser.step()
         step += 1
         _average(average, model, config.ema, step)
-        values = {k: float(v.detach()) for k, v in losses.items()} | {"gradient": float(norm)}
-        if not values["loss"] < float("inf"):
-            raise UserError(f"step {step}: the loss is not a number; lower lr or clip")
+        summed += 1
         for key, value in values.items():
             sums[key] = sums.get(key, 0.0) + value
         if rank == 0 and (step % LOG_EVERY == 0 or step == end):
-            count = (step - 1) % LOG_EVERY + 1
-            means = {k: v / count for k, v in sums.items()}
-            sums = {}
+            means = {k: v / summed for k, v in sums.items()}
+            sums, summed = {}, 0
             row = {"step": step, "seconds": time.monotonic() - began, "lr": config.lr * factor} | means
             append_log(folder / "log.csv", row)
             if report is not None:
@@ -153,7 +163,27 @@ def train(
         if rank == 0 and (step == end or time.monotonic() - saved > save_seconds):
             save_state(folder, config, step, model, extra, average, optimiser)
             saved = time.monotonic()
+    if world > 1:
+        torch.distributed.destroy_process_group()
     return average
+
+
+def trim_log(path: Path, step: int) -> None:
+    """Drops what was logged after `step`: the resumed run takes these steps again."""
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = [*file] or [""]
+    # A line without its end is one that the run was stopped in.
+    whole = [(row.split(",")[0], row) for row in rows if row.endswith("\n")]
+    kept = [row for number, row in whole if number.isdigit() and int(number) <= step]
+    if not kept:
+        path.unlink()
+        return
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        file.writelines((header, *kept))
+    os.replace(part, path)
 
 
 def append_log(path: Path, row: dict[str, float]) -> None:
@@ -208,8 +238,10 @@ def _processes() -> tuple[int, int, torch.device]:
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if "RANK" not in os.environ:
         return 0, 1, device
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if local >= count:
+            raise UserError(f"more processes than GPUs: give torchrun --nproc_per_node={count}")
         torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return torch.distributed.get_rank(), torch.distributed.get_world_size(), device

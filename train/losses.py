@@ -146,10 +146,10 @@ def center_loss(out: dict[str, Tensor], box: Tensor, present: Tensor) -> dict[st
     zero = score.sum() * 0
     focal = l1 = giou = negative = zero
     if present.any():
-        target = gaussian_map(box[present], side)
-        focal = weighted_focal(score[present], target)
-        cell = target.flatten(1).argmax(dim=1)
-        corner = torch.stack((cell % side, cell // side), dim=1).to(box.dtype)
+        focal = weighted_focal(score[present], gaussian_map(box[present], side))
+        # A centre that rounds to n has no cell of its own in the map: the last one stands in.
+        corner = (box[present, :2] * side).round().clamp(0, side - 1)
+        cell = (corner[:, 1] * side + corner[:, 0]).long()
         offset, size = (_at(out[name][present], cell) for name in ("offset", "size"))
         predicted = corners(torch.cat(((corner + offset) / side, size), dim=1))
         true = corners(box[present])

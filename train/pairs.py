@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jntrt.export.recipe import Recipe
+from jntrt.runtime.errors import UserError
 from jntrt.runtime.geometry import Box, CropRectangle, box_tokens, crop_rectangle, target_box_in_crop
 from jntrt.train.assets import Assets
 from jntrt.train.scene import Image
@@ -61,25 +62,30 @@ class PairSource:
         self._positive, self._steady = positive, steady
 
     def draw(self, rng: np.random.Generator) -> Pair:
-        """One random pair; the same generator state gives the same pair."""
+        """One random pair; the same generator state gives the same pair.
+
+        UserError where a frame cannot be read, or no pair can be made of what is there.
+        """
+        absent = bool(rng.random() >= self._positive)  # once: positives are refused more often than negatives
         for _ in range(100):
-            pair = self._try(rng, bool(rng.random() >= self._positive))
+            pair = self._try(rng, absent)
             if pair is not None:
                 return pair
-        raise RuntimeError("a hundred random pairs in a row had no target in the search crop")
+        raise UserError("a hundred pairs in a row had no target of 2 px or more: check the annotations")
 
     def _try(self, rng: np.random.Generator, absent: bool) -> Pair | None:
         if self._assets is not None and rng.random() < self._synthetic:
-            # Half of the negatives show the scene without its target, half another scene altogether.
+            # Half of the negatives show the scene without its target (one that is a part of the photograph
+            # leaves with it), half another scene altogether.
             same = rng.random() < 0.5
             first, second = random_pair(self._assets, rng, absent and same)
             if absent and not same:
                 second = random_pair(self._assets, rng, False)[1]
-            around = second.box or _wander(first.box, rng)
+            around = second.box or _wander(first.box, FRAME, rng)
             return self._pair(first, second, around, absent, rng)
         assert self._videos is not None
         before, after = self._videos.draw(rng, absent)
-        around = after.box or _wander(before.box, rng)
+        around = after.box or _wander(before.box, after.size, rng)
         return self._pair(before, after, around, absent, rng)
 
     def _pair(
@@ -177,12 +183,12 @@ def _render(shot: Shot | Still, rectangle: CropRectangle, size: int, rng: np.ran
     return shot.view.render((rectangle.x, rectangle.y), (side, side), (size, size), rng)
 
 
-def _wander(box: Box | None, rng: np.random.Generator) -> Box | None:
-    """Where a tracker might be after it has lost the target."""
+def _wander(box: Box | None, frame: tuple[int, int], rng: np.random.Generator) -> Box | None:
+    """Where in a frame (width, height) a tracker might be after it has lost the target."""
     if box is None:
         return None
     x, y, w, h = box
     far = 1.5 * math.sqrt(w * h)
-    x = float(np.clip(x + rng.normal(0, far), 0, max(1.0, FRAME[0] - w)))
-    y = float(np.clip(y + rng.normal(0, far), 0, max(1.0, FRAME[1] - h)))
+    x = float(np.clip(x + rng.normal(0, far), 0, max(1.0, frame[0] - w)))
+    y = float(np.clip(y + rng.normal(0, far), 0, max(1.0, frame[1] - h)))
     return x, y, w, h

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from jntrt.train.feed import Feed, loader
 from jntrt.train.initialise import initialise, load_encoder
 from jntrt.train.loop import train
 from jntrt.train.pairs import PairSource
+from jntrt.train.teacher import CHANNELS, check_teacher
 from jntrt.train.validation import write_sequences
 from jntrt.train.videos import VideoPairs
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -38,6 +41,14 @@ def train_run(
     from safetensors.torch import save_file
 
     config = with_overrides(load_config(config_name), steps=steps)
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if config.batch % world:
+        raise UserError(f"{config.name}: batch {config.batch} cannot be shared evenly by {world} processes")
+    if workers < 0 or (threads is not None and threads < 1):
+        raise UserError("--workers has to be at least 0, --threads at least 1")
+    teacher = teacher if config.teacher and config.teacher_until else None
+    if teacher is not None:
+        check_teacher(teacher)
     # Worker processes are forks: a thread pool that OpenCV had started here would be dead there.
     cv2.setNumThreads(0)
     folder = out or Path("runs") / config.name
@@ -45,16 +56,11 @@ def train_run(
         torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
     model, source = prepare(config, data)
-    until = config.teacher_until if teacher is not None and config.teacher else 0
 
     def feed(first: int) -> Iterator[dict[str, Tensor]]:
-        world = int(os.environ.get("WORLD_SIZE", "1"))
-        share = max(1, config.batch // world)
-        return loader(
-            Feed(source, share, config.seed, first, world, teacher if until else None, until * world), workers
-        )
-
-    from jntrt.train.teacher import CHANNELS
+        share = config.batch // world
+        until = config.teacher_until * world
+        return loader(Feed(source, share, config.seed, first, world, teacher, until), workers)
 
     bar = Progress(
         TextColumn("{task.description}"),
@@ -62,6 +68,7 @@ def train_run(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
+        disable=rank > 0,
     )
     with bar:
         task = bar.add_task(config.name, total=config.steps, note="")
@@ -69,8 +76,9 @@ def train_run(
         def report(step: int, row: dict[str, float]) -> None:
             bar.update(task, completed=step, note=f"loss {row['loss']:.3f}")
 
-        average = train(config, model, feed, folder, report=report, teacher_channels=CHANNELS if until else 0)
-    if int(os.environ.get("RANK", "0")):
+        channels = CHANNELS if teacher is not None else 0
+        average = train(config, model, feed, folder, report=report, teacher_channels=channels)
+    if rank:
         return
     tensors = {
         k: v.detach().cpu().contiguous() for k, v in average.items() if not k.endswith("num_batches_tracked")
@@ -87,11 +95,13 @@ def prepare(config: TrainConfig, data: Path) -> tuple[OSTrack, PairSource]:
         assets = Assets.load(data / "images", data / "masks", held_out=False)
     videos = None
     if config.synthetic < 1 or assets is None:
-        videos = VideoPairs(find_sequences(data))
+        videos = VideoPairs(find_sequences(data), config.recipe.search_factor)
     model = OSTrack(config.recipe, config.drop_path)
     if config.start == "principal":
         if assets is None:
-            raise UserError(f"--data {data}: start: principal needs photographs in images/")
+            raise UserError(
+                f"--data {data}: start: principal needs images/ and masks/ there, and synthetic above 0"
+            )
         initialise(model, assets.photos, config.seed)
     elif config.start != "plain":
         load_encoder(model, Path(config.start))
@@ -110,6 +120,8 @@ def measure_run(run: Path, data: Path, limit: int | None) -> dict[str, float]:
     """`track.measure` of the averaged weights of `run` on the sequences at `data`, and the run's `step`."""
     from jntrt.train.track import averaged_model, measure
 
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit}: has to be at least 1")
     model, step = averaged_model(run)
     return {"step": float(step)} | measure(model, load_sequences(data)[:limit])
 
@@ -129,19 +141,24 @@ def finish_run(run: Path, out: Path, name: str, threshold: float | None, licence
 
 
 def reference_run(
-    data: Path, teacher: Path, run: Path, out: Path, config: str, workers: int
+    data: Path, teacher: Path, run: Path | None, out: Path, config: str, workers: int
 ) -> dict[str, float]:
     """From nothing to the reference checkpoint: train, render validation, measure, write.
 
     Each part that is there already (in `run`) is taken as it is, so a stopped command can be given again.
     Returns the figures on the validation set; its threshold goes into the checkpoint's recipe.
     """
+    name = load_config(config).name
+    run = run or Path("runs") / name
     train_run(config, data, run, teacher, None, workers, None)
     if int(os.environ.get("RANK", "0")):
         return {}
-    validation = run / "validation"
-    if not (validation / "list.txt").is_file():  # written last
-        write_sequences(data, validation)
+    validation, part = run / "validation", run / "validation.part"
+    if not validation.is_dir():
+        shutil.rmtree(part, ignore_errors=True)  # of a command that was stopped here
+        write_sequences(data, part)
+        part.rename(validation)
     figures = measure_run(run, validation, None)
-    finish_run(run, out, config, figures["threshold"], "Apache-2.0")
+    threshold = None if math.isnan(figures["threshold"]) else figures["threshold"]
+    finish_run(run, out, name, threshold, "Apache-2.0")
     return figures

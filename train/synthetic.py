@@ -31,7 +31,11 @@ class Scene:
     bend: np.ndarray
     others: tuple[Sprite, ...]
     occluder: Sprite
-    fit: float  # frame pixels per photograph pixel where the photograph covers the frame
+
+    @property
+    def fit(self) -> float:
+        """Frame pixels per photograph pixel where the photograph covers the frame."""
+        return max(FRAME[0] / self.photo.shape[1], FRAME[1] / self.photo.shape[0])
 
 
 def random_scene(assets: Assets, rng: np.random.Generator) -> Scene:
@@ -45,9 +49,8 @@ def random_scene(assets: Assets, rng: np.random.Generator) -> Scene:
     rectangle = np.full((96, 96), 255, np.uint8)
     source = assets.photos[rng.integers(len(assets.photos))]
     occluder = Sprite.from_rgba(np.dstack((photo_texture(source, rng), rectangle)))
-    fit = max(FRAME[0] / photo.shape[1], FRAME[1] / photo.shape[0])
     bare = rng.random() < 0.4
-    return Scene(photo, None if bare else target, displacement(rng), tuple(others), occluder, fit)
+    return Scene(photo, None if bare else target, displacement(rng), tuple(others), occluder)
 
 
 def random_pair(assets: Assets, rng: np.random.Generator, absent: bool) -> tuple[Shot, Shot]:
@@ -91,7 +94,9 @@ def random_pair(assets: Assets, rng: np.random.Generator, absent: bool) -> tuple
         box: Box | None
         if scene.target is None:
             moved, box = region_camera(scene, pose)
-            if gone:
+            if gone:  # a camera elsewhere over the same photograph may well show the target
+                elsewhere = [photo for photo in assets.photos if photo is not scene.photo] or assets.photos
+                scene = replace(scene, photo=elsewhere[rng.integers(len(elsewhere))])
                 moved = random_camera(scene, rng)
         else:
             bend = pace * rng.uniform(0, 0.12) * number

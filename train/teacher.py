@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,22 @@ CHANNELS = 48
 _FILES = ("nanotrack_backbone_sim-opt.param", "nanotrack_backbone_sim-opt.bin")
 
 
+def check_teacher(folder: Path) -> None:
+    """UserError where `folder` lacks the teacher's files, ModuleNotFoundError without ncnn.
+
+    For the process that forks the workers: it says in one line what they could not, and does not load ncnn.
+    """
+    for name in _FILES:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: no such file; give NanoTrack's folder, or no teacher")
+    if find_spec("ncnn") is None:
+        raise ModuleNotFoundError("No module named 'ncnn'", name="ncnn")
+
+
 class Teacher:
-    """The backbone of NanoTrack (Apache-2.0, ncnn format) in `folder`; UserError where it is not."""
+    """The backbone of NanoTrack (Apache-2.0, ncnn format) in `folder`, which `check_teacher` has passed."""
 
     def __init__(self, folder: Path) -> None:
-        for name in _FILES:
-            if not (folder / name).is_file():
-                raise UserError(f"{folder / name}: no such file; give NanoTrack's folder, or no teacher")
         import ncnn
 
         self._net = ncnn.Net()

@@ -16,7 +16,7 @@ from jntrt.runtime.geometry import Box, box_to_frame, box_tokens, crop_rectangle
 from jntrt.train.config import TrainConfig
 from jntrt.train.losses import keep_ratio_at
 from jntrt.train.scene import Image
-from jntrt.train.state import load_average, read_notes
+from jntrt.train.state import load_average
 from numpy.typing import NDArray
 
 
@@ -63,20 +63,26 @@ def track(tracker: PlainTracker, sequence: Sequence) -> Iterator[tuple[Box, floa
 def measure(model: OSTrack, sequences: list[Sequence]) -> dict[str, float]:
     """`ao`: mean over clips of the mean overlap in visible frames (the first one excluded); `auroc`: presence
     score of visible against absent frames (NaN without absence); `threshold`: the score that parts them best.
+
+    UserError where a target is not visible in its first frame: there is nothing to start from.
     """
     overlaps, seen, gone = [], [], []
     tracker = PlainTracker(model)
     for sequence in sequences:
+        if not sequence.visible[0]:
+            raise UserError(f"{sequence.name}: no visible target in its first frame to start from")
         results = list(track(tracker, sequence))
-        boxes = np.array([box for box, _ in results])
+        boxes = np.array([box for box, _ in results]).reshape(-1, 4)
         scores = np.array([score for _, score in results])
         visible, absent = sequence.visible[1:], sequence.absent[1:]
-        overlaps.append(overlap(boxes[visible], sequence.boxes[1:][visible]).mean())
+        if visible.any():
+            overlaps.append(overlap(boxes[visible], sequence.boxes[1:][visible]).mean())
         seen.append(scores[visible])
         gone.append(scores[absent])
     present, missing = np.concatenate(seen), np.concatenate(gone)
     auroc, threshold = separate(present, missing)
-    return {"ao": float(np.mean(overlaps)), "auroc": auroc, "threshold": threshold}
+    ao = float(np.mean(overlaps)) if overlaps else float("nan")
+    return {"ao": ao, "auroc": auroc, "threshold": threshold}
 
 
 def overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -106,12 +112,10 @@ def averaged_model(folder: Path) -> tuple[OSTrack, int]:
     While the keep ratio's warm-up lasts, the recipe has the ratio of that step: the network has not learnt to
     do without the other candidates yet.
     """
-    notes = read_notes(folder)
-    if notes is None:
-        raise UserError(f"{folder}: no training state")
+    notes, average = load_average(folder)
     config = TrainConfig.from_dict(notes["config"], str(folder))
     step = notes["step"]
     ratios = (keep_ratio_at(step, r, config.ce_start, config.ce_warm) for r in config.recipe.keep_ratio)
     model = OSTrack(replace(config.recipe, keep_ratio=tuple(ratios)))
-    model.load_state_dict(load_average(folder))
+    model.load_state_dict(average)
     return model, step

@@ -19,10 +19,12 @@ def write_sequences(data: Path, folder: Path, count: int = 50, frames: int = 60,
     The same seed gives the same frames. In an absent frame the ground truth is 0,0,0,0 and the label 1.
     UserError when the folder has sequences already.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder}: not empty; give a new folder, or remove it")
     if frames < 30:
         raise UserError(f"--frames {frames}: a sequence has at least 30 frames")
+    if count < 1 or seed < 0:
+        raise UserError("--count has to be at least 1, --seed at least 0")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: not empty; give a new folder, or remove it")
     assets = Assets.load(data / "images", data / "masks", held_out=True)
     for number in range(count):
         rng = np.random.default_rng((seed, number))

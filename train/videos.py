@@ -13,7 +13,7 @@ from jntrt.runtime.geometry import Box, CropRectangle
 from jntrt.train.scene import Image
 
 MAX_GAP = 200  # frames between template and search (OSTrack)
-REACH = 9.0  # a kept piece of a video's frame is this many target sizes wide
+REACH = 2.7  # a kept piece of a video's frame is this many search crops wide: jitter moves and enlarges them
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Frames:
     surroundings.
     """
 
-    def __init__(self, sequence: Sequence, stride: int = 2) -> None:
+    def __init__(self, sequence: Sequence, factor: float, stride: int = 2) -> None:
         self._sequence = sequence
         self._kept: dict[int, Still] = {}
         if sequence.images:
@@ -48,7 +48,7 @@ class Frames:
         self._numbers = np.arange(0, len(sequence), stride)
         for number, frame in enumerate(sequence.frames()):
             if number % stride == 0:
-                self._kept[number] = _cut(frame, _box(sequence, number))
+                self._kept[number] = _cut(frame, _box(sequence, number), REACH * factor)
         self._numbers = np.array(sorted(self._kept))
 
     def still(self, number: int) -> Still:
@@ -65,10 +65,10 @@ class Frames:
 
 
 class VideoPairs:
-    """Draws pairs of frames from annotated sequences."""
+    """Draws pairs of frames from annotated sequences; `factor`: the search crop's, in target sizes."""
 
-    def __init__(self, sequences: SequenceOf[Sequence], stride: int = 2) -> None:
-        frames = [Frames(sequence, stride) for sequence in sequences]
+    def __init__(self, sequences: SequenceOf[Sequence], factor: float, stride: int = 2) -> None:
+        frames = [Frames(sequence, factor, stride) for sequence in sequences]
         self._frames = [f for f in frames if len(f.numbers(True)) > 1]
         if not self._frames:
             raise UserError("no sequence has two frames in which its target is visible: nothing to train on")
@@ -79,7 +79,8 @@ class VideoPairs:
         That frame is one with an absence label where the sequence has any, else one of another sequence,
         whose `box` is then None.
         """
-        frames = self._frames[rng.integers(len(self._frames))]
+        index, count = int(rng.integers(len(self._frames))), len(self._frames)
+        frames = self._frames[index]
         seen = frames.numbers(True)
         first = int(rng.choice(seen))
         if not absent:
@@ -88,10 +89,9 @@ class VideoPairs:
         gone = frames.numbers(False)
         if len(gone):
             return frames.still(first), frames.still(int(rng.choice(gone)))
-        others = [f for f in self._frames if f is not frames]
-        if not others:
+        if count == 1:
             raise UserError("negative pairs need a second sequence, or frames with an absence label")
-        other = others[rng.integers(len(others))]
+        other = self._frames[(index + int(rng.integers(1, count))) % count]
         return frames.still(first), other.still(int(rng.choice(other.numbers(True))))
 
 
@@ -102,12 +102,13 @@ def _box(sequence: Sequence, number: int) -> Box | None:
     return x, y, w, h
 
 
-def _cut(frame: Image, box: Box | None) -> Still:
+def _cut(frame: Image, box: Box | None, reach: float) -> Still:
+    """The square of `reach` target sizes around the target's centre, or the whole frame without a target."""
     height, width = frame.shape[:2]
     if box is None:
         return Still(frame, (0, 0), None, (width, height))
     x, y, w, h = box
-    half = REACH / 2 * float(np.sqrt(w * h))
+    half = reach / 2 * float(np.sqrt(w * h))
     left, top = max(0, int(x + w / 2 - half)), max(0, int(y + h / 2 - half))
     piece = frame[top : int(y + h / 2 + half) + 1, left : int(x + w / 2 + half) + 1]
     return Still(np.ascontiguousarray(piece), (left, top), box, (width, height))

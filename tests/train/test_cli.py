@@ -15,7 +15,6 @@ from jntrt.train.coco import load_coco
 from jntrt.train.config import CONFIGS, load_config
 from jntrt.train.finish import recipe_yaml, write_reference
 from jntrt.train.run import find_sequences
-from jntrt.train.teacher import Teacher
 from jntrt.train.track import PlainTracker, measure, overlap, separate
 from jntrt.train.validation import write_sequences
 from jntrt.train.videos import VideoPairs
@@ -36,7 +35,9 @@ def test_train_measure_finish(data, tiny_file, tmp_path, draw_sequence, capsys):
     assert 0 <= figures["ao"] <= 1
     assert 0 <= figures["auroc"] <= 1
     out = tmp_path / "reference"
-    assert run(app, ["finish", str(folder), str(out), "--name", "tiny", "--threshold", "0.2"]) == 0
+    finish = ["finish", str(folder), str(out), "--name", "tiny", "--threshold"]
+    assert run(app, [*finish, "7"]) == 2
+    assert run(app, [*finish, "0.2"]) == 0
     assert sorted(p.name for p in out.iterdir()) == ["tiny.safetensors", "tiny.yaml", "training.png"]
     assert load_file(out / "tiny.safetensors")["backbone.pos_embed_x"].dtype == np.float16
     # Under its name, it goes on where it was: nothing is left to do.
@@ -50,6 +51,13 @@ def test_train_measure_finish(data, tiny_file, tmp_path, draw_sequence, capsys):
         (["--config", "jn-nano", "--data", "nowhere"], "--data nowhere: no such folder"),
         (["measure", "nowhere", "."], "nowhere: no training state"),
         (["sequences", "--data", ".", "--out", "x", "--frames", "3"], "at least 30 frames"),
+        (["sequences", "--data", ".", "--out", "x", "--seed=-1"], "--seed at least 0"),
+        (["measure", "nowhere", ".", "--limit", "0"], "--limit 0: has to be at least 1"),
+        (["--config", "jn-nano", "--data", ".", "--workers=-1"], "--workers has to be at least 0"),
+        (
+            ["--config", "jn-nano", "--data", ".", "--teacher", "."],
+            "nanotrack_backbone_sim-opt.param: no such",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
@@ -70,11 +78,16 @@ def test_all_configurations_can_be_read():
     assert load_config("jn-256").recipe.search_count == 256
 
 
-def test_odd_configurations_are_refused(tmp_path):
+def test_odd_configurations_are_refused(tmp_path, tiny_file):
     for text, message in (
         ("[1]", "not a mapping"),
         ("steps: [", "not YAML"),
         ("steps: 3", "recipe"),
+        ("recipe: {dims: 3}", "unknown keys dims"),
+        (tiny_file.read_text() + "lr: 1e-3\n", "write 1.0e-3"),
+        (tiny_file.read_text() + "batch: 2.5\n", "batch 2.5 is not a whole number"),
+        (tiny_file.read_text() + "drop_path: 1\n", "drop_path 1 has to be between 0 and 0.99"),
+        (tiny_file.read_text().replace("bins: 17", "bins: 0"), "needs bins"),
         ("recipe: {}\nspeed: 3", "unknown keys speed"),
         ("recipe: {}\nsteps: 3", "recipe is incomplete"),
     ):
@@ -145,7 +158,7 @@ def test_coco(tmp_path):
     path.write_text(json.dumps(content))
     (sequence,) = find_sequences(tmp_path)
     assert sequence.name == "coco-1"
-    first, second = VideoPairs([sequence]).draw(np.random.default_rng(0), absent=False)
+    first, second = VideoPairs([sequence], 4.0).draw(np.random.default_rng(0), absent=False)
     assert first.box == second.box == (10.0, 10.0, 30.0, 40.0)
     path.write_text("{}")
     with pytest.raises(UserError, match="not COCO"):
@@ -177,7 +190,7 @@ def test_the_large_sets_layouts_give_pairs(layout, tmp_path, draw_sequence):
             (root / "frames" / name).mkdir(parents=True)
             for index, image in enumerate(images):
                 image.rename(root / "frames" / name / f"{index}.png")
-    videos = VideoPairs(find_sequences(root))
+    videos = VideoPairs(find_sequences(root), 4.0)
     first, second = videos.draw(np.random.default_rng(0), absent=False)
     for still in (first, second):
         assert still.box is not None
@@ -185,6 +198,22 @@ def test_the_large_sets_layouts_give_pairs(layout, tmp_path, draw_sequence):
         assert still.image[y + h // 2, x + w // 2].max() >= 100
 
 
-def test_a_missing_teacher_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"nanotrack_backbone_sim-opt\.param"):
-        Teacher(tmp_path)
+def test_reference_goes_on_after_a_stop(data, tiny_file, tmp_path, monkeypatch):
+    folder, out = tmp_path / "run", tmp_path / "reference"
+    line = ["reference", "--data", str(data), "--teacher", str(tmp_path), "--config", str(tiny_file)]
+    line += ["--run", str(folder), "--out", str(out), "--workers", "0"]
+
+    def few(data, target):
+        write_sequences(data, target, count=2, frames=30)
+
+    def stopped(data, target):
+        few(data, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jntrt.train.run.write_sequences", stopped)
+    assert run(app, line) == 130
+    assert not out.exists()
+    monkeypatch.setattr("jntrt.train.run.write_sequences", few)
+    assert run(app, line) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["tiny.safetensors", "tiny.yaml", "training.png"]
+    assert sorted(p.name for p in (folder / "validation").iterdir())[0] == "list.txt"

@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from jntrt.export.networks.ostrack import OSTrack
 from jntrt.runtime.errors import UserError
+from jntrt.train import state
 from jntrt.train.assets import Assets
 from jntrt.train.feed import Feed, loader
 from jntrt.train.initialise import initialise, load_encoder, positions
@@ -18,7 +20,7 @@ from jntrt.train.loop import rate, train
 from jntrt.train.pairs import PairSource
 from jntrt.train.plot import plot_log
 from jntrt.train.state import load_average
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture
@@ -57,8 +59,52 @@ def test_stop_and_resume_is_the_same_run(run, tiny, tmp_path, monkeypatch):
     assert [step for step, _ in losses(tmp_path / "straight")] == [1, 2, 3, 4, 5, 6]
     for name, value in straight.items():
         torch.testing.assert_close(resumed[name], value, rtol=0, atol=0)
-    stored = load_average(tmp_path / "stopped")
+    _, stored = load_average(tmp_path / "stopped")
     assert all(torch.equal(stored[name], value) for name, value in straight.items())
+
+
+def test_a_killed_run_logs_each_step_once(run, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("jntrt.train.loop.LOG_EVERY", 3)
+    config = replace(tiny, lr=1e-9)  # the same loss at any step, but for the batch
+
+    def killed(step, row):
+        raise KeyboardInterrupt
+
+    run(tmp_path, config, stop_at=2)  # the state is of step 2
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, config, report=killed)  # step 3 is logged, and no state saved
+    with (tmp_path / "log.csv").open("a") as log:
+        log.write("6,2.1")  # and a line broken off
+    run(tmp_path, config)
+    rows = losses(tmp_path)
+    assert [step for step, _ in rows] == [2, 3, 6]
+    # The row of step 3 is the mean of one step: as large as the others.
+    assert float(rows[1][1]) == pytest.approx(float(rows[2][1]), rel=0.3)
+
+
+def test_numbers_that_are_not_finite_end_the_run(run, tiny, tmp_path):
+    run(tmp_path, stop_at=1)
+    with pytest.raises(UserError, match="not finite; lower lr"):
+        run(tmp_path, replace(tiny, steps=20, lr=1e30), save_seconds=0)
+    assert all(value.isfinite().all() for value in load_average(tmp_path)[1].values())
+
+
+def test_a_state_that_is_replaced_while_it_is_read(run, tmp_path, monkeypatch):
+    run(tmp_path, stop_at=1)
+    old = tmp_path / "step-1.safetensors"
+    reader = state.load_file
+
+    def late(path):
+        if path == old and old.exists():
+            monkeypatch.setattr("jntrt.train.state.load_file", reader)
+            run(tmp_path, stop_at=2)
+        return reader(path)
+
+    monkeypatch.setattr("jntrt.train.state.load_file", late)
+    assert load_average(tmp_path)[0]["step"] == 2
+    (tmp_path / "step-2.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        load_average(tmp_path)
 
 
 def test_a_fixed_batch_is_learnt(run, tiny, tmp_path, data):
@@ -112,6 +158,7 @@ from pathlib import Path
 
 import cv2
 import torch
+from jntrt.runtime.errors import UserError
 from jntrt.train.config import load_config
 from jntrt.train.feed import Feed, loader
 from jntrt.train.run import prepare
@@ -123,6 +170,17 @@ for _ in range(3):
     a, b = next(plain), next(parallel)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+def refuse(rng):
+    raise UserError("one line")
+
+source.draw = refuse
+try:
+    next(loader(Feed(source, 2, 3), 1))
+except UserError as error:
+    assert str(error) == "one line"
+else:
+    raise AssertionError("the worker's error is lost")
 """
 
 
@@ -144,6 +202,8 @@ def test_states_that_do_not_fit_are_refused(run, tiny, tmp_path):
     wider = replace(tiny, recipe=replace(tiny.recipe, mlp_dim=96))
     with pytest.raises(UserError, match="another network"):
         run(tmp_path, wider)
+    with pytest.raises(UserError, match="begun without a teacher; leave it out"):
+        run(tmp_path, teacher_channels=5)
     (tmp_path / "state.json").write_text("[]")
     with pytest.raises(UserError, match="not a training state"):
         run(tmp_path)
@@ -169,12 +229,17 @@ def test_the_log_is_plotted(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_run(data, tiny_file, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29977"]
-    command += ["-m", "jntrt.train.cli", "--config", str(tiny_file), "--data", str(data)]
-    command += ["--out", str(tmp_path / "out"), "--workers", "0", "--threads", "1"]
+def test_two_processes_share_a_run_and_resume_it(data, tiny_file, tmp_path):
+    # Rates that do not depend on the number of steps, so that a shorter run is the beginning of a longer one.
+    config = yaml.safe_load(tiny_file.read_text()) | {"decay_from": 1.0, "drop_path": 0.2}
+    tiny_file.write_text(yaml.safe_dump(config))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "out" / "weights.safetensors").is_file()
-    assert losses(tmp_path / "out")[-1][0] == 6
+    for folder, steps in (("straight", 6), ("resumed", 3), ("resumed", 6)):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+        command += ["jntrt.train.cli", "--config", str(tiny_file), "--data", str(data), "--steps", str(steps)]
+        command += ["--out", str(tmp_path / folder), "--workers", "0", "--threads", "1"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+    straight, resumed = (load_file(tmp_path / f / "weights.safetensors") for f in ("straight", "resumed"))
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    assert losses(tmp_path / "resumed")[-1][0] == 6

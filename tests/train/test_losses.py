@@ -129,6 +129,17 @@ def test_distribution_loss_puts_the_cells_together():
     assert float(got) == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_centre_head_reads_the_last_cell_for_a_centre_at_the_border():
+    size = torch.zeros(1, 2, 16, 16, dtype=torch.float64)
+    size[0, :, 8, 15] = double([0.02, 0.02])  # row 8, last column
+    offset = torch.zeros_like(size)
+    offset[0, :, 8, 15] = double([0.6, 0.0])
+    out = {"score": torch.full((1, 1, 16, 16), 0.1, dtype=torch.float64), "size": size, "offset": offset}
+    box = double([[15.6 / 16, 0.5, 0.02, 0.02]])  # 15.6 rounds to 16, which is no cell
+    got = losses.center_loss(out, box, torch.tensor([True]))
+    assert float(got["l1"]) == pytest.approx(0, abs=1e-9)
+
+
 @pytest.mark.parametrize("present", [[True, True], [True, False], [False, False]])
 @pytest.mark.parametrize("head", ["distribution", "center", "corner"])
 def test_every_head_has_a_gradient(head, present):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from jntrt.bench.sequences import load_sequences
@@ -11,7 +12,7 @@ from jntrt.runtime.geometry import crop_rectangle
 from jntrt.train.assets import Assets, blob, random_sprite, recoloured
 from jntrt.train.pairs import PairSource, augmented, batches, jitter, stack
 from jntrt.train.scene import Pose, Sprite, View
-from jntrt.train.synthetic import FRAME, random_pair, random_video
+from jntrt.train.synthetic import FRAME, random_pair, random_scene, random_video
 from jntrt.train.videos import VideoPairs
 
 
@@ -99,6 +100,32 @@ def test_absent_targets_have_no_box(assets):
             assert y + h <= FRAME[1] + 1e-9
 
 
+def test_an_absent_part_of_the_photograph_leaves_with_it(assets, monkeypatch):
+    def bare(assets, rng):
+        return dataclasses.replace(random_scene(assets, rng), target=None)
+
+    monkeypatch.setattr("jntrt.train.synthetic.random_scene", bare)
+    rng = np.random.default_rng(9)
+    for _ in range(5):
+        first, second = random_pair(assets, rng, absent=True)
+        assert second.view.photo is not first.view.photo
+
+
+def test_a_lost_target_is_looked_for_in_the_whole_frame(tmp_path, tiny):
+    # Wider than a rendered scene's frame: the target is at the far right, and so is the search crop.
+    folder = tmp_path / "wide"
+    folder.mkdir()
+    for number in range(4):
+        frame = np.full((100, 900, 3), 20, np.uint8)
+        frame[:, 700:] = 200
+        cv2.imwrite(str(folder / f"{number + 1:08d}.png"), frame)
+    (folder / "groundtruth.txt").write_text("800,40,20,20\n" * 4)
+    (folder / "absence.label").write_text("0\n0\n1\n1\n")
+    source = PairSource(tiny.recipe, None, VideoPairs(load_sequences(folder), 4.0), positive=0.001)
+    rng = np.random.default_rng(10)
+    assert all(source.draw(rng).search.max() > 100 for _ in range(10))
+
+
 def test_positive_share_and_shapes(assets, tiny):
     source = PairSource(tiny.recipe, assets, None, positive=0.7)
     rng = np.random.default_rng(4)
@@ -156,7 +183,7 @@ def test_jitter_is_ostracks():
 def test_videos_give_near_frames_and_labelled_absence(tmp_path, tiny, draw_sequence):
     draw_sequence(tmp_path / "a", 0, gone=(5,))
     draw_sequence(tmp_path / "b", 1)
-    videos = VideoPairs(load_sequences(tmp_path))
+    videos = VideoPairs(load_sequences(tmp_path), 4.0)
     rng = np.random.default_rng(7)
     for _ in range(20):
         first, second = videos.draw(rng, absent=False)
@@ -173,6 +200,6 @@ def test_videos_give_near_frames_and_labelled_absence(tmp_path, tiny, draw_seque
 
 def test_one_sequence_without_absence_has_no_negatives(tmp_path, draw_sequence):
     draw_sequence(tmp_path / "a", 0)
-    videos = VideoPairs(load_sequences(tmp_path / "a"))
+    videos = VideoPairs(load_sequences(tmp_path / "a"), 4.0)
     with pytest.raises(UserError, match="second sequence"):
         videos.draw(np.random.default_rng(0), absent=True)
