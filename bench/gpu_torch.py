@@ -16,6 +16,7 @@ from jntrt.runtime.errors import UserError
 
 # A label, how it is launched, and the times.
 TorchFigures = tuple[str, str, Figures]
+EAGER = "torch eager fp16"
 
 
 class TorchNetwork:
@@ -31,6 +32,7 @@ class TorchNetwork:
         }
         cuda: Any = torch.cuda
         side = cuda.Stream()
+        side.wait_stream(cuda.current_stream())  # the tensors are made there
         with torch.inference_mode(), torch.cuda.stream(side):
             for _ in range(3):
                 compute(self._inputs)
@@ -88,7 +90,6 @@ def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: in
         print("this torch has no CUDA: no comparison with it", file=sys.stderr)
         return []
     from jntrt.bench.plain import PlainForm
-    from jntrt.export.networks.ostrack import normalise
 
     recipe = Recipe.from_dict(bundle.recipe)
     model = PlainForm(recipe).eval().cuda().half()
@@ -104,12 +105,14 @@ def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: in
         count = recipe.template_count
         extra.append(torch.full((bundle.batch, count), 1 / count, device="cuda"))
 
+    normalise = normaliser("cuda")
+
     def run(network: Any) -> Any:
         return network(normalise(crops["template"]).half(), normalise(crops["search"]).half(), *extra)
 
     rows: list[TorchFigures] = []
     compiled = torch.compile(model, mode="max-autotune")
-    for label, network in (("torch eager fp16", model), ("torch.compile fp16", compiled)):
+    for label, network in ((EAGER, model), ("torch.compile fp16", compiled)):
 
         def call(_: int, network: Any = network) -> float:
             begin = perf_counter()
@@ -121,7 +124,7 @@ def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: in
         try:
             figures = percentiles(call, calls)
         except RuntimeError as error:
-            print(f"{bundle.name} {label}: {str(error).splitlines()[0][:200]}", file=sys.stderr)
+            _say(bundle, label, error)
             continue
         rows.append((label, "whole plain form", (None, None, None, figures)))
 
@@ -135,11 +138,32 @@ def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: in
         tensors["box"].copy_(box)
         tensors["score"].copy_(score.reshape(-1))
 
-    track = TorchNetwork(model, {"search": crops["search"], **outputs}, compute)
-    template = TorchTemplate({"template": crops["template"]})
-    loop = DeviceLoop(device, template, track, (bundle.template, bundle.search), swap=False)
-    loop.start(frames[0], [BOX] * bundle.batch, {})
-    times = measure_loop(device, loop, frames, calls)
-    rows.append(("torch fp16 in the loop", loop.launch, times))
-    loop.close()
+    label = "torch fp16 in the loop"
+    try:
+        track = TorchNetwork(model, {"search": crops["search"], **outputs}, compute)
+        template = TorchTemplate({"template": crops["template"]})
+        loop = DeviceLoop(device, template, track, (bundle.template, bundle.search), swap=False)
+        loop.start(frames[0], [BOX] * bundle.batch, {})
+        times = measure_loop(device, loop, frames, calls)
+        rows.append((label, loop.launch, times))
+        loop.close()
+    except RuntimeError as error:
+        _say(bundle, label, error)
     return rows
+
+
+def normaliser(device: str) -> Callable[[Any], Any]:
+    """`normalise` with its constants on the device beforehand: a capture takes no copy from the host."""
+    import torch
+    from jntrt.export.networks.ostrack import MEAN, STD
+
+    mean, std = (torch.tensor(values, device=device) for values in (MEAN, STD))
+
+    def normalise(crop: Any) -> Any:
+        return ((crop.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+    return normalise
+
+
+def _say(bundle: Bundle, label: str, error: Exception) -> None:
+    print(f"{bundle.name} {label}: {(str(error).splitlines() or [''])[0][:200]}", file=sys.stderr)

@@ -35,16 +35,43 @@ def test_the_whole_table(
     words: list[str],
 ) -> None:
     bundle = export_golden("jn256", tmp_path / "jn")
-    monkeypatch.setattr(gpu_check, "ENGINES", ("host",))
+    monkeypatch.setattr(gpu_check, "ENGINES", (("host", True),))
     monkeypatch.setattr(gpu_check, "backend_class", backends.backend_class)
     monkeypatch.setattr("sys.argv", ["gpu_check", str(bundle.path), "--calls", "2", *words])
     assert gpu_check.main() == 0
     out = capsys.readouterr().out
     if words:
         rows: list[dict[str, Any]] = json.loads(out)["rows"]
-        assert [row["engine"] for row in rows] == ["host fp32"]
+        assert [row["engine"] for row in rows] == ["host fp32, own graph"]
         assert rows[0]["launch"] == "graph"
         assert rows[0]["worst_px"] == 0.0
         assert all(0 < p50 <= p99 for p50, p99 in rows[0]["times"])
     else:
-        assert "host fp32: launched as graph" in out
+        assert "host fp32, own graph: launched as graph" in out
+        assert "host fp32, own graph; device frame = network " in out
+
+
+def test_a_bundle_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(gpu_check, "check_crop", lambda _: "equal")
+    monkeypatch.setattr(gpu_check, "check_box", lambda _: "equal")
+    monkeypatch.setattr("sys.argv", ["gpu_check", str(tmp_path / "none"), "--json"])
+    assert gpu_check.main() == 2
+    assert "gpu_check: none: " in capsys.readouterr().err
+
+
+def test_what_was_aimed_at() -> None:
+    engine = gpu_check.Row("jn", "tensorrt fp16", "graph", ((1.5, 2), (1.75, 2), (2, 2), (1.25, 2)), 0.0)
+    eager = gpu_check.Row("jn", gpu_check.EAGER, "", (None, None, None, (9.0, 9.5)), None)
+    assert gpu_check.aims([engine, eager]) == [
+        "jn tensorrt fp16; device frame = network +0.250 ms (aim: at most 0.05);"
+        " host frame = network +0.500 ms (aim: at most 0.15); 6.0 times PyTorch eager (aim: at least 5)"
+    ]
+
+
+def test_torch_normalises_as_the_plain_form_does() -> None:
+    torch = pytest.importorskip("torch")
+    from jntrt.bench.gpu_torch import normaliser
+    from jntrt.export.networks.ostrack import normalise
+
+    crop = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    assert torch.equal(normaliser("cpu")(crop), normalise(crop))
