@@ -59,9 +59,9 @@ def ensure(
 
 
 def _remedy(bundle: Bundle, precision: str) -> str:
-    """Other precisions, the most exact first, and the engine on the GPU that is not compiled."""
-    others = [name for name in ("fp32", "fp16", "int8") if name in bundle.precisions and name != precision]
-    choices = [f"--precision {name}" for name in others if not bundle.failed_gate(name)]
+    """The bundle's other precisions, and the engine on the GPU that compiles none of them."""
+    others = [name for name in bundle.precisions if name != precision and not bundle.failed_gate(name)]
+    choices = [f"--precision {name}" for name in others]
     if precision in ("fp32", "fp16"):
         choices.append("--backend onnxruntime-cuda")
     return " or ".join(choices) or "another backend"

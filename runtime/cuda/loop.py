@@ -174,7 +174,7 @@ class DeviceLoop:
         self.stream.synchronize()
         end = perf_counter()
         if self._results["status"].any():
-            self.move(self._boxes)  # of several targets, those with finite numbers have moved
+            self.move(self._boxes.tolist())  # of several targets, those with finite numbers have moved
             raise TrackerError(
                 f"the network's output is not finite (score {self._results['score'].tolist()}): the bundle or"
                 " its precision is broken, try fp32"

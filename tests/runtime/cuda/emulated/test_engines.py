@@ -126,6 +126,7 @@ def test_auto_says_why_it_passed_engines_over(
         ((7, 0), "fp16", "TensorRT needs sm_75"),
         ((9, 0), "fp16", "TensorRT-RTX has no sm_90"),
         ((7, 5), "fp32", "no fp32 matrix product for sm_75"),
+        ((7, 5), "int8", "take fp16 or int8-fp16"),
         ((7, 5), "fp16", None),
         ((8, 9), "fp32", None),
     ],
