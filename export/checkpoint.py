@@ -103,7 +103,7 @@ def _read(path: Path, file: IO[bytes], data: mmap.mmap) -> Checkpoint:
     tensors = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, TensorRef)}
     skipped = tuple(repr(k)[:80] for k in state if k not in tensors)
     names = tuple(sorted(n for n in seen.names if not n.startswith(("torch.", "collections."))))
-    return _checked(Checkpoint(path, form, gather(tensors, storages), metadata, skipped, names))
+    return _checked(Checkpoint(path, form, gather(tensors, storages, len(data)), metadata, skipped, names))
 
 
 def _read_legacy(path: Path, data: mmap.mmap, seen: Seen) -> tuple[Any, Storages]:
@@ -151,7 +151,7 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
                 array = array.astype(np.float32, copy=False)
             bad = ~np.isfinite(array)
             if bad.any():
-                place = ", ".join(str(axis[0]) for axis in np.nonzero(bad))
+                place = ", ".join(map(str, np.unravel_index(bad.argmax(), bad.shape)))
                 raise StorageError(f"weight {name!r:.80} is not finite at [{place}] ({bad.sum()} values)")
         weights[name] = array
     if not weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from jntrt.export.checkpoint import Checkpoint, read_checkpoint
 from jntrt.export.infer import Flags, Inferred, infer_recipe, rename
 from jntrt.export.recipe import Recipe
 from jntrt.export.recipe_yaml import read_key_map, read_recipe_yaml
+from jntrt.export.report import printable
 from jntrt.export.samples import draw_samples
 from jntrt.runtime.bundle import PARITY, check_place, file_sha256, write_bundle
 from jntrt.runtime.errors import GateError, UserError
@@ -68,7 +70,11 @@ def export_checkpoint(
     if not 1 <= batch <= MAX_BATCH:
         raise UserError(f"--batch {batch}: say 1 to {MAX_BATCH}")
     output = output or Path(_stem(path))
-    check_place(output.resolve(), str(output), overwrite=True)
+    place = output.resolve()
+    check_place(place, str(output), overwrite=True)
+    for file in (path, config, key_map):
+        if file and place in file.resolve().parents:
+            raise UserError(f"{file} lies in {output}, which would be replaced: name another folder")
     recipe_yaml = read_recipe_yaml(config) if config else None
     renames = read_key_map(key_map) if key_map else None
     progress(f"reading {path.name}")
@@ -90,22 +96,22 @@ def export_checkpoint(
     from jntrt.export.rules import check_graph, count_macs
 
     try:
-        if _parameters(inferred.recipe) > sum(array.size for array in weights.values()):
-            # One weight's shape must not make a network that the others do not fill: without memory, only to
-            # say what is missing.
-            with torch.device("meta"):
-                load_weights(OSTrack(inferred.recipe), weights)
+        # First without memory: one weight's shape must not make a network that the others do not fill.
+        with torch.device("meta"):
+            load_weights(OSTrack(inferred.recipe), weights)
         model = OSTrack(inferred.recipe).eval()
         unused = load_weights(model, weights)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    progress("building the graphs")
-    template, track = build_graphs(inferred.recipe, weights, batch)
-    for graph in (template, track):
-        check_graph(graph)
-    progress("comparing them with PyTorch")
-    samples = draw_samples(inferred.recipe, batch * max(1, SAMPLES // batch))
-    check = parity(model, template, track, samples)
+    # NumPy need not warn of weights that overflow: the comparison refuses what they make.
+    with np.errstate(all="ignore"):
+        progress("building the graphs")
+        template, track = build_graphs(inferred.recipe, weights, batch)
+        for graph in (template, track):
+            check_graph(graph)
+        progress("comparing them with PyTorch")
+        samples = draw_samples(inferred.recipe, batch * max(1, SAMPLES // batch))
+        check = parity(model, template, track, samples)
     if not check.passed:
         raise GateError(f"{path}: the graphs differ from the plain form ({check}); nothing was written")
     progress("writing the bundle")
@@ -125,7 +131,8 @@ def export_checkpoint(
         "track.onnx": track.SerializeToString(),
         PARITY: _npz(inferred.recipe, {**samples, "box": check.box, "score": check.score}),
     }
-    bundle = write_bundle(output, manifest, files)
+    # Not `output`: where that is ".", the folder that it means is gone afterwards.
+    bundle = write_bundle(place, manifest, files)
     return ExportResult(
         output, bundle.manifest, inferred, tuple(unused), checkpoint.skipped, checkpoint.names
     )
@@ -138,18 +145,14 @@ def _stem(path: Path) -> str:
     return f"{path.name}.bundle"
 
 
-def _parameters(recipe: Recipe) -> int:
-    """The network's large matrices, counted from below."""
-    blocks = recipe.depth * (4 * recipe.dim**2 + 2 * recipe.dim * recipe.mlp_dim)
-    return blocks + 9 * recipe.dim * recipe.head_channels
-
-
 def _recipe_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """Where an official recipe's name may stand, in the order in which it counts."""
     names = []
     if checkpoint.project_path:
         names.append((checkpoint.project_path.rstrip("/").rpartition("/")[2], "settings.project_path"))
-    return [*names, (checkpoint.path.resolve().parent.name, "the file's folder")]
+    # The folder in which the user sees the file; where that is a link, also the one in which it lies.
+    folders = (Path(os.path.abspath(checkpoint.path)).parent, checkpoint.path.resolve().parent)
+    return [*names, *((folder.name, "the file's folder") for folder in folders)]
 
 
 def _manifest(inferred: Inferred, checkpoint: Checkpoint, output: Path, batch: int) -> dict[str, Any]:
@@ -163,16 +166,16 @@ def _manifest(inferred: Inferred, checkpoint: Checkpoint, output: Path, batch: i
     }
     return {
         "format": FORMAT,
-        "name": "".join(c if c.isprintable() else "_" for c in output.resolve().name)[:100] or "bundle",
+        "name": printable(output.resolve().name)[:100] or "bundle",
         "family": recipe.family,
         "batch": batch,
         "weights": inferred.weights,
-        "license": inferred.license,
+        "license": printable(inferred.license),
         "recipe": recipe.to_dict(),
         **crops,
         "presence_threshold": inferred.presence_threshold,
         "source": {
-            "checkpoint": checkpoint.path.name,
+            "checkpoint": printable(checkpoint.path.name),
             "sha256": file_sha256(checkpoint.path),
             **{package: _version(package) for package in ("jntrt", "torch", "onnx")},
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

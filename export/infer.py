@@ -24,7 +24,7 @@ Weights = Mapping[str, npt.NDArray[Any]]
 KNOWN_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16}
 """Width → heads of the ViT sizes that everybody builds alike, 64 channels a head."""
 
-_RECIPE_NAME = re.compile(r"vit[bl]_(256|384)_\w+")
+_RECIPE_NAME = re.compile(r"vit[bl]_(256|384)_[\w.+-]+")
 _HEAD_BRANCH = {"center": "ctr", "corner": "tl", "distribution": "cls"}
 _PATCH = "backbone.patch_embed.proj.weight"
 CE_HINT = "say --ce-layers 3,6,9 or --ce-layers none, or give --config"
@@ -240,7 +240,7 @@ class _Inference:
     def layers(self, family: str, search_size: int) -> tuple[tuple[int, ...], str]:
         said = self.flags.ce_layers
         if said is not None:
-            none = said.strip().lower() in ("none", "")
+            none = said.strip().lower() == "none"
             return () if none else parse_integers(said, "--ce-layers"), "--ce-layers"
         configured = self.config.ce_layers()
         if configured is not None:

@@ -61,7 +61,8 @@ class OnnxWriter:
             self.name,
             self._inputs,
             self._outputs,
-            [numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in self._constants.items()],
+            # Not ascontiguousarray: it would make a scalar, which Clip's bounds have to be, a list of one.
+            [numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in self._constants.items()],
         )
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION

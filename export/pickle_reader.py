@@ -16,6 +16,9 @@ from typing import IO, Any
 MAX_PICKLE_BYTES = 16 << 20
 """A ViT-B checkpoint with its optimiser has 0.3 MB of pickle; each byte of it may cost about 60 in memory."""
 
+MAX_KEY = 1 << 60
+"""Whole numbers that are keys stay below: optimisers count their parameters."""
+
 DTYPES = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
@@ -255,8 +258,9 @@ class _Machine:
         if not isinstance(items, dict) or len(values) % 2:
             raise PickleError("entries for something that is no dictionary")
         for key, value in zip(values[::2], values[1::2], strict=True):
-            # Hashing a nested tuple can be made to take for ever, so other keys than scalars are left out.
-            if isinstance(key, _Scalar):
+            # Left out: what can be made to take for ever. Nested tuples do when they are hashed; whole
+            # numbers from about 2⁶¹ on can all have one hash, and more digits than Python writes.
+            if isinstance(key, _Scalar) and not (isinstance(key, int) and abs(key) >= MAX_KEY):
                 items[key] = value
 
 

@@ -40,36 +40,41 @@ class Progress:
         self._status.update(escape(step))
 
 
+def printable(text: str) -> str:
+    """`text` with _ for what could steer a terminal or cannot be encoded; files name things as they like."""
+    return "".join(c if c.isprintable() else "_" for c in text)
+
+
 def print_json(value: object) -> None:
     """`value` as indented JSON on stdout."""
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")  # ASCII: names in files need not be sound Unicode
 
 
 def print_result(result: ExportResult) -> None:
     """What was inferred and from what, which weights had no use, the check's figures, where the bundle is."""
     table = _table("", "value", "from")
     for what, value, source in result.inferred.rows:
-        table.add_row(escape(what), escape(value), escape(source))
+        table.add_row(_plain(what), _plain(value), _plain(source))
     console = _console()
     console.print(table)
     for title, names in (("unused", result.unused), ("skipped, no dense tensors", result.skipped)):
         if names:
-            console.print(escape(f"{title}: {_some(names)}"))
+            console.print(_plain(f"{title}: {_some(names)}"))
     if result.foreign:
-        console.print(escape(f"named in the file and not looked up: {_some(result.foreign)}"))
+        console.print(_plain(f"named in the file and not looked up: {_some(result.foreign)}"))
     macs, check = result.manifest["macs"], result.manifest["precisions"]["fp32"]["check"]
     console.print(f"MACs per frame: {_giga(macs['fast'])}, plain form {_giga(macs['plain'])}")
     console.print(
         f"largest difference from PyTorch: box {check['box']:.1e}, score {check['score']:.1e} "
         f"({check['samples']} drawn crops)"
     )
-    console.print(escape(f"bundle: {result.path}"), soft_wrap=True)
+    console.print(_plain(f"bundle: {result.path}"), soft_wrap=True)
 
 
 def print_bundle(bundle: Bundle) -> None:
     """The manifest as tables."""
     console, manifest = _console(), bundle.manifest
-    table = _table("", bundle.name)
+    table = _table("", _plain(bundle.name))
     source, recipe = manifest.get("source", {}), bundle.recipe
     for what, value in (
         ("family", bundle.family),
@@ -83,7 +88,7 @@ def print_bundle(bundle: Bundle) -> None:
         ("MACs per frame", _macs(manifest.get("macs"))),
         *((f"source: {key}", value) for key, value in _items(source)),
     ):
-        table.add_row(escape(str(what)), escape(_value(value)))
+        table.add_row(_plain(str(what)), _plain(_value(value)))
     console.print(table)
     files = _table("precision", "graph", "file", "MB", "sha256", "check or gate")
     for precision in bundle.precisions:
@@ -95,7 +100,7 @@ def print_bundle(bundle: Bundle) -> None:
                 else ""
             )
             row = (precision, graph, entry[graph]["file"], f"{entry[graph]['bytes'] / 1e6:.1f}")
-            files.add_row(*map(escape, (*row, entry[graph]["sha256"][:12], told)))
+            files.add_row(*map(_plain, (*row, entry[graph]["sha256"][:12], told)))
     console.print(files)
 
 
@@ -103,16 +108,21 @@ def print_checks(path: Path, checks: Sequence[tuple[str, str, str]]) -> None:
     """One row for each thing that was checked."""
     table = _table("precision", "checked", "result")
     for row in checks:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(_plain, row))
     _console().print(table)
-    _console().print(escape(f"{path}: whole"), soft_wrap=True)
+    _console().print(_plain(f"{path}: whole"), soft_wrap=True)
 
 
 _SHOWN_ABOVE = {"family", "template_size", "template_factor", "search_size", "search_factor"}
 
 
 def _console() -> Console:
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)
+
+
+def _plain(text: str) -> str:
+    """`text` for rich: nothing in it is markup or a control character."""
+    return escape(printable(text))
 
 
 def _table(*columns: str) -> Table:

@@ -19,7 +19,10 @@ import numpy.typing as npt
 from jntrt.export.pickle_reader import StorageRef, TensorRef
 
 MAX_ELEMENTS = 1 << 30
-"""All weights together, as read; a ViT-L has 3·10⁸. Strides of 0 make large tensors of small storages."""
+"""All weights together, as read; a ViT-L has 3·10⁸."""
+
+MAX_ELEMENTS_PER_BYTE = 16
+"""Of the file: strides of 0 make large tensors of small storages, and tensors may share a storage."""
 
 MAX_HEADER_BYTES = 16 << 20
 
@@ -137,15 +140,16 @@ class LegacyStorages:
         return self.data[start : start + size]
 
 
-def gather(references: Mapping[str, TensorRef], storages: Storages) -> dict[str, Array]:
+def gather(references: Mapping[str, TensorRef], storages: Storages, length: int) -> dict[str, Array]:
     """The tensors of `references` as contiguous arrays (bfloat16 as float32), in the given order.
 
-    Raises `StorageError` for a tensor outside its storage, a type without a NumPy counterpart, or weights of
-    more than `MAX_ELEMENTS` elements together.
+    length: of the file, in bytes. Raises `StorageError` for a tensor outside its storage, a type without a
+    NumPy counterpart, or more elements together than `MAX_ELEMENTS` or than a file of this length can mean.
     """
     total = sum(math.prod(reference.shape) for reference in references.values())
-    if total > MAX_ELEMENTS:
-        raise StorageError(f"its tensors have {total:.1e} elements, more than {MAX_ELEMENTS:.1e}")
+    limit = min(MAX_ELEMENTS, MAX_ELEMENTS_PER_BYTE * length)
+    if total > limit:
+        raise StorageError(f"its tensors have {total:.1e} elements, more than the {limit:.1e} of such a file")
     arrays: dict[str, Array] = {}
     loaded: tuple[StorageRef | None, bytes] = (None, b"")
     # Grouped by storage: a file may keep all its tensors in one.
@@ -178,7 +182,7 @@ def read_safetensors(data: mmap.mmap) -> tuple[dict[str, Array], dict[str, Any]]
                 pass
             case _:
                 raise StorageError(f"the safetensors entry {name!r:.80} is odd")
-        if not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 16:
+        if not all(type(size) is int and 0 <= size <= MAX_ELEMENTS for size in shape) or len(shape) > 16:
             raise StorageError(f"the safetensors entry {name!r:.80} has an odd shape")
         dtype = SAFETENSORS_TYPES.get(kind, kind[:20])
         count, used = math.prod(shape), used + last - first
@@ -195,18 +199,22 @@ def read_safetensors(data: mmap.mmap) -> tuple[dict[str, Array], dict[str, Any]]
 def _view(name: str, tensor: TensorRef, memory: bytes, order: str) -> Array:
     kind, item = NUMPY_TYPES.get(tensor.dtype), _item_size(tensor.dtype)
     if kind is None or kind[0] == "c":
-        raise StorageError(f"tensor {name!r:.80} is {tensor.dtype}; convert the weights to float32")
+        raise StorageError(f"tensor {name!r:.80} is {tensor.dtype!r:.40}; convert the weights to float32")
     base = np.frombuffer(memory, f"{order}{kind}", len(memory) // item)
+    if math.prod(max(size, 1) for size in tensor.shape) > MAX_ELEMENTS:  # one of no elements may say that
+        raise StorageError(f"tensor {name!r:.80} has an odd shape")
     if math.prod(tensor.shape) == 0:
         view: Array = np.zeros(tensor.shape, kind)
     else:
         last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.strides, strict=True))
         if tensor.offset + last >= base.size:
             raise StorageError(f"tensor {name!r:.80} reaches beyond its storage")
-        steps = tuple(step * item for step in tensor.strides)
+        # The stride of an axis with one element is never taken, so nothing above has looked at it.
+        sides = zip(tensor.shape, tensor.strides, strict=True)
+        steps = tuple(step * item if size > 1 else 0 for size, step in sides)
         view = np.lib.stride_tricks.as_strided(base[tensor.offset :], tensor.shape, steps)
     if tensor.dtype == "bfloat16":
-        return (view.astype(np.uint32) << 16).view(np.float32)
+        return np.asarray(view.astype(np.uint32, order="C") << 16).view(np.float32)
     return view.astype(bool if tensor.dtype == "bool" else kind, order="C")
 
 

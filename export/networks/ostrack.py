@@ -113,7 +113,7 @@ def normalise(crop: Tensor) -> Tensor:
 def load_weights(model: OSTrack, weights: Mapping[str, np.ndarray]) -> list[str]:
     """Copies the checkpoint's tensors into the model and returns the names it has no use for, sorted.
 
-    Raises UserError for a missing tensor or one of another shape, naming all of them.
+    Raises UserError for a missing tensor, one of another shape or one of whole numbers, naming them.
     """
     own = {name: t for name, t in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     missing = sorted(own.keys() - weights.keys())
@@ -126,6 +126,9 @@ def load_weights(model: OSTrack, weights: Mapping[str, np.ndarray]) -> list[str]
     ]
     if wrong:
         raise UserError(f"the checkpoint's shapes do not fit this network: {_some(wrong)}")
+    whole = [name for name, t in own.items() if t.is_floating_point() and weights[name].dtype.kind != "f"]
+    if whole:
+        raise UserError(f"weights that are not floating-point numbers: {_some(whole)}")
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))

@@ -204,6 +204,45 @@ def hand_written(tmp_path: Path, data: bytes, storage: bytes = bytes(16), order:
     return path
 
 
+@pytest.mark.parametrize(
+    ("shape", "strides"), [((0, 1 << 61), (1, 1)), ((0, 1 << 61, 1 << 61), (1, 1, 1)), ((0, 1 << 40), (1, 1))]
+)
+def test_tensors_of_nothing_that_are_too_wide(
+    tmp_path: Path, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    assert "odd shape" in refusal(hand_written(tmp_path, tensor_pickle(shape, strides, 4)))
+
+
+def test_a_stride_that_is_never_taken(tmp_path: Path) -> None:
+    """Of an axis with one element any stride is true."""
+    path = hand_written(tmp_path, tensor_pickle((4, 1), (1, 1 << 61), 4), struct.pack("<4f", 1, 2, 3, 4))
+    np.testing.assert_array_equal(read_checkpoint(path).weights["w"], [[1], [2], [3], [4]])
+
+
+def test_small_files_hold_no_large_tensors(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1).expand(1 << 20)}, tmp_path / "a.pth")
+    assert "more than" in refusal(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scalars(tmp_path: Path, dtype: torch.dtype) -> None:
+    torch.save({"w": torch.tensor(1.5, dtype=dtype)}, tmp_path / "a.pth")
+    scalar = read_checkpoint(tmp_path / "a.pth").weights["w"]
+    assert isinstance(scalar, np.ndarray)
+    assert scalar == 1.5
+    torch.save({"w": torch.tensor(float("nan"), dtype=dtype)}, tmp_path / "a.pth")
+    assert "'w' is not finite at []" in refusal(tmp_path / "a.pth")
+
+
+def test_large_whole_numbers_as_keys(tmp_path: Path) -> None:
+    """Thousands of them with one hash would take hours; one of 5000 digits cannot be written in a message."""
+    torch.save({"net": {"w": torch.ones(2), 10**5000: 1}, 10**5000: 2}, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth").weights.keys() == {"w"}
+    modulus = (1 << 61) - 1
+    keys = b"".join(b"\x8a\x0a" + (i * modulus).to_bytes(10, "little") + b"N" for i in range(1, 30_000))
+    assert read_pickle(open_bytes(b"\x80\x02}(" + keys + b"K\x07Nu.")) == {7: None}
+
+
 def test_byte_order(tmp_path: Path) -> None:
     data = tensor_pickle((4,), (1,), 4)
     for order, mark in ((b"little", "<"), (b"big", ">")):
@@ -277,7 +316,9 @@ def open_bytes(data: bytes) -> object:
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
         lambda inner: (
-            st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.tuples(inner, inner)
+            st.lists(inner)
+            | st.dictionaries(st.text() | st.integers(-(1 << 59), 1 << 59), inner)
+            | st.tuples(inner, inner)
         ),
         max_leaves=20,
     ),
@@ -367,6 +408,9 @@ def legacy_tiny(tmp_path: Path) -> bytes:
         {"w": {"dtype": "F32", "shape": [4], "data_offsets": [8, 1 << 40]}},
         {"w": {"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}},
         {"w": {"dtype": "F32", "shape": [4.0], "data_offsets": [0, 16]}},
+        {"w": {"dtype": "F32", "shape": [0, 10**30], "data_offsets": [0, 0]}},
+        {"w": {"dtype": "F32", "shape": [0, 1 << 30, 1 << 30, 1 << 30], "data_offsets": [0, 0]}},
+        {"w": {"dtype": "F32", "shape": [10**4000] * 3, "data_offsets": [0, 16]}},
         {"w": {"dtype": "F8_E4M3", "shape": [16], "data_offsets": [0, 16]}},
         {f"w{i}": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]} for i in range(60)},
         {"w": 3},

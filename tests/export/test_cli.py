@@ -239,6 +239,113 @@ def test_missing_weights_are_listed(tmp_path: Path, capsys: pytest.CaptureFixtur
     one_line(capsys)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("backbone.patch_embed.proj.weight", (16, 3, 160, 1)), ("box_head.conv1_ctr.0.weight", (80, 16, 3, 3))],
+)
+def test_one_shape_makes_no_network(
+    name: str,
+    shape: tuple[int, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What one weight says is compared with the others before the network has memory."""
+    from jntrt.export.checkpoint import read_checkpoint
+    from jntrt.export.networks import ostrack
+
+    made = []
+
+    class Watched(ostrack.OSTrack):
+        def __init__(self, recipe: Recipe) -> None:
+            super().__init__(recipe)
+            made.append(next(self.parameters()).device.type)
+
+    monkeypatch.setattr(ostrack, "OSTrack", Watched)
+    state = {k: torch.from_numpy(v) for k, v in read_checkpoint(TINY).weights.items()}
+    state[name] = torch.zeros(shape)
+    torch.save(state, tmp_path / "a.pth")
+    assert export_jn(tmp_path / "a.pth", "-o", tmp_path / "b", "--heads", 2, "--ce-layers", "none") == 2
+    assert "shapes do not fit" in one_line(capsys)
+    assert made == ["meta"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code", "part"),
+    [
+        ("backbone.norm.weight", torch.ones(16, dtype=torch.int64), 2, "not floating-point"),
+        ("box_head.conv1_ctr.1.running_var", -torch.ones(8), 3, "differ"),
+        ("box_head.conv1_ctr.0.weight", torch.full((8, 16, 3, 3), 3e38), 3, "differ"),
+    ],
+)
+def test_weights_that_make_no_number(
+    name: str, value: torch.Tensor, code: int, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jntrt.export.checkpoint import read_checkpoint
+
+    state = {k: torch.from_numpy(v) for k, v in read_checkpoint(TINY).weights.items()}
+    state[name] = value
+    torch.save(state, tmp_path / "a.pth")
+    assert export_jn(tmp_path / "a.pth", "-o", tmp_path / "b", "--config", TINY_YAML) == code
+    assert part in one_line(capsys)
+
+
+def test_names_that_steer_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from jntrt.export.checkpoint import read_checkpoint
+
+    state = {k: torch.from_numpy(v) for k, v in read_checkpoint(TINY).weights.items()}
+    state["\x1b[2J:smile:[/red]\ud800"] = torch.ones(1)
+    file = tmp_path / "a\udcff.pth"  # a name that is no UTF-8
+    torch.save(state, tmp_path / "a.pth")
+    (tmp_path / "a.pth").rename(file)
+    assert export_jn(file, "-o", tmp_path / "b", "--config", TINY_YAML) == 0
+    assert "unused: _[2J:smile:[/red]_" in capsys.readouterr().out
+    assert export_jn(file, "-o", tmp_path / "b", "--config", TINY_YAML, "--json") == 0
+    assert "\x1b[2J:smile:[/red]\ud800" in json.loads(capsys.readouterr().out.encode())["unused"]
+    manifest = json.loads((tmp_path / "b" / "bundle.json").read_text())
+    assert manifest["source"]["checkpoint"] == "a_.pth"
+    manifest |= {"name": "[/red]", "license": "\x1b[2J\ud800"}
+    (tmp_path / "b" / "bundle.json").write_text(json.dumps(manifest))
+    for option in ((), ("--json",)):
+        assert export_jn("inspect", tmp_path / "b", *option) == 0
+        assert "\x1b" not in capsys.readouterr().out.encode().decode()
+
+
+def test_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert export_jn(TINY, "-o", ".", "--config", TINY_YAML) == 0
+    assert Bundle.open(tmp_path / "here").name == "here"
+
+
+def test_a_checkpoint_in_the_bundle_is_not_lost(
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The old bundle's folder goes, and whatever lies in it."""
+    place = tmp_path / "place"
+    shutil.copytree(tiny_bundle, place)
+    shutil.copy(TINY, place / "a.pth")
+    shutil.copy(TINY_YAML, place / "a.yaml")
+    for checkpoint, config in ((place / "a.pth", TINY_YAML), (TINY, place / "a.yaml")):
+        assert export_jn(checkpoint, "-o", place, "--config", config) == 2
+        assert "name another folder" in one_line(capsys)
+    assert (place / "a.pth").exists()
+
+
+def test_the_folder_of_a_link_speaks(tmp_path: Path) -> None:
+    """Stores of files keep them under their digests and link to them."""
+    folder, store = tmp_path / "vitb_256_mae_ce_32x4_ep300", tmp_path / "blobs"
+    folder.mkdir()
+    store.mkdir()
+    from jntrt.export.checkpoint import read_checkpoint
+
+    state = {k: torch.from_numpy(v) for k, v in read_checkpoint(OFFICIAL).weights.items()}
+    torch.save(state, store / "0a1b")
+    (folder / "a.pth").symlink_to(store / "0a1b")
+    assert export_jn(folder / "a.pth", "-o", tmp_path / "b", "--heads", 4) == 0
+    assert Bundle.open(tmp_path / "b").recipe["ce_layers"] == [3, 6, 9]
+
+
 def test_key_map(tmp_path: Path) -> None:
     from jntrt.export.checkpoint import read_checkpoint
 
@@ -304,6 +411,11 @@ def test_check_refuses_other_outputs(
     write_bundle(tmp_path / "a", bundle.manifest, {**files, "parity.npz": tmp_path / "parity.npz"})
     assert export_jn("check", tmp_path / "a") == 3
     assert "1.0e-03" in one_line(capsys)
+    damaged = bytearray((tmp_path / "parity.npz").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    write_bundle(tmp_path / "a", bundle.manifest, {**files, "parity.npz": bytes(damaged)})
+    assert export_jn("check", tmp_path / "a") == 2
+    assert "parity.npz" in one_line(capsys)
     arrays["search"] = arrays["search"][:, 1:]
     np.savez(tmp_path / "parity.npz", **arrays)
     write_bundle(tmp_path / "a", bundle.manifest, {**files, "parity.npz": tmp_path / "parity.npz"})

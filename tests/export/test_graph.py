@@ -216,6 +216,14 @@ def test_unchanged_tensors_keep_their_names() -> None:
     assert "blocks.2/attn/scores" in {node.name for node in track.graph.node}
 
 
+def test_scalars_are_scalars() -> None:
+    """Clip's bounds have to be, and a quotient of one number has no business to be a list."""
+    _, track = graphs("small_rec")
+    dims = {i.name: list(i.dims) for i in track.graph.initializer}
+    for name in ("head/side", "head/clamp_low", "head/clamp_high"):
+        assert dims[name] == []
+
+
 def test_neighbours_of_a_corner() -> None:
     table = neighbour_table(3)
     assert table[0].tolist() == [9, 9, 9, 9, 0, 1, 9, 3, 4]

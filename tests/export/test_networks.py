@@ -170,3 +170,5 @@ def test_unused_missing_and_misshapen_weights() -> None:
         load_weights(model, short)
     with pytest.raises(UserError, match=r"backbone\.norm\.bias \(23,\) \(should be \(24,\)\)"):
         load_weights(model, {**weights, "backbone.norm.bias": np.zeros(23, np.float32)})
+    with pytest.raises(UserError, match=r"not floating-point numbers: backbone\.norm\.bias"):
+        load_weights(model, {**weights, "backbone.norm.bias": np.zeros(24, np.int64)})

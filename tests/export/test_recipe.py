@@ -123,6 +123,7 @@ def test_ostrack_without_a_schedule_stops() -> None:
         ("mytracker_ce_256", None),
         ("vitb_256", None),
         ("vitb_256_nice_ep300", ()),
+        ("vitb_256_mae_ce_got10k-ep100.v2", (3, 6, 9)),
     ],
 )
 def test_only_official_recipe_names_speak(name: str, layers: tuple[int, ...] | None) -> None:
@@ -217,6 +218,7 @@ def test_yamls_that_do_not_belong(tmp_path: Path, change: dict[str, object], par
     ("flags", "part"),
     [
         ({"ce_layers": "3,a"}, "--ce-layers"),
+        ({"ce_layers": ""}, "--ce-layers"),
         ({"ce_layers": "4,1"}, "must rise"),
         ({"ce_layers": "5,6"}, "must rise"),
         ({"ce_layers": "1,2", "keep_ratio": "0.5,0.6,0.7"}, "as many keep ratios"),
