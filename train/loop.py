@@ -118,10 +118,10 @@ def train(
     summed = 0
     began = saved = time.monotonic()
     while step < end:
-        # What the network draws (drop-path) depends on step and process alone: a resumed run draws the same.
-        torch.manual_seed(int(np.random.SeedSequence((config.seed, step, rank)).generate_state(1)[0]))
         batch = {k: v.to(device, non_blocking=True) for k, v in next(supply).items()}
         factor = rate(config, step)
+        # What the network draws (drop-path) depends on step and process alone: a resumed run draws the same.
+        torch.manual_seed(int(np.random.SeedSequence((config.seed, step, rank)).generate_state(1)[0]))
         for group in optimiser.param_groups:
             group["lr"] = config.lr * factor * group["scale"]
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):

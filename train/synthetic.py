@@ -35,7 +35,7 @@ class Scene:
     @property
     def fit(self) -> float:
         """Frame pixels per photograph pixel where the photograph covers the frame."""
-        return max(FRAME[0] / self.photo.shape[1], FRAME[1] / self.photo.shape[0])
+        return float(max(FRAME[0] / self.photo.shape[1], FRAME[1] / self.photo.shape[0]))
 
 
 def random_scene(assets: Assets, rng: np.random.Generator) -> Scene:
