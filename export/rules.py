@@ -61,7 +61,8 @@ def _format(model: onnx.ModelProto, infos: Mapping[str, onnx.ValueInfoProto]) ->
         yield f"opsets are {opsets}, should be ai.onnx {OPSET} alone"
     if model.functions:
         yield "it has functions of its own"
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+    tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute)]
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
         yield "it has external data"
     values = [i.name for i in model.graph.input]
     values += [name for node in model.graph.node for name in node.output if name]

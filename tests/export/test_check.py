@@ -77,6 +77,12 @@ def _external_data(model: onnx.ModelProto) -> None:
     model.graph.initializer[0].data_location = TensorProto.EXTERNAL
 
 
+def _external_constant(model: onnx.ModelProto) -> None:
+    outside = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    outside.external_data.add(key="location", value="../../outside")
+    model.graph.node.append(helper.make_node("Constant", [], ["constant"], name="constant", value=outside))
+
+
 def _nonzero(model: onnx.ModelProto) -> None:
     node(model, "head/conv1/relu").op_type = "NonZero"
 
@@ -136,6 +142,7 @@ def _no_kept(model: onnx.ModelProto) -> None:
         (_dynamic_batch, "shapes are not static: search"),
         (_unknown_shape, "shapes are not static: search_embed/grid"),
         (_external_data, "external data"),
+        (_external_constant, "external data"),
         (_nonzero, "head/conv1/relu is a NonZero"),
         (_written_out_gelu, "blocks.2/mlp/gelu (Erf) is a written-out"),
         (_reads_bytes, "early (Transpose) reads uint8"),
