@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from jntrt.bench.frames import read_image
 from jntrt.runtime.errors import UserError
-from jntrt.train.scene import Image, Sprite
+from jntrt.train.scene import MIN_PIXELS, OPAQUE, Image, Sprite
 
 CUT_OUTS = ("sky", "fluent")  # RGBA with soft alpha
 SILHOUETTES = ("shapes",)  # masks, to be filled with a texture
 TEXTURE = 96  # pixels of a filled shape's side
+MIN_PHOTO = 32  # pixels; pieces of photographs become patches and textures
 HELD_OUT = 7  # every 7th photograph and object belongs to validation
 
 
@@ -32,18 +33,14 @@ class Assets:
         """Reads the training part, or the validation part (`held_out`), of both folders.
 
         Objects and photographs are split by their place in the sorted listing, so that both parts are fixed.
-        UserError when a folder has none.
+        UserError when a folder has none, or a file shows nothing.
         """
         sky, things = (
             [Sprite.from_rgba(_rgba(path)) for path in _part(masks / kind, "*.png", held_out)]
             for kind in CUT_OUTS
         )
-        silhouettes = [
-            np.asarray(cv2.resize(read_image(path)[..., 0], (TEXTURE, TEXTURE)), np.uint8)
-            for kind in SILHOUETTES
-            for path in _part(masks / kind, "*.png", held_out)
-        ]
-        return cls([read_image(path) for path in _part(images, "*.jpg", held_out)], sky, things, silhouettes)
+        silhouettes = [_mask(path) for kind in SILHOUETTES for path in _part(masks / kind, "*.png", held_out)]
+        return cls([_photo(path) for path in _part(images, "*.jpg", held_out)], sky, things, silhouettes)
 
 
 def random_sprite(assets: Assets, photo: Image, rng: np.random.Generator) -> Sprite:
@@ -130,4 +127,23 @@ def _rgba(path: Path) -> Image:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3 or image.shape[2] != 4:
         raise UserError(f"{path}: not an RGBA image")
+    _check_opaque(image[..., 3], path)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), np.uint8)
+
+
+def _mask(path: Path) -> Image:
+    mask = np.asarray(cv2.resize(read_image(path)[..., 0], (TEXTURE, TEXTURE)), np.uint8)
+    _check_opaque(mask, path)
+    return mask
+
+
+def _check_opaque(alpha: Image, path: Path) -> None:
+    if np.count_nonzero(alpha > OPAQUE) < MIN_PIXELS:
+        raise UserError(f"{path}: fewer than {MIN_PIXELS} opaque pixels")
+
+
+def _photo(path: Path) -> Image:
+    photo = read_image(path)
+    if min(photo.shape[:2]) < MIN_PHOTO:
+        raise UserError(f"{path}: a photograph has sides of at least {MIN_PHOTO} px")
+    return photo

@@ -36,8 +36,8 @@ def train(
     out
         The run's folder: state, log, weights. Default: runs/NAME.
     teacher
-        Folder with NanoTrack's ncnn files, for the distillation of features. A run that was begun with it goes
-        on with it.
+        Folder with NanoTrack's ncnn files, for the distillation of features. A run that was begun with it
+        goes on with it.
     steps
         In place of the configuration's number of steps.
     workers

@@ -75,7 +75,7 @@ def principal_filters(photos: list[Image], count: int, patch: int, seed: int) ->
     gain = 0.5 * (variance[order] + 1e-3) ** -0.25 / np.mean((variance[order] + 1e-3) ** 0.25)
     filters = vectors[:, order] * gain * rng.choice((-1, 1), len(order))
     if len(order) < count:
-        raise ValueError(f"{count} filters asked for, patches of {patch} px have {len(order)}")
+        raise UserError(f"start: principal is for a dim of at most {len(order)}, not {count}; use plain")
     return torch.from_numpy(filters.T.reshape(count, 3, patch, patch).astype(np.float32))
 
 

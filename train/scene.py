@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Affine = NDArray[np.float64]  # 2×3, maps (x, y, 1) in pixels
+OPAQUE = 100  # alpha above this belongs to an object's outline
+MIN_PIXELS = 12  # of an object
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +31,8 @@ class Sprite:
     @classmethod
     def from_rgba(cls, rgba: Image) -> Sprite:
         """Cuts `rgba` (H×W×4 uint8, plain alpha) to its object. Raises ValueError where nothing is opaque."""
-        solid = rgba[..., 3] > 100
-        if solid.sum() < 12:
+        solid = rgba[..., 3] > OPAQUE
+        if solid.sum() < MIN_PIXELS:
             raise ValueError("the cut-out has no opaque pixel")
         rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
         top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
@@ -54,7 +56,7 @@ class Sprite:
         xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         bent = cv2.remap(self.image, xs + grid[..., 0], ys + grid[..., 1], cv2.INTER_LINEAR)
         image = np.asarray(bent, np.uint8)
-        if np.count_nonzero(image[..., 3] > 100) < 12:
+        if np.count_nonzero(image[..., 3] > OPAQUE) < MIN_PIXELS:
             return self
         return Sprite(image, _outline(image[..., 3]))
 
@@ -140,7 +142,7 @@ class View:
 
 def _outline(alpha: Image) -> NDArray[np.float64]:
     """Convex hull (K×2, pixel corners) of the opaque pixels; each row's two ends are enough to find it."""
-    solid = alpha > 100
+    solid = alpha > OPAQUE
     rows = np.flatnonzero(solid.any(axis=1))
     first = solid[rows].argmax(axis=1)
     last = solid.shape[1] - solid[rows, ::-1].argmax(axis=1)

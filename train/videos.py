@@ -45,7 +45,6 @@ class Frames:
         if sequence.images:
             self._numbers = np.arange(len(sequence))
             return
-        self._numbers = np.arange(0, len(sequence), stride)
         for number, frame in enumerate(sequence.frames()):
             if number % stride == 0:
                 self._kept[number] = _cut(frame, _box(sequence, number), REACH * factor)

@@ -1,6 +1,8 @@
 """Scenes and pairs: the box is where the target is drawn, crops are the runtime's, draws repeat."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -83,6 +85,16 @@ def test_training_and_validation_share_nothing(data):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(UserError, match="masks/sky: too few"):
         Assets.load(tmp_path / "images", tmp_path / "masks", held_out=False)
+
+
+def test_an_empty_mask_and_a_tiny_photograph_are_named(data, tmp_path):
+    data = Path(shutil.copytree(data, tmp_path / "data"))
+    cv2.imwrite(str(data / "images" / "photo_1.jpg"), np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(UserError, match=r"photo_1\.jpg: a photograph has sides"):
+        Assets.load(data / "images", data / "masks", held_out=False)
+    cv2.imwrite(str(data / "masks" / "shapes" / "shape_2.png"), np.zeros((40, 48), np.uint8))
+    with pytest.raises(UserError, match=r"shape_2\.png: fewer than 12 opaque"):
+        Assets.load(data / "images", data / "masks", held_out=False)
 
 
 def test_absent_targets_have_no_box(assets):
