@@ -63,11 +63,11 @@ def export(
     heads:
         Attention heads. Needed where the width is not 192, 384, 768 or 1024.
     ce_layers:
-        Blocks that eliminate candidates, counted from 0, such as 3,6,9; or none.
+        Blocks that eliminate candidates, counted from 0, such as 3,6,9; or none, jn's default.
     keep_ratio:
-        What they keep, such as 0.7, or one ratio for each.
+        What they keep, such as 0.7, the default, or one ratio for each.
     template_tokens:
-        Template rows that rank the candidates.
+        Template rows that rank the candidates. Default center.
     template_factor:
         Side of the template crop over the box's. Default 2.
     search_factor:

@@ -76,7 +76,9 @@ class Recipe:
             raise UserError(f"width {self.dim} cannot be divided among {self.heads} heads; give --heads")
         if len(self.keep_ratio) != len(self.ce_layers):
             wanted, given = len(self.ce_layers), len(self.keep_ratio)
-            raise UserError(f"{wanted} elimination layers need as many keep ratios, not {given}")
+            raise UserError(
+                f"{wanted} elimination layers need as many keep ratios, not {given}: say --keep-ratio"
+            )
         if any(b <= a for a, b in zip(self.ce_layers, self.ce_layers[1:], strict=False)) or not all(
             0 <= layer < self.depth for layer in self.ce_layers
         ):
