@@ -24,13 +24,15 @@ def write_reference(
 ) -> list[Path]:
     """Writes NAME.safetensors (float16) and NAME.yaml into `folder` and returns both paths.
 
-    UserError where a weight does not fit float16, or the threshold is no score.
+    UserError where a weight does not fit float16, the threshold is no score or the name is a path.
     """
     import yaml
     from safetensors.torch import save_file
 
     if presence_threshold is not None and not 0 <= presence_threshold <= 1:
         raise UserError(f"presence threshold {presence_threshold:g}: a score lies between 0 and 1")
+    if not name or Path(name).name != name:
+        raise UserError(f"name {name!r}: give a file's name without folders")
     halves = {}
     for key, value in average.items():
         if key.endswith("num_batches_tracked"):

@@ -143,6 +143,8 @@ def test_the_recipe_is_written_under_ostracks_keys(tiny, tmp_path):
     state["backbone.norm.weight"] = state["backbone.norm.weight"] + 1e6
     with pytest.raises(UserError, match=r"backbone\.norm\.weight"):
         write_reference(state, recipe, tmp_path, "x", None, "x")
+    with pytest.raises(UserError, match="without folders"):
+        write_reference(state, recipe, tmp_path, "a/x", None, "x")
 
 
 def test_coco(tmp_path):
