@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jntrt.bench.accuracy import MIN_CLIPS, Evaluation, compare
 from jntrt.bench.metrics import SUCCESS_THRESHOLDS
+from matplotlib.figure import Figure  # here, so that a missing extra is told before hours of tracking
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -89,8 +90,6 @@ def to_dict(evaluations: Listed[Evaluation], machine: Mapping[str, Any]) -> dict
 
 def plot_success(evaluations: Listed[Evaluation], path: Path) -> None:
     """Success plot (OTB: share of frames above an overlap threshold, mean over clips) as PNG."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.add_subplot()
     for evaluation in sorted(evaluations, key=lambda item: -item.measures.auc_clips):

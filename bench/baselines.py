@@ -22,6 +22,7 @@ _OPENCV = {
     "medianflow": "legacy.TrackerMedianFlow_create",
 }
 NCC_SEARCH = 2.0  # side of the searched window in units of the target's, as OSTrack's template crop
+MIL_SIDE = 6  # pixels; below it OpenCV's MIL searches for features without end
 NCC_SIDE = 64  # longest side of the template that is compared, pixels
 
 
@@ -82,9 +83,10 @@ class TemplateMatching:
 
 
 class OpenCVTracker:
-    """One of OpenCV's own trackers; while it reports a loss, its last box stands."""
+    """One of OpenCV's own trackers; where it cannot start or reports a loss, its last box stands."""
 
     def __init__(self, name: str) -> None:
+        self._least = MIL_SIDE if name == "mil" else 1
         self._create = _constructor(name)
         if self._create is None:
             raise UserError(_missing(name))
@@ -96,13 +98,18 @@ class OpenCVTracker:
         self._tracker = self._create()
         # OpenCV's trackers take whole pixels and BGR; a box of less than one pixel would crash some of them.
         x, y, w, h = box
-        start = (round(x), round(y), max(1, round(w)), max(1, round(h)))
-        self._tracker.init(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), start)
+        start = (round(x), round(y), max(self._least, round(w)), max(self._least, round(h)))
         self._box = box
+        try:
+            self._tracker.init(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), start)
+        except cv2.error:  # MIL takes no box that reaches over the frame's border
+            self._tracker = None
 
     def update(self, frame: Frame) -> BaselineResult:
         import cv2
 
+        if self._tracker is None:
+            return BaselineResult(self._box, float("nan"))
         found, box = self._tracker.update(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         if found:
             self._box = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))

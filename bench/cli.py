@@ -80,6 +80,10 @@ def accuracy(
     if not contestants:
         raise UserError("nothing to run: give a bundle, or --baseline static,ncc")
     _distinct([contestant.name for contestant in contestants])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # before hours of tracking
+        raise UserError(f"{out}: cannot be made ({error.strerror}); name another folder by --out") from None
     evaluations = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     frames = sum(len(sequence) for sequence in sequences)

@@ -2,6 +2,7 @@
 
 import re
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from jntrt.runtime.tracker import Tracker
 
 
 def bundle_contestant(bundle: Bundle, backend: str, precision: str, threads: int | None) -> Contestant:
-    """A bundle in one engine and precision as a contestant; its results are tied to the graphs' digests."""
+    """A bundle in one engine and precision as a contestant; its results are tied to both."""
     if bundle.batch != 1:
         raise UserError(f"bundle {bundle.name} tracks {bundle.batch} targets at once: accuracy needs batch 1")
     if not re.fullmatch(r"\w[\w.+ -]*", bundle.name):  # it names a folder of results
@@ -24,6 +25,9 @@ def bundle_contestant(bundle: Bundle, backend: str, precision: str, threads: int
         "bundle": bundle.name,
         "template_sha256": entry["template"]["sha256"],
         "track_sha256": entry["track"]["sha256"],
+        # The graphs do not hold what the host does with them: where it crops, how it says the target's box.
+        "crops": {"template": asdict(bundle.template), "search": asdict(bundle.search)},
+        "target_box_format": bundle.recipe.get("target_box_format"),
         "backend": backend,
         "precision": precision,
         "threads": threads,

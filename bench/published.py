@@ -33,11 +33,17 @@ _PAPER_CE = ((3, 6, 9), (0.7, 0.7, 0.7))
 
 def published_figure(recipe: Mapping[str, Any]) -> Published | None:
     """The figure of the model that `recipe` (a manifest's) describes; None where nobody published one."""
-    family, size = str(recipe.get("family")), int(recipe.get("search_size", 0))
+    family, size = str(recipe.get("family")), recipe.get("search_size")
     backbone = tuple(recipe.get(key) for key in ("dim", "depth", "heads", "mlp_dim"))
-    layers, ratios = tuple(recipe.get("ce_layers", ())), tuple(recipe.get("keep_ratio", ()))
-    if backbone != (768, 12, 12, 3072) or recipe.get("template_size") != _TEMPLATE_SIZE.get((family, size)):
+    try:
+        layers, ratios = tuple(recipe.get("ce_layers", ())), tuple(recipe.get("keep_ratio", ()))
+        known = (family, size, bool(layers)) in _FIGURES
+    except TypeError:  # a recipe that export-jn did not write
         return None
-    if recipe.get("head") != _HEAD[family] or (layers and (layers, ratios) != _PAPER_CE):
+    if not known or backbone != (768, 12, 12, 3072) or recipe.get("head") != _HEAD[family]:
         return None
-    return _FIGURES.get((family, size, bool(layers)))
+    if recipe.get("template_size") != _TEMPLATE_SIZE[family, size]:
+        return None
+    if layers and (layers, ratios) != _PAPER_CE:
+        return None
+    return _FIGURES[family, size, bool(layers)]

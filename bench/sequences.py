@@ -90,6 +90,8 @@ def load_sequences(source: str | Path | Iterable[str | Path]) -> list[Sequence]:
     if not isinstance(source, str | Path):
         return _unique([sequence for item in source for sequence in load_sequences(item)])
     path = Path(source)
+    if path.name in ("", ".."):  # "." has no name, and a sequence's name becomes that of its result folder
+        path = path.resolve()
     if not path.exists():
         raise UserError(
             f"{path}: no such file or folder; give a sequence folder, an annotated video or a list"

@@ -5,9 +5,9 @@
 Without a bundle it makes a tiny untrained one, so that the tracker's own work is most of what is repeated.
 """
 
-import argparse
 import gc
 import json
+import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -17,7 +17,11 @@ from time import perf_counter
 import numpy as np
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle, write_bundle
+from jntrt.runtime.command import new_app, run
+from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
+
+app = new_app("soak", "A long run: does memory stay flat, does the latency drift?")
 
 PARTS = 10
 WIDTH, HEIGHT = 320, 240
@@ -50,7 +54,7 @@ class Soak:
 def resident_mb() -> float:
     """Resident memory of this process in MB (Linux)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def soak(tracker: Tracker, updates: int) -> Soak:
@@ -123,20 +127,17 @@ def _frames() -> list[NDArray[np.uint8]]:
     return [np.ascontiguousarray(wide[shift:, shift:][:HEIGHT, :WIDTH]) for shift in range(16)]
 
 
-def main() -> int:
-    """Run and print one line of JSON."""
-    parser = argparse.ArgumentParser(description="Does memory stay flat, does the latency drift?")
-    parser.add_argument("bundle", nargs="?", type=Path)
-    parser.add_argument("--updates", type=int, default=100_000)
-    parser.add_argument("--backend", default="onnxruntime")
-    arguments = parser.parse_args()
+@app.default
+def main(bundle: Path | None = None, /, *, updates: int = 100_000, backend: str = "onnxruntime") -> None:
+    """Run, and print one line of JSON."""
+    if updates < PARTS:
+        raise UserError(f"--updates {updates}: give {PARTS} or more")
     with tempfile.TemporaryDirectory() as folder:
-        bundle = Bundle.open(arguments.bundle) if arguments.bundle else tiny_bundle(Path(folder) / "tiny")
-        with Tracker.from_bundle(bundle, backend=arguments.backend, threads=1) as tracker:
-            result = soak(tracker, arguments.updates)
+        opened = Bundle.open(bundle) if bundle else tiny_bundle(Path(folder) / "tiny")
+        with Tracker.from_bundle(opened, backend=backend, threads=1) as tracker:
+            result = soak(tracker, updates)
     print(json.dumps({**asdict(result), "growth_mb": result.growth_mb, "drift": result.drift}))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(app))

@@ -49,7 +49,12 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, child = context.Pipe()
         self._process = context.Process(target=_serve, args=(child, asdict(engine)), daemon=True)
-        self._process.start()
+        # Ctrl-C is ours alone, but goes to the child as well, before its first line could ignore it.
+        heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+        try:
+            self._process.start()
+        finally:
+            signal.signal(signal.SIGINT, heeding)
         child.close()
         try:
             self.description: dict[str, Any] = self._receive(START_SECONDS)
@@ -109,7 +114,6 @@ def open_engine(engine: Engine) -> Tracker:
 
 
 def _serve(pipe: Connection, fields: dict[str, Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it closes the pipe
     logging.basicConfig(level=logging.ERROR)
     engine = Engine(**fields)
     try:

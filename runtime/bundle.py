@@ -267,7 +267,7 @@ def _move(work: Path, place: Path) -> None:
     place.rename(old)
     try:
         work.rename(place)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         old.rename(place)
         raise
     shutil.rmtree(old, ignore_errors=True)

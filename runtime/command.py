@@ -62,6 +62,9 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
     """Parse `argv` (default: the process's) and call the command; its exit code. User errors are one line."""
     tokens = list(sys.argv[1:] if argv is None else argv)
     name = app.name[0]
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by the caller (`>&-`)
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     logging.basicConfig(level=logging.WARNING, format=f"{name}: %(message)s", stream=sys.stderr)
     try:
         _check_first_word(app, tokens)

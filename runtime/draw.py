@@ -45,7 +45,8 @@ def annotate(
 
 def _outline(picture: Frame, box: Box, colour: Colour, scale: float, *, dashed: bool) -> None:
     x, y, w, h = (float(value) for value in box)
-    corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
+    # OpenCV counts in 32-bit integers: a box far past any frame is drawn to there.
+    corners = np.clip([(x, y), (x + w, y), (x + w, y + h), (x, y + h)], -1e6, 1e6)
     strokes = _dashes(corners, 9 * scale) if dashed else [np.vstack([corners, corners[:1]])]
     width = max(2, round(2 * scale))
     for stroke_colour, stroke_width in (

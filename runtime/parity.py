@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jntrt.runtime.backends import STORED_AS, Backend, open_backend
@@ -112,7 +113,7 @@ def read_samples(bundle: Bundle) -> dict[str, NDArray[Any]]:
     try:
         with np.load(file, allow_pickle=False) as content:
             stored = {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise UserError(f"{file} cannot be read: export the checkpoint again") from error
     count = len(stored.get("search", ()))
     needed = ("template", "search", "box", "score")

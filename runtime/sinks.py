@@ -31,6 +31,8 @@ def check_output(path: Path, flag: str, *, overwrite: bool) -> None:
     """UserError where `path` cannot be written: it exists already, or its folder does not."""
     if path.is_dir():
         raise UserError(f"{flag} {path}: is a folder; give a file name")
+    if path.exists() and not path.is_file():  # a device or a pipe: moving the result there would replace it
+        raise UserError(f"{flag} {path}: is no regular file; give another name")
     if path.exists() and not overwrite:
         raise UserError(f"{flag} {path}: exists already; say --overwrite or give another name")
     if not path.absolute().parent.is_dir():
@@ -56,7 +58,7 @@ class Outputs:
             check_output(path, "--out", overwrite=overwrite)
         if save:
             check_output(save, "--save", overwrite=overwrite)
-            if save in self._box_paths:
+            if save.resolve() in [path.resolve() for path in self._box_paths]:
                 raise UserError(f"--save {save}: is the name that --out has")
             if save.suffix.lower() not in _CONTAINERS:
                 raise UserError(f"--save {save}: give a name that ends in {', '.join(_CONTAINERS)}")

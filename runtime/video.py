@@ -4,6 +4,7 @@ PyAV rather than OpenCV for videos: it brings its own FFmpeg with H.264 on every
 cannot be read, and tells the rotation that phones write into it.
 """
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -21,6 +22,8 @@ from jntrt.runtime.errors import UserError
 if TYPE_CHECKING:
     import av
     import av.container
+
+log = logging.getLogger(__name__)
 
 Frame = npt.NDArray[np.uint8]
 
@@ -93,6 +96,8 @@ def frames(source: str | Path | int, *, ahead: int = 4) -> Frames:
 def _opener(source: str | Path | int) -> Callable[[], Opened]:
     text = str(source)
     path = Path(text)
+    if not text:  # Path("") would be the working folder
+        raise UserError("no source: give a video, a folder of images, a camera's number or a stream's URL")
     if isinstance(source, int) or (re.fullmatch(r"\d+", text) and not path.exists()):
         return lambda: _camera(int(text))
     if "://" in text:
@@ -148,6 +153,7 @@ def read_image(path: Path) -> Frame:
     """The image as RGB, H×W×3 uint8, turned upright as its EXIF says; UserError where it cannot be read."""
     import cv2
 
+    quiet_opencv()
     try:
         data = np.fromfile(path, np.uint8)  # not cv2.imread: that cannot open every name on every platform
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
@@ -158,6 +164,13 @@ def read_image(path: Path) -> Frame:
     if image is None:
         raise UserError(f"{path}: not a readable image (empty, truncated, or another kind of file)")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def quiet_opencv() -> None:
+    """Stop OpenCV's own warnings on stderr: what is wrong with an image or a camera is one line of ours."""
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 # --- videos
@@ -206,8 +219,10 @@ def _decode(
 ) -> Generator[Frame, None, None]:
     import av
 
-    count = 0
+    count, ends = 0, 0.0
     cut = not live and _cut_short(container, stream)
+    promised = 0.0 if live else (container.duration or 0) / 1e6
+    starts = (container.start_time or 0) / 1e6
     reason = "it ends early: the file is truncated" if cut else "no frames in it"
     try:
         with container:
@@ -216,11 +231,17 @@ def _decode(
                 if frame.rotation:
                     image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
                 count += 1
+                ends = (frame.time or 0.0) - starts
                 yield image
     except av.error.FFmpegError as error:
         raise _broken(name, count, reason if cut else _reason(error)) from None
     if cut or count == 0:
         raise _broken(name, count, reason)
+    # Only a hint: FFmpeg reads a cut Matroska file without complaint, but sound may also outlast the picture.
+    if 0 < ends < 0.9 * promised - 0.5:
+        log.warning(
+            "%s: its picture ends at %.1f s of %.1f s: the file may be truncated", name, ends, promised
+        )
 
 
 def _reason(error: "av.error.FFmpegError") -> str:
@@ -256,8 +277,7 @@ def _camera(index: int) -> Opened:
     device = Path(f"/dev/video{index}")
     if sys.platform == "linux" and not device.exists():
         raise UserError(f"camera {index}: no such camera (there is no {device})")
-    if hasattr(cv2, "setLogLevel"):
-        cv2.setLogLevel(0)  # its own warnings about a camera run over many lines
+    quiet_opencv()
     camera = cv2.VideoCapture(index)
     if not camera.isOpened():
         raise UserError(f"camera {index}: cannot be opened; is it connected, free and readable for you?")

@@ -99,6 +99,16 @@ def test_baselines_follow_an_easy_target(tmp_path: Path) -> None:
         baseline("sift")
 
 
+@pytest.mark.parametrize("box", [(-10.0, -5.0, 30.0, 20.0), (50.0, 30.0, 0.6, 0.4)])
+def test_a_box_that_opencv_cannot_start_on(box: tuple[float, float, float, float]) -> None:
+    if "mil" not in baseline_names():
+        pytest.skip("this OpenCV has no MIL")
+    frame = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    tracker = OpenCVTracker("mil")
+    tracker.init(frame, box)
+    assert np.isfinite(tracker.update(frame).box).all()
+
+
 def test_template_matching_at_the_border() -> None:
     frame = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
     tracker = TemplateMatching()
@@ -149,6 +159,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["accuracy", "--data", "{data}", "--baseline", "ncc,ncc"], "ncc twice"),
         (["accuracy", "{data}", "--data", "{data}"], "bundle"),
         (["accuracy"], "--data"),
+        (
+            ["accuracy", "--data", "{data}", "--baseline", "static", "--out", "{data}/list.txt"],
+            "cannot be made",
+        ),
     ],
 )
 def test_mistakes_are_one_line(

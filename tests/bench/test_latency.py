@@ -1,6 +1,8 @@
 """What is timed and how it is said. No test here depends on how fast this machine is."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,30 @@ def test_a_worker_that_was_killed_says_so(bundle: Bundle, video: str) -> None:
         worker._process.join()
         with pytest.raises(UserError, match=r"tiny: its process ended by itself \(exit code -9\)"):
             worker.run(1)
+
+
+def test_ctrl_c_while_a_worker_starts_is_the_parents(bundle: Bundle, video: str) -> None:
+    """The terminal sends it to every process of the group; the child's first second is imports."""
+    code = f"""
+import multiprocessing, os, signal, sys, threading, time
+from jntrt.bench.worker import Engine, Worker
+def interrupt():
+    while not multiprocessing.active_children():
+        time.sleep(0.01)
+    time.sleep(0.1)
+    os.killpg(0, signal.SIGINT)
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt).start()
+    try:
+        Worker(Engine("tiny", {str(bundle.path)!r}, {video!r}, {BOX!r}, backend="onnxruntime", threads=1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_worker_that_cannot_start_says_why(bundle: Bundle, video: str) -> None:
@@ -149,6 +175,8 @@ def test_published_figures_belong_to_the_same_recipe_only() -> None:
     assert (negative.fps, negative.scope) == (114, "scope not stated")
     for other in ({"dim": 192}, {"keep_ratio": [0.5] * 3}, {"template_size": 144}, {"head": "corner"}):
         assert published_figure({**recipe, **other}) is None
+    for nonsense in ({"search_size": "x"}, {"search_size": []}, {"ce_layers": 5}, {"family": ["ostrack"]}):
+        assert published_figure({**recipe, **nonsense}) is None
 
 
 def test_engines_of_a_run(bundle: Bundle) -> None:

@@ -152,6 +152,23 @@ def test_same_name_twice(tmp_path: Path) -> None:
         load_sequences(tmp_path)
 
 
+def test_a_folder_named_by_dots_has_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path / "dog" / "img")
+    write_boxes(tmp_path / "dog" / "groundtruth.txt")
+    monkeypatch.chdir(tmp_path / "dog")
+    assert load_sequences(".")[0].name == "dog"
+    monkeypatch.chdir(tmp_path / "dog" / "img")
+    assert load_sequences("..")[0].name == "dog"
+
+
+def test_an_image_larger_than_opencv_allows(tmp_path: Path) -> None:
+    write_images(tmp_path, count=1)
+    write_boxes(tmp_path / "groundtruth.txt", boxes=BOXES[:1])
+    (tmp_path / "00000001.jpg").write_bytes(b"P6 100000 100000 255\n")
+    with pytest.raises(UserError, match=r"00000001\.jpg: not an image that can be decoded"):
+        list(load_sequences(tmp_path)[0].frames())
+
+
 def test_a_video_shorter_than_its_annotation(tmp_path: Path) -> None:
     write_video(tmp_path / "fly.mp4", count=2)
     rows = "".join(f"{n},1,2,3,4\n" for n in range(4))

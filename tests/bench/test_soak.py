@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from jntrt.bench.soak import soak, tiny_bundle
+from jntrt.bench.soak import app, soak, tiny_bundle
 from jntrt.runtime import Tracker
+from jntrt.runtime.command import run
 
 
 @pytest.mark.parametrize("updates", [2000, pytest.param(100_000, marks=pytest.mark.slow)])
@@ -14,3 +15,9 @@ def test_memory_stays_flat_and_latency_does_not_drift(tmp_path: Path, updates: i
     assert abs(result.growth_mb) < 4
     if updates >= 100_000:
         assert result.drift < 1.3
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (([str(tmp_path)], "is not a bundle"), (["--updates", "5"], "give 10 or more")):
+        assert run(app, words) == 2
+        assert message in capsys.readouterr().err

@@ -130,6 +130,25 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         assert process.wait(20) == 141
 
 
+@pytest.mark.parametrize(("closed", "out", "err"), [(1, b"", b"warned\n"), (2, b"a line\n", b"")])
+def test_a_closed_stream_is_no_error(closed: int, out: bytes, err: bytes) -> None:
+    """A shell's `>&-`: Python then has no sys.stdout at all."""
+    code = (
+        "import sys\n"
+        "from jntrt.runtime.command import new_app, run\n"
+        "app = new_app('trtrun', 'Track.')\n"
+        "@app.default\n"
+        "def track() -> None:\n"
+        "    print('a line')\n"
+        "    print('warned', file=sys.stderr)\n"
+        "    sys.stderr.isatty()\n"
+        "sys.exit(run(app))\n"
+    )
+    line = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-c", code]
+    done = subprocess.run(line, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, out, err)
+
+
 def test_missing_modules_name_their_extra() -> None:
     def remedy(module: str, command: str) -> str | None:
         return missing_extra(ModuleNotFoundError(f"No module named '{module}'", name=module), command)

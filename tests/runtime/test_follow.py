@@ -112,7 +112,7 @@ def test_boxes_over_the_edge_are_fine() -> None:
 
 @pytest.mark.parametrize("size", [(40, 60), (720, 1280), (1, 1)])
 @pytest.mark.parametrize(
-    "box", [(5, 5, 20, 20), (-500, -500, 10, 10), (3000, 2, 5000, 9), (10, 10, 0.1, 0.1)]
+    "box", [(5, 5, 20, 20), (-500, -500, 10, 10), (3000, 2, 5000, 9), (10, 10, 0.1, 0.1), (-5e8, 1, 1e9, 1)]
 )
 def test_anything_can_be_drawn(size: tuple[int, int], box: tuple[float, ...]) -> None:
     frame = np.full((*size, 3), 128, np.uint8)

@@ -1,5 +1,6 @@
 """Engines against the stored numbers of a bundle, and the example that needs no jntrt against the tracker."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -39,6 +40,17 @@ def test_a_network_that_is_another_fails(tmp_path: Path) -> None:
     (bundle.path / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="has no parity"):
         compare(Bundle.open(bundle.path), "fp32")
+
+
+def test_samples_that_are_no_archive(tmp_path: Path) -> None:
+    folder = export_golden("jn256", tmp_path / "jn256").path
+    manifest = json.loads((folder / "bundle.json").read_text())
+    content = (folder / "parity.npz").read_bytes()[:200]  # begins as a zip does
+    (folder / "parity.npz").write_bytes(content)
+    manifest["parity"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"parity\.npz cannot be read"):
+        read_samples(Bundle.open(folder))
 
 
 def test_what_passes() -> None:

@@ -1,5 +1,6 @@
 """Box files and annotated videos: whole or absent, and readable by others."""
 
+import os
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -100,6 +101,15 @@ def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     ]:
         with pytest.raises(UserError, match=words):
             check_output(path, "--out", overwrite=False)
+    for path in (tmp_path / "pipe", Path("/dev/null")):  # a result moved there would take its place
+        if path.parent == tmp_path:
+            os.mkfifo(path)
+        with pytest.raises(UserError, match="no regular file"):
+            check_output(path, "--out", overwrite=True)
+    (tmp_path / "a").mkdir()
+    same = tmp_path / "a" / ".." / "x.mp4"
+    with pytest.raises(UserError, match="is the name that --out has"):
+        Outputs(tmp_path / "x.mp4", same, json=False, targets=1, overwrite=True)
     with pytest.raises(UserError, match=r"\.mp4"):
         Outputs(None, tmp_path / "out.gif", json=False, targets=1, overwrite=False)
 

@@ -145,6 +145,7 @@ def test_each_failure_has_its_own_line(tmp_path: Path) -> None:
     )  # the index is at the end
 
     assert "no such file" in fail(tmp_path / "missing.mp4")
+    assert "no source" in fail("")
     assert "no images" in fail(empty)
     assert "no images" in fail(str(tmp_path / "*.png"))
     assert "text file" in fail(text)
@@ -175,6 +176,25 @@ def test_a_truncated_video_gives_its_frames_and_then_says_so(tmp_path: Path) -> 
         got.extend(source)
     assert 5 < len(got) < 40
     assert f"after {len(got)} frames" in str(error.value)
+
+
+def test_a_cut_matroska_file_is_hinted_at(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """FFmpeg takes its end for a regular one."""
+    whole = write_video(tmp_path / "clip.mkv", count=60)
+    assert len(list(frames(whole, ahead=0))) == 60
+    assert caplog.text == ""
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.4)])
+    assert 5 < len(list(frames(cut, ahead=0))) < 40
+    assert "s of 2.4 s: the file may be truncated" in caplog.text
+
+
+def test_opencv_adds_no_lines_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "1.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[:3000])
+    assert "not a readable image" in fail(path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_bad_image_midway_ends_the_run_there(folder: Path) -> None:
