@@ -127,8 +127,9 @@ def _rgba(path: Path) -> Image:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3 or image.shape[2] != 4:
         raise UserError(f"{path}: not an RGBA image")
-    _check_opaque(image[..., 3], path)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), np.uint8)
+    rgba = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), np.uint8)
+    _check_opaque(rgba[..., 3], path)
+    return rgba
 
 
 def _mask(path: Path) -> Image:
