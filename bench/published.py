@@ -33,7 +33,8 @@ _PAPER_CE = ((3, 6, 9), (0.7, 0.7, 0.7))
 
 def published_figure(recipe: Mapping[str, Any]) -> Published | None:
     """The figure of the model that `recipe` (a manifest's) describes; None where nobody published one."""
-    family, size = str(recipe.get("family")), recipe.get("search_size")
+    family = str(recipe.get("family"))
+    size: Any = recipe.get("search_size")
     backbone = tuple(recipe.get(key) for key in ("dim", "depth", "heads", "mlp_dim"))
     try:
         layers, ratios = tuple(recipe.get("ce_layers", ())), tuple(recipe.get("keep_ratio", ()))
