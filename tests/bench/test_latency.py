@@ -79,7 +79,7 @@ from jntrt.bench.worker import Engine, Worker
 def interrupt():
     while not multiprocessing.active_children():
         time.sleep(0.01)
-    time.sleep(0.1)
+    time.sleep(0.3)
     os.killpg(0, signal.SIGINT)
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
