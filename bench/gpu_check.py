@@ -126,9 +126,9 @@ def make_bundles(folder: Path) -> list[Path]:
 
     clips = folder / "clips"
     clips.mkdir()
-    for name in ("one", "two"):
-        write_clip(clips / f"{name}.mp4", frames=6)
-        lines = [f"{number},{','.join(f'{value:g}' for value in BOX)}" for number in range(6)]
+    for name in ("one", "two"):  # one to calibrate on, which takes a frame per crop, and one held back
+        write_clip(clips / f"{name}.mp4", frames=12)
+        lines = [f"{number},{','.join(f'{value:g}' for value in BOX)}" for number in range(12)]
         (clips / f"{name}.csv").write_text("\n".join(["frame,x,y,w,h", *lines]) + "\n")
     paths = []
     for name, recipe in RECIPES.items():
