@@ -105,7 +105,9 @@ def prepare(config: TrainConfig, data: Path) -> tuple[OSTrack, PairSource]:
         initialise(model, assets.photos, config.seed)
     elif config.start != "plain":
         load_encoder(model, Path(config.start))
-    return model, PairSource(config.recipe, assets, videos, config.synthetic, config.positive, config.steady)
+    return model, PairSource(
+        config.recipe, assets, videos, config.synthetic, config.positive, config.scale_jitter
+    )
 
 
 def find_sequences(data: Path) -> list[Sequence]:
