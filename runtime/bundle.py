@@ -8,9 +8,11 @@ import copy
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,11 @@ from jntrt.runtime.manifest import (
 )
 
 PARITY = "parity.npz"
+
+# What may go with a bundle that is replaced; anything else in its folder is the user's.
+_OWN_FILE = re.compile(
+    r"bundle\.json|parity\.npz|calibration\.(json|html)|(template|track)\..*onnx|\.new\..*"
+)
 
 Content = bytes | Path  # of a file to write
 
@@ -220,31 +227,49 @@ def add_precision(
     the place of one that the manifest names: its name carries its digest; the manifest changes in one step,
     and files that nobody names any more go last.
     """
-    content = json.loads((bundle.path / MANIFEST).read_bytes())
     new_entry = copy.deepcopy(dict(entry))
     try:
-        for file_name, data in files.items():
-            check_file_name(file_name, "add_precision")
-            digest = _digest(data)
-            kept = file_name
-            if (bundle.path / file_name).exists() and file_sha256(bundle.path / file_name) != digest:
-                stem, dot, suffix = file_name.rpartition(".")
-                kept = f"{stem}.{digest[:12]}{dot}{suffix}"
-            _write(bundle.path / kept, data)
-            for graph in new_entry.values():
-                if isinstance(graph, dict) and graph.get("file") == file_name:
-                    graph["file"] = kept
-        before = _named_files(content)
-        content["precisions"][name] = _with_digests(new_entry, bundle.path)
-        _write_manifest(bundle.path, content)
-        for stale in before - _named_files(content):
-            (bundle.path / stale).unlink(missing_ok=True)
+        with _locked(bundle.path):
+            _add_precision(bundle, name, files, new_entry)
     except OSError as error:
         text = os.strerror(error.errno or 0)
         raise UserError(
             f"the bundle {bundle.path} cannot be changed: {text}: copy it where you may write"
         ) from error
     return Bundle.open(bundle.path)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Others who add a precision to this bundle wait: each would write the manifest as it had read it."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _add_precision(bundle: Bundle, name: str, files: Mapping[str, Content], entry: dict[str, Any]) -> None:
+    content = json.loads((bundle.path / MANIFEST).read_bytes())
+    for file_name, data in files.items():
+        check_file_name(file_name, "add_precision")
+        digest = _digest(data)
+        kept = file_name
+        if (bundle.path / file_name).exists() and file_sha256(bundle.path / file_name) != digest:
+            stem, dot, suffix = file_name.rpartition(".")
+            kept = f"{stem}.{digest[:12]}{dot}{suffix}"
+        _write(bundle.path / kept, data)
+        for graph in entry.values():
+            if isinstance(graph, dict) and graph.get("file") == file_name:
+                graph["file"] = kept
+    before = _named_files(content)
+    content["precisions"][name] = _with_digests(entry, bundle.path)
+    _write_manifest(bundle.path, content)
+    for stale in before - _named_files(content):
+        (bundle.path / stale).unlink(missing_ok=True)
 
 
 def check_place(place: Path, shown: str, overwrite: bool) -> None:
@@ -254,6 +279,9 @@ def check_place(place: Path, shown: str, overwrite: bool) -> None:
     if is_bundle(place):
         if not overwrite:
             raise UserError(f"{shown} is a bundle already: name another folder")
+        foreign = sorted(file.name for file in place.iterdir() if not _OWN_FILE.fullmatch(file.name))
+        if foreign:
+            raise UserError(f"{shown} holds {foreign[0]}, which is no part of the bundle: move it away first")
     elif place.is_dir() and any(place.iterdir()):
         raise UserError(f"{shown} is not empty and is no bundle: name another folder")
 

@@ -111,6 +111,8 @@ def trtrun(
         with building(BuildOptions(workspace, optimization_level, timing_cache)):
             tracker = Tracker.from_bundle(model, backend=backend, precision=precision, threads=threads)
         stack.enter_context(tracker)
+        if decode == "gpu" and not tracker.on_device:
+            raise UserError(f"--decode gpu: {tracker.choice} runs on the CPU: leave --decode gpu out")
         # Left last: its summary follows the files that it names.
         progress = stack.enter_context(Progress(stream.length, outputs.paths))
         print(f"{model.name}, {precision}, {tracker.choice}", file=sys.stderr)

@@ -95,8 +95,9 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
 
 
 def one_line(error: BaseException | str) -> str:
-    """The error's text with line breaks and runs of spaces made single spaces."""
-    return " ".join(str(error).split())
+    """The error's text with line breaks and runs of spaces made single spaces, and no terminal's codes."""
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def missing_extra(error: ImportError, command: str = "trtrun") -> str | None:

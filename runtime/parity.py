@@ -7,6 +7,7 @@ difference is told apart and does not decide.
 """
 
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,20 +81,24 @@ def compare(
     """Run a bundle's precision in an engine on the stored crops.
 
     kept_sets: also compare which tokens each layer kept, with ONNX Runtime's fp32 run as the reference, in a
-    copy of the graph that returns them. Raises UserError as the engine does.
+    copy of the graph that returns them. The copy is another engine, so box and score stay the shipped
+    graph's: where only that one is beyond the limit, it counts as having kept other tokens, which no more
+    than half of the samples may. Raises UserError as the engine does.
     """
     stored = read_samples(bundle)
     graphs = STORED_AS.get(precision, precision)
     template, track = bundle.graph("template", graphs), bundle.graph("track", graphs)
     template_engine = _loaded(backend, precision, threads, template)
+    engine = _loaded(backend, precision, threads, track)
+    got = _run(bundle, template_engine, engine, stored)
     if not kept_sets:
-        got = _run(bundle, template_engine, _loaded(backend, precision, threads, track), stored)
         return _judge(got, stored, precision, None)
+    del engine
     with tempfile.TemporaryDirectory() as folder:
         layers = promote_kept(track, Path(folder) / "track.onnx")
         promote_kept(bundle.graph("track", "fp32"), Path(folder) / "reference.onnx")
         engine = _loaded(backend, precision, threads, Path(folder) / "track.onnx")
-        got = _run(bundle, template_engine, engine, stored)
+        copy = _run(bundle, template_engine, engine, stored)
         del engine
         reference = _run(
             bundle,
@@ -101,9 +106,9 @@ def compare(
             _loaded("onnxruntime", "fp32", threads, Path(folder) / "reference.onnx"),
             stored,
         )
-    same = np.ones(len(stored["search"]), dtype=bool)
+    same = _within(got, stored, precision) | ~_within(copy, stored, precision)
     for layer in layers:
-        same &= (np.sort(got[layer], axis=1) == np.sort(reference[layer], axis=1)).all(axis=1)
+        same &= (np.sort(copy[layer], axis=1) == np.sort(reference[layer], axis=1)).all(axis=1)
     return _judge(got, stored, precision, same)
 
 
@@ -113,7 +118,7 @@ def read_samples(bundle: Bundle) -> dict[str, NDArray[Any]]:
     try:
         with np.load(file, allow_pickle=False) as content:
             stored = {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise UserError(f"{file} cannot be read: export the checkpoint again") from error
     count = len(stored.get("search", ()))
     needed = ("template", "search", "box", "score")
@@ -156,9 +161,21 @@ def _batches(stored: Arrays, batch: int) -> Iterator[dict[str, NDArray[Any]]]:
         yield {name: np.ascontiguousarray(array[start : start + batch]) for name, array in stored.items()}
 
 
-def _judge(got: Arrays, stored: Arrays, precision: str, same: NDArray[np.bool_] | None) -> Difference:
+def _errors(got: Arrays, stored: Arrays) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Largest difference of each sample's box, and the difference of its score."""
     box = np.abs(got["box"].astype(np.float64) - stored["box"]).max(axis=1)
-    score = np.abs(got["score"].astype(np.float64) - stored["score"])
+    return box, np.abs(got["score"].astype(np.float64) - stored["score"])
+
+
+def _within(got: Arrays, stored: Arrays, precision: str) -> NDArray[np.bool_]:
+    limit = LIMITS.get(precision, INT8_LIMIT)
+    box, score = _errors(got, stored)
+    within: NDArray[np.bool_] = (box <= limit) & (score <= limit)
+    return within
+
+
+def _judge(got: Arrays, stored: Arrays, precision: str, same: NDArray[np.bool_] | None) -> Difference:
+    box, score = _errors(got, stored)
     judged = np.ones(len(box), dtype=bool) if same is None else same
     if not judged.any():
         judged = ~judged  # nothing to excuse anything with

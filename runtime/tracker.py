@@ -9,7 +9,7 @@ unrounded.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +22,7 @@ from jntrt.runtime.backends import STORED_AS, Backend, backend_class, choose_bac
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.crop import crop
 from jntrt.runtime.errors import TrackerError, UserError
+from jntrt.runtime.manifest import GRAPHS
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
@@ -100,12 +101,14 @@ class Tracker:
         if bundle.failed_gate(stored):
             log.warning("bundle %s: %s failed its gate, its boxes are not those of fp32", bundle.name, stored)
         choice = choose_backend(backend, precision)
-        engines = []
-        for graph in ("template", "track"):
-            engine = backend_class(choice.name).open(precision, threads)
-            engine.load(bundle.graph(graph, stored))
-            engines.append(engine)
-        tracker = cls(bundle, *engines, color=color)
+        engines = [backend_class(choice.name).open(precision, threads) for _ in GRAPHS]
+        try:
+            for graph, engine in zip(GRAPHS, engines, strict=True):
+                engine.load(bundle.graph(graph, stored))
+            tracker = cls(bundle, *engines, color=color)
+        except BaseException:
+            _close(engines)
+            raise
         tracker.choice = str(choice)
         return tracker
 
@@ -193,14 +196,16 @@ class Tracker:
             engine["launch"] = self._loop.launch
         return {"bundle": self.bundle.name, "batch": self.bundle.batch, **engine}
 
+    @property
+    def on_device(self) -> bool:
+        """Whether it runs on a GPU and takes frames that lie there."""
+        return self._loop is not None
+
     def close(self) -> None:
         """Let the engines and the template's memory go."""
         if self._loop is not None:
             self._loop.close()
-        for engine in (self._template, self._track):
-            close = getattr(engine, "close", None)  # engines on a GPU give their memory back at once
-            if close is not None:
-                close()
+        _close((self._template, self._track))
         self._template = self._track = self._loop = None
         self._memory, self._state = {}, []
 
@@ -284,6 +289,13 @@ def _check_frame(frame: Frame) -> None:
         raise TrackerError(f"a frame is an array H×W×3 of uint8, not {kind}")
     if 0 in frame.shape:
         raise TrackerError("the frame has no pixels")
+
+
+def _close(engines: Iterable[Backend | None]) -> None:
+    for engine in engines:
+        close = getattr(engine, "close", None)  # engines on a GPU give their memory back at once
+        if close is not None:
+            close()
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,9 +1,12 @@
 """Bundles: written whole, read with suspicion."""
 
 import copy
+import fcntl
 import json
+import os
 import random
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -102,6 +105,32 @@ def test_precisions_are_added_and_replaced(bundle: Bundle) -> None:
     assert entry["track"] == {"file": "track.int8.onnx"}
     with pytest.raises(UserError, match=r"no precision fp16 \(it has fp32, int8\)"):
         twice.graph("track", "fp16")
+
+
+def test_what_is_no_part_of_a_bundle_is_not_lost_with_it(bundle: Bundle) -> None:
+    (bundle.path / "calibration.json").write_text("{}")
+    write_bundle(bundle.path, MANIFEST, FILES)
+    (bundle.path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds notes\.txt"):
+        write_bundle(bundle.path, MANIFEST, FILES)
+    assert (bundle.path / "notes.txt").read_text() == "mine"
+
+
+def test_two_who_add_wait_for_each_other(bundle: Bundle) -> None:
+    entry = {"template": {"file": "template.onnx"}, "track": {"file": "track.fp16.onnx"}}
+    handle = os.open(bundle.path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    other = Thread(target=add_precision, args=(bundle, "fp16", {"track.fp16.onnx": b"half"}, entry))
+    other.start()
+    try:
+        other.join(timeout=0.2)
+        assert other.is_alive()
+        rewrite(bundle.path, bundle.manifest | {"somebody": "changed it meanwhile"})
+    finally:
+        os.close(handle)
+    other.join()
+    assert Bundle.open(bundle.path).precisions == ("fp32", "fp16")
+    assert Bundle.open(bundle.path).manifest["somebody"] == "changed it meanwhile"
 
 
 def test_files_that_are_not_what_the_manifest_says(bundle: Bundle) -> None:

@@ -5,11 +5,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
-from jntrt.runtime import Tracker
+from jntrt.runtime import Tracker, parity
+from jntrt.runtime.backends import Backend
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.parity import Difference, compare, read_samples
@@ -40,6 +42,34 @@ def test_a_network_that_is_another_fails(tmp_path: Path) -> None:
     (bundle.path / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="has no parity"):
         compare(Bundle.open(bundle.path), "fp32")
+
+
+@pytest.mark.parametrize(("wrong", "passes"), [(1, True), (None, False)])
+def test_the_shipped_engine_is_judged_and_not_its_copy(
+    golden_loop_bundle: tuple[str, Bundle], monkeypatch: pytest.MonkeyPatch, wrong: int | None, passes: bool
+) -> None:
+    _, bundle = golden_loop_bundle
+    load = parity._loaded
+
+    def loaded(backend: str, precision: str, threads: int | None, graph: Path) -> Backend:
+        engine = load(backend, precision, threads, graph)
+        if graph == bundle.graph("track", "fp32"):
+            run, calls = engine.run, []
+
+            def miscompiled(feeds: dict[str, Any]) -> dict[str, Any]:
+                outputs = run(feeds)
+                calls.append(None)
+                moved = wrong is None or len(calls) <= wrong
+                return outputs | {"box": outputs["box"] + np.float32(0.1)} if moved else outputs
+
+            monkeypatch.setattr(engine, "run", miscompiled)
+        return engine
+
+    monkeypatch.setattr(parity, "_loaded", loaded)
+    difference = compare(bundle, "fp32", "onnxruntime", threads=2, kept_sets=True)
+    assert difference.passed == passes
+    assert difference.kept_differs == (wrong or difference.samples)
+    assert difference.box_elsewhere > 0.09 or difference.box > 0.09
 
 
 def test_samples_that_are_no_archive(tmp_path: Path) -> None:
