@@ -73,7 +73,7 @@ def sequences(*, data: Path, out: Path, count: int = 50, frames: int = 60, seed:
 
 
 @app.command
-def measure(run: Path, data: Path, *, limit: int | None = None, json: bool = False) -> None:
+def measure(run: Path, /, *data: Path, limit: int | None = None, json: bool = False) -> None:
     """Track annotated sequences with a run's averaged weights: AO, presence AUROC, threshold.
 
     AO is the mean over clips; the first frame and frames without the target do not count.
@@ -83,7 +83,7 @@ def measure(run: Path, data: Path, *, limit: int | None = None, json: bool = Fal
     run
         A run's folder.
     data
-        Annotated sequences in any layout.
+        Annotated sequences in any layout, one or more folders.
     limit
         Only so many of them.
     json
@@ -138,7 +138,9 @@ def reference(
     config: str = "jn-nano",
     workers: int = 1,
 ) -> None:
-    """The whole recipe of jn-nano: train, render the validation set, measure on it, write the checkpoint.
+    """The whole recipe of jn-nano: train, render the validation set, measure, write the checkpoint.
+
+    The presence threshold comes from the rendered clips and, where there are some, those in drones/val.
 
     Give the same command again to go on after a stop. Several processes: torchrun --nproc_per_node=2
     -m jntrt.train.cli reference ...

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 
 import cv2
@@ -118,10 +119,12 @@ def find_sequences(data: Path) -> list[Sequence]:
     return load_coco(data) if is_coco(data) else load_sequences(data)
 
 
-def measure_run(run: Path, data: Path, limit: int | None) -> dict[str, float]:
+def measure_run(run: Path, data: SequenceOf[Path], limit: int | None) -> dict[str, float]:
     """`track.measure` of the averaged weights of `run` on the sequences at `data`, and the run's `step`."""
     from jntrt.train.track import averaged_model, measure
 
+    if not data:
+        raise UserError("name the sequences to measure on: train-jn measure RUN DATA")
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: has to be at least 1")
     model, step = averaged_model(run)
@@ -148,7 +151,8 @@ def reference_run(
     """From nothing to the reference checkpoint: train, render validation, measure, write.
 
     Each part that is there already (in `run`) is taken as it is, so a stopped command can be given again.
-    Returns the figures on the validation set; its threshold goes into the checkpoint's recipe.
+    Returns the figures on the rendered clips and, so that the threshold has seen real targets too, on those
+    of `data`/drones/val; the threshold goes into the checkpoint's recipe.
     """
     name = load_config(config).name
     run = run or Path("runs") / name
@@ -160,7 +164,8 @@ def reference_run(
         shutil.rmtree(part, ignore_errors=True)  # of a command that was stopped here
         write_sequences(data, part)
         part.rename(validation)
-    figures = measure_run(run, validation, None)
+    held_out = data / "drones" / "val"
+    figures = measure_run(run, [validation, *([held_out] if held_out.is_dir() else [])], None)
     threshold = None if math.isnan(figures["threshold"]) else figures["threshold"]
     finish_run(run, out, name, threshold, "Apache-2.0")
     return figures
