@@ -49,8 +49,6 @@ class OpenVino:
 
     def load(self, graph: Path) -> None:
         """Compile the graph. Raises UserError with OpenVINO's reason in one line."""
-        import openvino as ov
-
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._hint,
             "PERFORMANCE_HINT": "LATENCY",
@@ -61,7 +59,7 @@ class OpenVino:
         if self.precision.startswith("int8") and saturates_int8() and weight_bits(graph.read_bytes()) > 7:
             _warn_of_saturation()
         try:
-            compiled = ov.Core().compile_model(str(graph), "CPU", options)
+            compiled = core().compile_model(str(graph), "CPU", options)
         except RuntimeError as error:
             raise UserError(f"{graph}: OpenVINO refuses the graph: {_last_line(error)}") from error
         self._request = compiled.create_infer_request()
@@ -106,7 +104,18 @@ def _warn_of_saturation() -> None:
 
 
 @cache
-def _capabilities() -> tuple[str, ...]:
+def core() -> Any:
+    """The process's one `openvino.Core`, which lives as long as the process does.
+
+    Each Core gives its thread a signal stack and puts the one before back at its end. Of two Cores that end
+    in the order in which they began, the second puts back what the first has unmapped, and the next signal,
+    Ctrl-C say, is a segmentation fault (seen with 2026.4).
+    """
     import openvino as ov
 
-    return tuple(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return ov.Core()
+
+
+@cache
+def _capabilities() -> tuple[str, ...]:
+    return tuple(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))

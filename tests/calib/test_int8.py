@@ -60,10 +60,9 @@ def test_onnx_runtime_runs_every_quantised_layer_in_int8(head, eliminate, tmp_pa
 
 @pytest.mark.parametrize(("head", "eliminate"), KINDS)
 def test_openvino_runs_every_quantised_layer_in_int8(head, eliminate):
-    openvino = pytest.importorskip("openvino")
     models = tiny_models(tiny_recipe(head, eliminate))
     model = make_candidate("int8", models, {}, ranges_of(models)[0]).models.track
-    core = openvino.Core()
+    core = openvino_backend.core()
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", options)
     count = collections.Counter()

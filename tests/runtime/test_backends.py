@@ -1,5 +1,7 @@
 """The CPU engines by themselves: what they refuse, and that one line says why."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,22 @@ def write_sum(path: Path, location: str = "") -> Path:
     path.write_bytes(model.SerializeToString())
     assert onnx.load_model(path, load_external_data=False).graph.name == "sum"
     return path
+
+
+def test_a_signal_after_trackers_in_openvino_is_handled() -> None:
+    """OpenVINO left a signal stack that was no more: the next signal was a segmentation fault."""
+    script = """
+import gc, signal
+from jntrt.runtime import Tracker
+from jntrt.runtime.bundle import default_bundle
+for _ in range(2):
+    Tracker.from_bundle(default_bundle(), "openvino", "fp32", 1).close()
+    gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @pytest.mark.parametrize("name", ENGINES)
