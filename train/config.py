@@ -30,7 +30,7 @@ _LIMITS = {
     "ce_warm": (0, math.inf),
     "positive": (1e-3, 1),
     "synthetic": (0, 1),
-    "scale_jitter": (0, 2),
+    "steady": (0, 1),
     "teacher": (0, math.inf),
     "teacher_until": (0, math.inf),
     "seed": (0, math.inf),
@@ -45,7 +45,7 @@ class TrainConfig:
     beta2: AdamW's, 0.999 in the papers' code;
     decay: "step" (× 0.1 at `decay_from` × steps) or "linear" (to zero from there on); ce_start, ce_warm: the
     warm-up of the keep ratio; positive: ρ; synthetic: share of rendered scenes where there are videos too;
-    scale_jitter: of the search crop's size (`pairs.jitter`);
+    steady: share of pairs with two fifths of OSTrack's jitter;
     teacher: weight of the feature distillation at the start, falling to zero at step `teacher_until`;
     start: "principal" (`train.initialise`), "plain" (random), or a checkpoint's path for the encoder.
     """
@@ -68,7 +68,7 @@ class TrainConfig:
     ce_warm: int = 0
     positive: float = 0.7
     synthetic: float = 0.7
-    scale_jitter: float = 0.25
+    steady: float = 0.0
     teacher: float = 0.0
     teacher_until: int = 0
     start: str = "plain"

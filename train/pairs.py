@@ -16,7 +16,9 @@ from jntrt.train.synthetic import FRAME, Shot, random_pair
 from jntrt.train.videos import Still, VideoPairs
 from numpy.typing import NDArray
 
+SCALE_JITTER = 0.25  # OSTrack's: each side times exp(0.25·N(0, 1))
 CENTRE_JITTER = 3.0  # at search factor 4: centre + 3·sqrt(w·h)·(U - 0.5) per axis
+STEADY = 0.4  # of both jitters, in the pairs of a steady tracker
 BRIGHTNESS = 0.2
 
 
@@ -41,7 +43,7 @@ class PairSource:
     """Draws pairs, `positive` (ρ) of them with the target in the search crop.
 
     synthetic: the share of pairs that are rendered scenes; the others come from `videos`.
-    scale_jitter: of the search crop, see `jitter`.
+    steady: the share of pairs with less jitter than OSTrack's.
     """
 
     def __init__(
@@ -51,13 +53,13 @@ class PairSource:
         videos: VideoPairs | None,
         synthetic: float = 0.7,
         positive: float = 0.7,
-        scale_jitter: float = 0.25,
+        steady: float = 0.0,
     ) -> None:
         if assets is None and videos is None:
             raise ValueError("a pair source needs scenes, videos or both")
         self._recipe, self._assets, self._videos = recipe, assets, videos
         self._synthetic = 1.0 if videos is None else 0.0 if assets is None else synthetic
-        self._positive, self._scale_jitter = positive, scale_jitter
+        self._positive, self._steady = positive, steady
 
     def draw(self, rng: np.random.Generator) -> Pair:
         """One random pair; the same generator state gives the same pair.
@@ -98,8 +100,8 @@ class PairSource:
         if first.box is None or around is None or min(first.box[2:]) < 2 or min(around[2:]) < 2:
             return None
         z = crop_rectangle(first.box, recipe.template_factor)
-        believed = jitter(around, recipe.search_factor, rng, self._scale_jitter)
-        x = crop_rectangle(believed, recipe.search_factor)
+        share = STEADY if rng.random() < self._steady else 1.0
+        x = crop_rectangle(jitter(around, recipe.search_factor, rng, share), recipe.search_factor)
         box = np.zeros(4, np.float32)
         if not absent:
             bx, by, bw, bh = around
@@ -120,18 +122,17 @@ class PairSource:
         return Pair(template, search, np.asarray(target_box, np.float32), tokens, box, not absent)
 
 
-def jitter(box: Box, factor: float, rng: np.random.Generator, scale: float = 0.25) -> Box:
+def jitter(box: Box, factor: float, rng: np.random.Generator, share: float = 1.0) -> Box:
     """OSTrack's search jitter: what the tracker believes before it sees the frame.
 
     The shift shrinks with the search factor, so that as many targets stay in the crop as at factor 4.
-    scale: each side times exp(scale·N(0, 1)), N within ±2. OSTrack's is 0.25. A small network that trains
-    with so little learns that targets have the size that the crop suggests, and drifts: it needs more.
+    share: of the whole jitter; a steady tracker is never as wrong as OSTrack's jitter makes it.
     """
     x, y, w, h = box
-    reach = CENTRE_JITTER * factor / 4 * math.sqrt(w * h)
+    reach = share * CENTRE_JITTER * factor / 4 * math.sqrt(w * h)
     cx, cy = x + w / 2 + reach * (rng.random() - 0.5), y + h / 2 + reach * (rng.random() - 0.5)
-    wider, higher = np.exp(scale * np.clip(rng.standard_normal(2), -2, 2))
-    w, h = w * float(wider), h * float(higher)
+    w *= math.exp(share * SCALE_JITTER * rng.standard_normal())
+    h *= math.exp(share * SCALE_JITTER * rng.standard_normal())
     return cx - w / 2, cy - h / 2, w, h
 
 

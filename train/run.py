@@ -106,9 +106,7 @@ def prepare(config: TrainConfig, data: Path) -> tuple[OSTrack, PairSource]:
         initialise(model, assets.photos, config.seed)
     elif config.start != "plain":
         load_encoder(model, Path(config.start))
-    return model, PairSource(
-        config.recipe, assets, videos, config.synthetic, config.positive, config.scale_jitter
-    )
+    return model, PairSource(config.recipe, assets, videos, config.synthetic, config.positive, config.steady)
 
 
 def find_sequences(data: Path) -> list[Sequence]:
