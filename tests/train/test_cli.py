@@ -112,10 +112,12 @@ def test_overlap_and_separation():
     boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
     others = np.array([[0.0, 0, 10, 10], [5, 0, 10, 10], [20, 0, 10, 10]])
     np.testing.assert_allclose(overlap(boxes, others), [1, 1 / 3, 0])
-    auroc, threshold = separate(np.array([0.9, 0.8, 0.4]), np.array([0.1, 0.4]))
-    assert auroc == pytest.approx((3 + 2.5) / 6)
-    assert threshold == pytest.approx(0.8)
-    assert all(np.isnan(separate(np.array([0.5]), np.array([]))))
+    auroc, _ = separate(np.array([0.9, 0.8, 0.4]), np.array([0.1, 0.4]))
+    assert auroc == pytest.approx(5.5 / 6)
+    assert separate(np.linspace(0, 1, 101), np.array([0.1]))[1] == pytest.approx(0.03)
+    auroc, threshold = separate(np.array([0.5]), np.array([]))
+    assert np.isnan(auroc)
+    assert threshold == 0.5
 
 
 def test_an_untrained_network_tracks_inside_the_frame(tiny, tmp_path, draw_sequence):
