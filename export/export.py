@@ -72,9 +72,6 @@ def export_checkpoint(
     output = output or Path(_stem(path))
     place = output.resolve()
     check_place(place, str(output), overwrite=True)
-    for file in (path, config, key_map):
-        if file and place in file.resolve().parents:
-            raise UserError(f"{file} lies in {output}, which would be replaced: name another folder")
     recipe_yaml = read_recipe_yaml(config) if config else None
     renames = read_key_map(key_map) if key_map else None
     progress(f"reading {path.name}")

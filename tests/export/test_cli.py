@@ -328,7 +328,7 @@ def test_a_checkpoint_in_the_bundle_is_not_lost(
     shutil.copy(TINY_YAML, place / "a.yaml")
     for checkpoint, config in ((place / "a.pth", TINY_YAML), (TINY, place / "a.yaml")):
         assert export_jn(checkpoint, "-o", place, "--config", config) == 2
-        assert "name another folder" in one_line(capsys)
+        assert "holds a.pth, which is no part of the bundle" in one_line(capsys)
     assert (place / "a.pth").exists()
 
 
