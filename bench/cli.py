@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from jntrt.runtime.command import new_app, parse_integers, run
+from jntrt.runtime.command.app import new_app, parse_integers, run
 from jntrt.runtime.errors import UserError
 
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
@@ -53,13 +53,13 @@ def accuracy(
     as_json
         Print the report as JSON instead of tables.
     """
-    from jntrt.bench.accuracy import evaluate
-    from jntrt.bench.accuracy_report import plot_success, print_tables, to_dict
-    from jntrt.bench.baselines import baseline as baseline_of
-    from jntrt.bench.baselines import baseline_names
-    from jntrt.bench.contestants import bundle_contestant, plain_contestant
+    from jntrt.bench.accuracy.baselines import baseline as baseline_of
+    from jntrt.bench.accuracy.baselines import baseline_names
+    from jntrt.bench.accuracy.contestants import bundle_contestant, plain_contestant
+    from jntrt.bench.accuracy.report import plot_success, print_tables, to_dict
     from jntrt.bench.machine import describe_machine
-    from jntrt.bench.sequences import load_sequences
+    from jntrt.bench.sequences.clips import load_sequences
+    from jntrt.bench.sequences.evaluate import evaluate
     from jntrt.runtime.bundle import Bundle
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -152,10 +152,10 @@ def latency(
     """
     import tempfile
 
-    from jntrt.bench.latency import measure_latency
-    from jntrt.bench.latency_report import print_report, to_dict
+    from jntrt.bench.latency.measure import measure_latency
+    from jntrt.bench.latency.report import print_report, to_dict
+    from jntrt.bench.latency.timed_engines import drawn_clip, plan_engines, video_box
     from jntrt.bench.machine import describe_machine
-    from jntrt.bench.plan import drawn_clip, plan_engines, video_box
     from jntrt.runtime.bundle import Bundle, default_bundle
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

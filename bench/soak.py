@@ -17,7 +17,7 @@ from time import perf_counter
 import numpy as np
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle, write_bundle
-from jntrt.runtime.command import new_app, run
+from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 
@@ -79,9 +79,9 @@ def soak(tracker: Tracker, updates: int) -> Soak:
 def tiny_bundle(folder: Path) -> Bundle:
     """An untrained OSTrack of one block, 32 and 64 pixel crops."""
     import torch
-    from jntrt.export.graph import build_graphs
-    from jntrt.export.networks.ostrack import OSTrack
-    from jntrt.export.recipe import Recipe
+    from jntrt.export.families.ostrack.graphs import build_graphs
+    from jntrt.export.families.ostrack.network import OSTrack
+    from jntrt.export.families.ostrack.recipe import Recipe
 
     recipe = Recipe(
         family="ostrack",

@@ -7,19 +7,10 @@ from collections.abc import Sequence as Listed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from jntrt.bench.sequences import Sequence, load_sequences
-from jntrt.calib.candidate import (
-    Candidate,
-    Models,
-    load_models,
-    make_candidate,
-    observed_tensors,
-    open_graphs,
-    quantisable,
-)
-from jntrt.calib.crops import CropSet, collect_crops, spread
-from jntrt.calib.fp16 import float32_places
-from jntrt.calib.gate import (
+from jntrt.bench.sequences.clips import Sequence, load_sequences
+from jntrt.calib.calibration_file import read_ranges, write_precision
+from jntrt.calib.gate.crops import CropSet, collect_crops, spread
+from jntrt.calib.gate.judge import (
     Graphs,
     Verdict,
     compare_crops,
@@ -28,13 +19,22 @@ from jntrt.calib.gate import (
     judge,
     reference_outputs,
 )
-from jntrt.calib.graph_view import Array
-from jntrt.calib.observe import observe
-from jntrt.calib.places import int8_share
-from jntrt.calib.ranges import Observations, choose_ranges, clipped_share
-from jntrt.calib.record import read_ranges, write_precision
+from jntrt.calib.gate.sensitivity import Sensitivity, layer_errors, scan
+from jntrt.calib.graph.layers import int8_share
+from jntrt.calib.graph.observe import observe
+from jntrt.calib.graph.view import Array
+from jntrt.calib.precisions.candidate import (
+    Candidate,
+    Models,
+    load_models,
+    make_candidate,
+    observed_tensors,
+    open_graphs,
+    quantisable,
+)
+from jntrt.calib.precisions.fp16 import float32_places
+from jntrt.calib.precisions.ranges import Observations, choose_ranges, clipped_share
 from jntrt.calib.result import Options, Result
-from jntrt.calib.sensitivity import Sensitivity, layer_errors, scan
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import GateError
 from jntrt.runtime.tracker import Tracker

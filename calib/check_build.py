@@ -11,10 +11,10 @@ from collections.abc import Callable
 from collections.abc import Sequence as Listed
 from dataclasses import dataclass
 
-from jntrt.runtime.backends.tensorrt_build import BuildOptions, build_plan, load_flavour, logger
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines.onnx_bytes import Node, read_nodes
+from jntrt.runtime.engines.tensorrt.build import BuildOptions, build_plan, load_flavour, logger
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.onnx_bytes import Node, read_nodes
 
 FLAVOUR = "tensorrt-rtx"
 TYPE = {"fp16": "Half", "int8": "Int8", "int8-fp16": "Int8", "fp32": "Float"}  # what products should read

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from jntrt.runtime.command import new_app, parse_integers, run
+from jntrt.runtime.command.app import new_app, parse_integers, run
 
 if TYPE_CHECKING:
     from jntrt.calib.result import Result
@@ -106,7 +106,7 @@ def calibrate(
     with _Bar() as bar:
         changed, result = calibrate_bundle(Bundle.open(bundle), data, options, gate_data, bar.show)
     if json_:
-        from jntrt.calib.record import gate_entry
+        from jntrt.calib.calibration_file import gate_entry
 
         print(json.dumps({"bundle": str(changed.path), "precision": precision, "gate": gate_entry(result)}))
     else:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jntrt.calib.candidate import PRECISIONS, Candidate
-from jntrt.calib.gate import DEFAULTS, Thresholds, Verdict
-from jntrt.calib.ranges import METHODS, PERCENTILE, Observations
-from jntrt.calib.sensitivity import Sensitivity
+from jntrt.calib.gate.judge import DEFAULTS, Thresholds, Verdict
+from jntrt.calib.gate.sensitivity import Sensitivity
+from jntrt.calib.precisions.candidate import PRECISIONS, Candidate
+from jntrt.calib.precisions.ranges import METHODS, PERCENTILE, Observations
 from jntrt.runtime.errors import UserError
 
 

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from jntrt.export.networks.ostrack import OSTrack
-from jntrt.export.recipe import Recipe
+from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import default_bundle
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.sinks import VideoWriter
+from jntrt.runtime.trtrun.outputs import VideoWriter
 
 Image = npt.NDArray[np.uint8]
 

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pycuda.autoprimaryctx
 from jntrt.runtime import Tracker
-from jntrt.runtime.video import frames
+from jntrt.runtime.video.sources import frames
 from pycuda import gpuarray
 
 

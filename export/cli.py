@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from jntrt.runtime.command import new_app, run
+from jntrt.runtime.command.app import new_app, run
 
 app = new_app(
     "export-jn", "Turn a trained OSTrack or JN checkpoint into a bundle of two checked ONNX graphs."
@@ -83,8 +83,8 @@ def export(
     json:
         Print the result as JSON.
     """
-    from jntrt.export.export import export_checkpoint
-    from jntrt.export.infer import Flags
+    from jntrt.export.families.ostrack.infer import Flags
+    from jntrt.export.pipeline import export_checkpoint
     from jntrt.export.report import Progress, print_json, print_result
 
     flags = Flags(
@@ -144,8 +144,8 @@ def check(bundle: Path, *, json: bool = False) -> None:
     json:
         Print the result as JSON.
     """
+    from jntrt.export.check_bundle import check_bundle
     from jntrt.export.report import Progress, print_checks, print_json
-    from jntrt.export.verify import check_bundle
 
     with Progress() as progress:
         checks = check_bundle(bundle, progress=progress)
@@ -189,9 +189,9 @@ def build(
         Print the result as JSON.
     """
     from jntrt.export.report import print_json
-    from jntrt.runtime.backends.engine_build import build_engine, print_engines
-    from jntrt.runtime.backends.tensorrt_build import BuildOptions
     from jntrt.runtime.bundle import Bundle
+    from jntrt.runtime.engines.tensorrt.build import BuildOptions
+    from jntrt.runtime.engines.tensorrt.build_ahead import build_engine, print_engines
 
     options = BuildOptions(workspace, optimization_level, timing_cache)
     engines = build_engine(Bundle.open(bundle), precision, backend, options)

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from jntrt.export.export import ExportResult
+    from jntrt.export.pipeline import ExportResult
 
 
 class Progress:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from jntrt.runtime import geometry
-from jntrt.runtime.backends import STORED_AS, Backend, backend_class, choose_backend
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle.manifest import GRAPHS
 from jntrt.runtime.crop import crop
+from jntrt.runtime.engines import STORED_AS, Backend, backend_class, choose_backend
 from jntrt.runtime.errors import TrackerError, UserError
-from jntrt.runtime.manifest import GRAPHS
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jntrt.runtime.video import frames
+from jntrt.runtime.video.sources import frames
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.py"
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jntrt.runtime.command import new_app, run
+from jntrt.runtime.command.app import new_app, run
 
 app = new_app("train-jn", "Train an OSTrack or JN tracker with the papers' objectives.")
 
@@ -45,7 +45,7 @@ def train(
     threads
         CPU threads of the network.
     """
-    from jntrt.train.run import train_run
+    from jntrt.train.run.commands import train_run
 
     train_run(config, data, out, teacher, steps, workers, threads)
 
@@ -67,7 +67,7 @@ def sequences(*, data: Path, out: Path, count: int = 50, frames: int = 60, seed:
     seed
         The same seed gives the same frames.
     """
-    from jntrt.train.validation import write_sequences
+    from jntrt.train.data.write_sequences import write_sequences
 
     write_sequences(data, out, count, frames, seed)
 
@@ -90,7 +90,7 @@ def measure(run: Path, /, *data: Path, limit: int | None = None, json: bool = Fa
     json
         Print JSON.
     """
-    from jntrt.train.run import measure_run
+    from jntrt.train.run.commands import measure_run
 
     figures = measure_run(run, data, limit)
     if json:
@@ -123,7 +123,7 @@ def finish(
     license
         The weights' licence.
     """
-    from jntrt.train.run import finish_run
+    from jntrt.train.run.commands import finish_run
 
     for path in finish_run(run, out, name, threshold, license):
         print(path)
@@ -161,7 +161,7 @@ def reference(
     workers
         Processes that make batches, per training process.
     """
-    from jntrt.train.run import reference_run
+    from jntrt.train.run.commands import reference_run
 
     figures = reference_run(data, teacher, run, out, config, workers)
     if figures:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jntrt.runtime.cuda.driver import Device
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.video import Frames, Opened, StreamError
+from jntrt.runtime.video.sources import Frames, Opened, StreamError
 
 AHEAD = 4  # frames that the decoder's thread may be ahead
 MODULE = "PyNvVideoCodec"

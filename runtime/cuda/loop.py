@@ -15,13 +15,13 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
+from jntrt.runtime.bundle.manifest import CropSpec
 from jntrt.runtime.crop import crop
 from jntrt.runtime.cuda.driver import Buffer, CudaError, Device, Event, Graph, PinnedBuffer, Stream
 from jntrt.runtime.cuda.frames import DeviceFrame, device_frame
 from jntrt.runtime.cuda.kernels import FRAME, LANE, RESULT, BoxAddresses, aim, shared_kernels
 from jntrt.runtime.errors import TrackerError
 from jntrt.runtime.geometry import CropRectangle
-from jntrt.runtime.manifest import CropSpec
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)

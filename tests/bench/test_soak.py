@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from jntrt.bench.soak import app, soak, tiny_bundle
 from jntrt.runtime import Tracker
-from jntrt.runtime.command import run
+from jntrt.runtime.command.app import run
 
 
 @pytest.mark.parametrize("updates", [2000, pytest.param(100_000, marks=pytest.mark.slow)])

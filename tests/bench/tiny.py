@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jntrt.bench.accuracy import Contestant
+from jntrt.bench.sequences.evaluate import Contestant
 
 WIDTH, HEIGHT = 96, 64
 

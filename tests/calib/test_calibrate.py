@@ -11,17 +11,17 @@ import time
 import numpy as np
 import onnx
 import pytest
-from jntrt.bench.contestants import bundle_contestant
-from jntrt.bench.plan import plan_engines
-from jntrt.bench.sequences import load_sequences
+from jntrt.bench.accuracy.contestants import bundle_contestant
+from jntrt.bench.latency.timed_engines import plan_engines
+from jntrt.bench.sequences.clips import load_sequences
 from jntrt.calib.calibrate import Calibration
 from jntrt.calib.cli import app
-from jntrt.calib.crops import CropSet, Sample, collect_crops
+from jntrt.calib.gate.crops import CropSet, Sample, collect_crops
 from jntrt.calib.result import Options
 from jntrt.export.report import print_bundle
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.command import run
+from jntrt.runtime.command.app import run
 from jntrt.runtime.errors import GateError
 
 from .tiny_tracker import random_weights, tiny_recipe, write_tiny
@@ -201,10 +201,10 @@ def test_a_killed_calibration_leaves_a_valid_bundle(bundle, sequences, tmp_path,
     script = tmp_path / "killed.py"
     script.write_text(
         "import os, sys, time\n"
-        "from jntrt.runtime import bundle\n"
-        "import jntrt.calib.crops as crops\n"
+        "from jntrt.runtime.bundle import bundle\n"
+        "import jntrt.calib.gate.crops as crops\n"
         "from jntrt.calib.cli import app\n"
-        "from jntrt.runtime.command import run\n"
+        "from jntrt.runtime.command.app import run\n"
         "moment, words = sys.argv[1], sys.argv[2:]\n"
         "def wait():\n"
         "    print('now', flush=True)\n"

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from jntrt.calib.candidate import make_candidate
 from jntrt.calib.check_build import build, read_layers
 from jntrt.calib.cli import app
-from jntrt.runtime.command import run
+from jntrt.calib.precisions.candidate import make_candidate
+from jntrt.runtime.command.app import run
 
-from .test_int8 import ranges_of
+from .precisions.test_int8 import ranges_of
 from .tiny_tracker import tiny_models, tiny_recipe
 
 LISTING = """Layers:

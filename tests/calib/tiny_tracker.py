@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jntrt.calib.candidate import Models
-from jntrt.export.graph import build_graphs
-from jntrt.export.networks.ostrack import OSTrack
-from jntrt.export.recipe import Recipe
+from jntrt.calib.precisions.candidate import Models
+from jntrt.export.families.ostrack.graphs import build_graphs
+from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import Bundle, write_bundle
 
 HEADS = {

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from jntrt.export.cli import app
-from jntrt.export.networks.ostrack import OSTrack
-from jntrt.export.recipe import Recipe
+from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.command import run
+from jntrt.runtime.command.app import run
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 OFFICIAL = GOLDEN / "checkpoints" / "vitb_256_mae_ce_32x4_ep300" / "OSTrack_ep0300.pth.tar"
@@ -169,7 +169,7 @@ def test_a_bundle_is_replaced_and_another_folder_is_not(
 def test_a_failed_export_leaves_nothing(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import jntrt.export.check as check
+    import jntrt.export.parity as check
 
     place = tmp_path / "place"
     shutil.copytree(tiny_bundle, place)
@@ -252,7 +252,7 @@ def test_one_shape_makes_no_network(
 ) -> None:
     """What one weight says is compared with the others before the network has memory."""
     from jntrt.export.checkpoint import read_checkpoint
-    from jntrt.export.networks import ostrack
+    from jntrt.export.families.ostrack import network as ostrack
 
     made = []
 

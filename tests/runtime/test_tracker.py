@@ -227,9 +227,9 @@ def test_the_order_of_calls(tracker: Tracker) -> None:
 
 
 def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jntrt.runtime import backends
-    from jntrt.runtime.backends.onnxruntime import OnnxRuntime
-    from jntrt.runtime.backends.openvino import OpenVino
+    from jntrt.runtime import engines
+    from jntrt.runtime.engines.onnxruntime import OnnxRuntime
+    from jntrt.runtime.engines.openvino import OpenVino
 
     for arguments, complaint in (
         ({"backend": "caffe"}, "no backend 'caffe': take auto, "),
@@ -240,8 +240,8 @@ def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: 
     ):
         with pytest.raises(UserError, match=complaint):
             Tracker.from_bundle(bundle, **arguments)
-    cpu = {name: backends.BACKENDS[name] for name in ("openvino", "onnxruntime")}
-    monkeypatch.setattr(backends, "BACKENDS", cpu)  # whatever GPU this machine has
+    cpu = {name: engines.BACKENDS[name] for name in ("openvino", "onnxruntime")}
+    monkeypatch.setattr(engines, "BACKENDS", cpu)  # whatever GPU this machine has
     monkeypatch.setattr(OpenVino, "obstacle", lambda precision: "openvino is not installed")
     with caplog.at_level(logging.INFO):
         tracker = Tracker.from_bundle(bundle, threads=1)
@@ -262,7 +262,7 @@ def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch, bund
 
 @pytest.mark.parametrize("backend", ENGINES)
 def test_a_graph_that_is_none(bundle: Bundle, tmp_path: Path, backend: str) -> None:
-    from jntrt.runtime.backends import open_backend
+    from jntrt.runtime.engines import open_backend
 
     (tmp_path / "bad.onnx").write_bytes(b"not a graph")
     with pytest.raises(UserError, match="refuses the graph"):

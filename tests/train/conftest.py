@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from jntrt.export.recipe import Recipe
-from jntrt.train.config import TrainConfig
+from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.train.run.config import TrainConfig
 
 
 def draw_data(folder: Path) -> Path:

@@ -5,19 +5,19 @@ import json
 import cv2
 import numpy as np
 import pytest
-from jntrt.bench.sequences import load_sequences
-from jntrt.export.networks.ostrack import OSTrack
-from jntrt.export.recipe import Recipe
-from jntrt.runtime.command import run
+from jntrt.bench.sequences.clips import load_sequences
+from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.runtime.command.app import run
 from jntrt.runtime.errors import UserError
 from jntrt.train.cli import app
-from jntrt.train.coco import load_coco
-from jntrt.train.config import CONFIGS, load_config
-from jntrt.train.finish import recipe_yaml, write_reference
-from jntrt.train.run import find_sequences
-from jntrt.train.track import PlainTracker, measure, overlap, separate
-from jntrt.train.validation import write_sequences
-from jntrt.train.videos import VideoPairs
+from jntrt.train.data.coco import load_coco
+from jntrt.train.data.videos import VideoPairs
+from jntrt.train.data.write_sequences import write_sequences
+from jntrt.train.run.commands import find_sequences
+from jntrt.train.run.config import CONFIGS, load_config
+from jntrt.train.run.measure import PlainTracker, measure, overlap, separate
+from jntrt.train.run.reference_files import recipe_yaml, write_reference
 from safetensors.numpy import load_file
 
 
@@ -214,10 +214,10 @@ def test_reference_goes_on_after_a_stop(data, tiny_file, tmp_path, monkeypatch):
         few(data, target)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jntrt.train.run.write_sequences", stopped)
+    monkeypatch.setattr("jntrt.train.run.commands.write_sequences", stopped)
     assert run(app, line) == 130
     assert not out.exists()
-    monkeypatch.setattr("jntrt.train.run.write_sequences", few)
+    monkeypatch.setattr("jntrt.train.run.commands.write_sequences", few)
     assert run(app, line) == 0
     assert sorted(p.name for p in out.iterdir()) == ["tiny.safetensors", "tiny.yaml", "training.png"]
     assert sorted(p.name for p in (folder / "validation").iterdir())[0] == "list.txt"

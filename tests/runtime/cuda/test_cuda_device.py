@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
-from jntrt.bench.gpu_kernels import check_box, check_crop, on_device
+from jntrt.bench.gpu.kernels import check_box, check_crop, on_device
 from jntrt.runtime import Tracker
-from jntrt.runtime.backends import backend_class
 from jntrt.runtime.cuda.driver import CudaError, Device
 from jntrt.runtime.cuda.frames import DeviceFrame
 from jntrt.runtime.cuda.network import shared_device
+from jntrt.runtime.engines import backend_class
 
 ENGINES = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
 NETWORKS = {"ostrack": "ostrack256_ce", "jn": "jn256_ce"}

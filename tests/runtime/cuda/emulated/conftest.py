@@ -121,11 +121,11 @@ class HostNetwork:
 @pytest.fixture
 def host_backend(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a backend whose networks run in the device loop."""
-    from jntrt.runtime import backends
+    from jntrt.runtime import engines
 
-    original = backends.backend_class
+    original = engines.backend_class
     monkeypatch.setattr(
-        backends, "backend_class", lambda name: HostNetwork if name == "host" else original(name)
+        engines, "backend_class", lambda name: HostNetwork if name == "host" else original(name)
     )
-    monkeypatch.setattr("jntrt.runtime.tracker.backend_class", backends.backend_class)
+    monkeypatch.setattr("jntrt.runtime.tracker.backend_class", engines.backend_class)
     return "host"

@@ -122,11 +122,11 @@ def test_trtrun_keeps_frames_on_the_gpu(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from jntrt.runtime import backends
-    from jntrt.runtime.cli import app
-    from jntrt.runtime.command import run
+    from jntrt.runtime import engines
+    from jntrt.runtime.command.app import run
+    from jntrt.runtime.trtrun.cli import app
 
-    monkeypatch.setitem(backends.BACKENDS, "host", "nowhere:Nothing")
+    monkeypatch.setitem(engines.BACKENDS, "host", "nowhere:Nothing")
     video = tmp_path / "clip.mp4"
     video.write_bytes(b"video")
     loop = golden_loop("jn")

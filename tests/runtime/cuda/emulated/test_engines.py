@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from golden_bundles import export_golden
 from jntrt.runtime import Tracker
-from jntrt.runtime.backends import choose_backend, engine_gate
-from jntrt.runtime.backends.engine_build import build_engine
-from jntrt.runtime.backends.engine_cache import default_root
-from jntrt.runtime.backends.tensorrt import TensorRT, TensorRTRTX
-from jntrt.runtime.backends.tensorrt_build import FLAVOURS, BuildOptions
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import DeviceInfo
+from jntrt.runtime.engines import choose_backend
+from jntrt.runtime.engines.tensorrt import gate as engine_gate
+from jntrt.runtime.engines.tensorrt.build import FLAVOURS, BuildOptions
+from jntrt.runtime.engines.tensorrt.build_ahead import build_engine
+from jntrt.runtime.engines.tensorrt.cache import default_root
+from jntrt.runtime.engines.tensorrt.engine import TensorRT, TensorRTRTX
 from jntrt.runtime.errors import GateError, UserError
 
 PASSED = {"passed": True, "text": "box 1.0e-06", "box": 1e-6}

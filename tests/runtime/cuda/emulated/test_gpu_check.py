@@ -1,4 +1,4 @@
-"""bench/gpu_check.py on the emulated device: that it runs and compares, not what it measures."""
+"""bench/gpu/check.py on the emulated device: that it runs and compares, not what it measures."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from golden_bundles import export_golden
-from jntrt.bench import gpu_check
-from jntrt.bench.gpu_kernels import check_box, check_crop
-from jntrt.runtime import backends
+from jntrt.bench.gpu import check as gpu_check
+from jntrt.bench.gpu.kernels import check_box, check_crop
+from jntrt.runtime import engines
 from jntrt.runtime.cuda.driver import Device
 
 
@@ -20,8 +20,8 @@ def test_the_kernels_are_compared(device: Device, monkeypatch: pytest.MonkeyPatc
     def black(frame: Any, rectangle: Any, size: int, *, swap: bool) -> np.ndarray:
         return np.zeros((size, size, 3), np.uint8)
 
-    monkeypatch.setattr("jntrt.bench.gpu_kernels.crop", black)
-    monkeypatch.setattr("jntrt.bench.gpu_kernels.box_to_frame", lambda *_: (1.0, 2.0, 3.0, 4.0))
+    monkeypatch.setattr("jntrt.bench.gpu.kernels.crop", black)
+    monkeypatch.setattr("jntrt.bench.gpu.kernels.box_to_frame", lambda *_: (1.0, 2.0, 3.0, 4.0))
     assert check_crop(device, 1).endswith("bytes differ")
     assert check_box(device, 10).endswith("numbers differ")
 
@@ -36,7 +36,7 @@ def test_the_whole_table(
 ) -> None:
     bundle = export_golden("jn256", tmp_path / "jn")
     monkeypatch.setattr(gpu_check, "ENGINES", (("host", True),))
-    monkeypatch.setattr(gpu_check, "backend_class", backends.backend_class)
+    monkeypatch.setattr(gpu_check, "backend_class", engines.backend_class)
     monkeypatch.setattr("sys.argv", ["gpu_check", str(bundle.path), "--calls", "2", *words])
     assert gpu_check.main() == 0
     out = capsys.readouterr().out
@@ -70,8 +70,8 @@ def test_what_was_aimed_at() -> None:
 
 def test_torch_normalises_as_the_plain_form_does() -> None:
     torch = pytest.importorskip("torch")
-    from jntrt.bench.gpu_torch import normaliser
-    from jntrt.export.networks.ostrack import normalise
+    from jntrt.bench.gpu.torch_networks import normaliser
+    from jntrt.export.families.ostrack.network import normalise
 
     crop = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
     assert torch.equal(normaliser("cpu")(crop), normalise(crop))

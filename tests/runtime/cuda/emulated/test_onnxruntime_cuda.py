@@ -12,11 +12,11 @@ import onnxruntime as ort
 import pytest
 from golden_bundles import export_golden, golden_loop
 from jntrt.runtime import Tracker
-from jntrt.runtime.backends import onnxruntime_cuda
-from jntrt.runtime.backends.onnxruntime_cuda import PROBE, PROVIDER, OnnxRuntimeCuda, provider_obstacle
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines import onnxruntime_cuda
+from jntrt.runtime.engines.onnxruntime_cuda import PROBE, PROVIDER, OnnxRuntimeCuda, provider_obstacle
+from jntrt.runtime.engines.parity import compare
 from jntrt.runtime.errors import TrackerError, UserError
-from jntrt.runtime.parity import compare
 
 
 class Binding:

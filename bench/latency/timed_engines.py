@@ -1,0 +1,85 @@
+"""What a latency run times: which engines, on which video, with the target where."""
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Listed
+from pathlib import Path
+
+from jntrt.bench.latency.drawn_video import BOX, write_clip
+from jntrt.bench.latency.worker import Engine
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.command.app import parse_box
+from jntrt.runtime.engines import STORED_AS
+from jntrt.runtime.errors import UserError
+
+Box = tuple[float, float, float, float]
+PLAIN = ("eager", "naive")
+
+
+def drawn_clip(folder: Path) -> tuple[str, Box]:
+    """A clip drawn into `folder`, and its target."""
+    path = folder / "clip.mp4"
+    write_clip(path)
+    return str(path), BOX
+
+
+def video_box(video: Path, init: str) -> tuple[str, Box]:
+    """The video's path and the target in it: `init` as x,y,w,h, or the middle of its first frame."""
+    from jntrt.runtime.video.sources import frames
+
+    with frames(video, ahead=0) as reader:
+        first = next(reader, None)
+    if first is None:
+        raise UserError(f"{video}: no frame in it")
+    if init:
+        return str(video), parse_box(init, "--init")
+    height, width = first.shape[:2]
+    return str(video), (width * 7 / 16, height * 7 / 16, width / 8, height / 8)
+
+
+def plan_engines(
+    bundles: Listed[Bundle],
+    *,
+    backends: Listed[str],
+    precisions: Listed[str],
+    threads: Listed[int | None],
+    against: Iterable[str],
+    source: str,
+    box: Box,
+) -> list[Engine]:
+    """All engines to time: every bundle × backend × precision × thread count, then the plain forms.
+
+    UserError for a plain form of another name, and where two engines would have the same label.
+    """
+    engines = []
+    for bundle in bundles:
+        for count in threads:
+            suffix = f", {count} threads" if len(threads) > 1 else ""
+            for backend in backends:
+                for precision in precisions:
+                    failed = bundle.failed_gate(STORED_AS.get(precision, precision))
+                    said = " (failed its gate)" if failed else ""
+                    label = f"{bundle.name} {backend} {precision}{said}{suffix}"
+                    engines.append(
+                        Engine(
+                            label,
+                            str(bundle.path),
+                            source,
+                            box,
+                            backend=backend,
+                            precision=precision,
+                            threads=count,
+                        )
+                    )
+    for kind in against:
+        if kind not in PLAIN:
+            raise UserError(f"--against {kind}: there are {' and '.join(PLAIN)}")
+        for bundle in bundles:
+            for count in threads:
+                suffix = f", {count} threads" if len(threads) > 1 else ""
+                label = f"{bundle.name} {kind}{suffix}"
+                engines.append(Engine(label, str(bundle.path), source, box, kind=kind, threads=count))
+    labels = [engine.label for engine in engines]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f"{label}: twice in this run; give bundles of different names, each once")
+    return engines

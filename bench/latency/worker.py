@@ -1,0 +1,168 @@
+"""One engine in a process of its own: idle on a pipe, it runs when it is called.
+
+Engines in one process disturb each other (thread pools that spin, shared allocators), so each gets its own.
+"""
+
+import logging
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.errors import UserError
+from jntrt.runtime.tracker import Tracker
+from numpy.typing import NDArray
+
+STAGES = ("decode", "crop", "network", "box", "frame", "whole")
+START_SECONDS = 900  # a TensorRT engine is built at the first start
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What to time: a bundle in a backend, or its plain form (`kind` eager or naive).
+
+    source: the video to read. box: the target in every frame, x, y, w, h in pixels.
+    """
+
+    label: str
+    bundle: str
+    source: str
+    box: tuple[float, float, float, float]
+    kind: str = "bundle"
+    backend: str = "auto"
+    precision: str = "fp32"
+    threads: int | None = None
+
+
+class Worker:
+    """The parent's end: starts the process, calls it in turn, ends it. A context manager."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Start the engine and wait until it is ready; UserError with its one line when it cannot."""
+        self.engine = engine
+        context = multiprocessing.get_context("spawn")
+        self._pipe, child = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child, asdict(engine)), daemon=True)
+        # Ctrl-C is ours alone, but goes to the child as well, before its first line could ignore it.
+        heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+        try:
+            self._process.start()
+        finally:
+            signal.signal(signal.SIGINT, heeding)
+        child.close()
+        try:
+            self.description: dict[str, Any] = self._receive(START_SECONDS)
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, frames: int, timeout: float = 600) -> NDArray[np.float64]:
+        """Milliseconds of `frames` frames, frames×6, columns as `STAGES`; one untimed frame goes before."""
+        try:
+            self._pipe.send(frames)
+        except BrokenPipeError:
+            raise self._gone() from None
+        return np.asarray(self._receive(timeout), dtype=np.float64)
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join(timeout=1)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _receive(self, timeout: float) -> Any:
+        if not self._pipe.poll(timeout):
+            raise UserError(f"{self.engine.label}: no answer within {timeout:.0f} s")
+        try:
+            kind, content = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            raise self._gone() from None
+        if kind == "error":
+            raise UserError(f"{self.engine.label}: {content}")
+        return content
+
+    def _gone(self) -> UserError:
+        self._process.join(timeout=5)
+        code = self._process.exitcode
+        return UserError(f"{self.engine.label}: its process ended by itself (exit code {code})")
+
+
+def open_engine(engine: Engine) -> Tracker:
+    """The tracker that an engine's description asks for."""
+    bundle = Bundle.open(engine.bundle)
+    if engine.kind == "bundle":
+        return Tracker.from_bundle(
+            bundle, backend=engine.backend, precision=engine.precision, threads=engine.threads
+        )
+    from jntrt.bench.latency.plain_network import plain_tracker
+
+    return plain_tracker(bundle, engine.kind, engine.threads)
+
+
+def _serve(pipe: Connection, fields: dict[str, Any]) -> None:
+    logging.basicConfig(level=logging.ERROR)
+    engine = Engine(**fields)
+    try:
+        tracker = open_engine(engine)
+        frames = _endless(engine.source)
+        boxes = np.array([engine.box] * tracker.bundle.batch)
+        tracker.init(next(frames)[0], boxes)
+        tracker.update(next(frames)[0])
+        pipe.send(("ready", tracker.describe()))
+        while True:
+            count = pipe.recv()
+            _timed(tracker, frames, boxes)
+            pipe.send(("times", [_timed(tracker, frames, boxes) for _ in range(count)]))
+    except UserError as error:
+        pipe.send(("error", " ".join(str(error).split())))
+    except ImportError as error:
+        from jntrt.runtime.command.app import missing_extra
+
+        pipe.send(("error", missing_extra(error, "bench-jn") or str(error)))
+    except (EOFError, BrokenPipeError):
+        return
+
+
+def _timed(
+    tracker: Tracker, frames: Iterator[tuple[NDArray[np.uint8], float]], boxes: NDArray[np.float64]
+) -> tuple[float, ...]:
+    frame, decode = next(frames)
+    tracker.state = boxes  # every engine crops the same pixels, whatever its network says
+    begin = time.perf_counter()
+    tracker.update(frame)
+    update = (time.perf_counter() - begin) * 1e3
+    stages = tracker.stage_ms
+    return decode, stages["crop"], stages["network"], stages["box"], update, decode + update
+
+
+def _endless(source: str) -> Iterator[tuple[NDArray[np.uint8], float]]:
+    """Frames of the video and their milliseconds of decoding, over and over; opening is not in the times."""
+    from jntrt.runtime.video.sources import frames
+
+    while True:
+        count = 0
+        with frames(Path(source), ahead=0) as reader:
+            while True:
+                begin = time.perf_counter()
+                frame = next(reader, None)
+                spent = (time.perf_counter() - begin) * 1e3
+                if frame is None:
+                    break
+                count += 1
+                yield frame, spent
+        if not count:
+            raise UserError(f"{source}: no frame in it")

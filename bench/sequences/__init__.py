@@ -1,0 +1,1 @@
+"""Annotated clips, the metrics of the official toolkits, and trackers run over them."""

@@ -1,0 +1,1 @@
+"""Whether a reduced precision is still the same tracker."""

@@ -1,0 +1,1 @@
+"""Finished graphs as calibration sees them: read, observed, computed in reduced precision."""

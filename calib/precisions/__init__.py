@@ -1,0 +1,1 @@
+"""The reduced precisions: how their graphs are made."""

@@ -1,0 +1,143 @@
+"""The graphs of one precision, and the engines in which they are judged before they join a bundle."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from jntrt.calib.gate.judge import KEPT, Graphs
+from jntrt.calib.graph.emulate import Emulation
+from jntrt.calib.graph.layers import Place, find_places
+from jntrt.calib.graph.observe import promote, session
+from jntrt.calib.graph.view import GraphView
+from jntrt.calib.precisions.fp16 import to_float16
+from jntrt.calib.precisions.int8 import quantise, split_branches
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines import Backend
+from jntrt.runtime.engines.onnxruntime import OnnxRuntime
+from jntrt.runtime.errors import UserError
+from jntrt.runtime.tracker import Tracker
+
+PRECISIONS = ("fp16", "int8", "int8-fp16")
+
+
+@dataclass(frozen=True)
+class Models:
+    """The two graphs of one precision."""
+
+    template: onnx.ModelProto
+    track: onnx.ModelProto
+
+    @property
+    def memory(self) -> set[str]:
+        """Names of the tensors that pass from template to track."""
+        return {value.name for value in self.template.graph.output}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The graphs of `precision` as calibration makes them, and the files that they become.
+
+    emulated: judged in the executor that rounds to float16 after every node, for want of a processor whose
+    engine does; otherwise in ONNX Runtime's kernels themselves.
+    """
+
+    precision: str
+    models: Models
+    template_file: str
+    track_file: str
+
+    @property
+    def emulated(self) -> bool:
+        return self.precision != "int8"
+
+    @property
+    def engine(self) -> str:
+        """Where the gate runs it, in words."""
+        return "float16 emulation" if self.emulated else "ONNX Runtime"
+
+    def graphs(self, threads: int | None = None) -> Graphs:
+        """Ready to run on crops, with the kept tokens among the outputs."""
+        return open_graphs(self.models, self.precision, threads)
+
+    def tracker(self, bundle: Bundle, threads: int | None) -> Callable[[], AbstractContextManager[Tracker]]:
+        """Opens a tracker that runs these graphs in place of the bundle's."""
+
+        def open_tracker() -> Tracker:
+            engines = [
+                _load(model, self.precision, threads) for model in (self.models.template, self.models.track)
+            ]
+            return Tracker(bundle, *engines)
+
+        return open_tracker
+
+
+def load_models(bundle: Bundle) -> Models:
+    """The fp32 graphs of a bundle, their digests checked."""
+    try:
+        return Models(*(onnx.load(bundle.graph(graph, "fp32")) for graph in ("template", "track")))
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(f"bundle {bundle.name}: its fp32 graphs cannot be read: export it again") from error
+
+
+def quantisable(models: Models) -> list[Place]:
+    """Every Linear and convolution of the track graph in the form that int8 gives it."""
+    return find_places(GraphView(split_branches(models.track)))
+
+
+def observed_tensors(models: Models) -> list[str]:
+    """Activations that int8 quantises, by value name, with those that close a chain of convolutions."""
+    view = GraphView(split_branches(models.track))
+    names = [place.activation for place in find_places(view) if place.quantisable]
+    last = [node.input[0] for node in view.nodes if node.op_type == "Conv" and node.name.endswith("/conv5")]
+    return list(dict.fromkeys([*names, *last]))
+
+
+def make_candidate(
+    precision: str,
+    models: Models,
+    peaks: Mapping[str, float],
+    ranges: Mapping[str, float],
+    keep: Iterable[str] = (),
+    weight_bits: int = 8,
+) -> Candidate:
+    """The graphs of `precision`: fp16, int8 (float32 around) or int8-fp16 (float16 around).
+
+    Raises UserError for an unknown precision, and as `to_float16` and `quantise` do.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
+    template, track = models.template, models.track
+    if precision.startswith("int8"):
+        track = quantise(split_branches(track), ranges, keep, weight_bits)
+    if precision.endswith("fp16"):
+        memory = models.memory
+        template, track = (to_float16(model, peaks, memory) for model in (template, track))
+    template_file = "template.fp16.onnx" if precision.endswith("fp16") else "template.onnx"
+    return Candidate(precision, Models(template, track), template_file, f"track.{precision}.onnx")
+
+
+def open_graphs(models: Models, precision: str, threads: int | None = None) -> Graphs:
+    """Both graphs of fp32 or a candidate's precision, ready to run on crops."""
+    names = [name for node in models.track.graph.node for name in node.output if KEPT.fullmatch(name)]
+    track = promote(models.track, names)
+    if precision == "fp32":
+        runs = [session(model, threads) for model in (models.template, track)]
+    else:
+        runs = [_load(model, precision, threads).run for model in (models.template, track)]
+    inputs = frozenset(value.name for m in (models.template, models.track) for value in m.graph.input)
+    return Graphs(runs[0], runs[1], inputs, frozenset(models.memory))
+
+
+def _load(model: onnx.ModelProto, precision: str, threads: int | None) -> Backend:
+    engine: type[Backend] = Emulation if precision.endswith("fp16") else OnnxRuntime
+    backend = engine.open(precision, threads)
+    with tempfile.TemporaryDirectory(prefix="jntrt-") as folder:
+        file = Path(folder) / "graph.onnx"
+        onnx.save(model, file)
+        backend.load(file)
+    return backend

@@ -1,0 +1,258 @@
+"""A float32 graph made float16, precision written into the graph (design rule 7).
+
+Weights and activations become float16. float32 stay: candidate elimination from the softmax of its scores
+on, the head from its logits on (score × window, arg-max, decoding: a float16 tie would change the choice),
+the scales and inner values of Q/DQ pairs, and every value that calibration saw near the end of float16's
+range. Products with constants are never wrapped in casts: a Linear is float16 or there is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from jntrt.calib.graph.layers import is_decoding
+from jntrt.calib.graph.view import Array, GraphView, peak, place_of
+from jntrt.runtime.errors import UserError
+from onnx import TensorProto, helper, numpy_helper
+
+LARGEST = 65504.0  # of float16
+NEAR = LARGEST / 4  # a value that calibration saw above this stays float32: unseen frames go further
+
+_TYPE = {False: TensorProto.FLOAT, True: TensorProto.FLOAT16}
+_PRODUCTS = ("MatMul", "Conv", "Gemm")
+_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+# Operators that only move or compare numbers, or reduce them to fewer: what arrives in float32 stays so.
+_FOLLOWERS = (
+    *("Reshape", "Transpose", "Slice", "Gather", "Squeeze", "Unsqueeze", "Split", "TopK", "Concat"),
+    *("Identity", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd"),
+)
+
+
+def to_float16(
+    model: onnx.ModelProto, peaks: Mapping[str, float] | None = None, memory: Collection[str] = ()
+) -> onnx.ModelProto:
+    """`model` (all floats float32) in float16, strongly typed.
+
+    peaks: largest magnitude of interior values over the calibration crops (without them only the fixed
+    float32 places stay so). memory: names of inputs or outputs that pass from the template graph to the track
+    graph; they become float16, all other inputs and outputs keep their type.
+
+    Raises UserError with the layer's name when a weight overflows float16, or when a product reads or makes
+    values that do.
+    """
+    view = GraphView(model)
+    wide = _wide_values(view, peaks or {}, memory)
+    return _Writer(view, wide, set(memory)).model()
+
+
+def float32_places(model: onnx.ModelProto) -> list[str]:
+    """Places of a float16 graph that compute in float32, for the report; casts and Q/DQ do not count."""
+    view = GraphView(model)
+    skipped = ("Cast", *_QUANTISERS)
+    return [
+        place_of(node)
+        for node in view.nodes
+        if node.op_type not in skipped
+        and any(view.types.get(name) == TensorProto.FLOAT for name in (*node.input, *node.output))
+    ]
+
+
+def _wide_values(view: GraphView, peaks: Mapping[str, float], memory: Collection[str]) -> set[str]:
+    """Names of the values that stay float32."""
+    wide = {name for name in (*view.inputs, *view.outputs) if name not in memory}
+    wide |= _near_the_end(view, peaks)
+    ends = [name for name in view.outputs if name not in memory]
+    for node in view.nodes:
+        if node.op_type == "ArgMax" or (node.op_type == "TopK" and "/ce/" in node.name):
+            ends.append(node.input[0])
+        if node.op_type == "DequantizeLinear":
+            wide.add(node.output[0])
+    wide |= _before(view, ends)
+    for node in view.nodes:  # in topological order: what only follows float32 values stays float32
+        floats = [name for name in node.input if view.is_float(name) and name not in view.constants]
+        if node.op_type not in _FOLLOWERS or not floats or not all(name in wide for name in floats):
+            continue
+        if not any(_is_quantiser(view, name) for name in floats):
+            wide |= {name for name in node.output if name and view.is_float(name)}
+    return wide - set(memory)
+
+
+def _near_the_end(view: GraphView, peaks: Mapping[str, float]) -> set[str]:
+    """Values to keep float32 for their size; UserError where a product would overflow."""
+    near = set()
+    for name, value in peaks.items():
+        maker = view.producer.get(name)
+        if maker is None or value <= NEAR:
+            continue
+        if not value <= LARGEST:
+            for node in (maker, *view.readers.get(name, [])):
+                if node.op_type in _PRODUCTS and not is_decoding(node):
+                    raise UserError(_overflow(node, name, value))
+        if maker.op_type not in _PRODUCTS:
+            near.add(name)
+    return near
+
+
+def _overflow(node: onnx.NodeProto, name: str, value: float) -> str:
+    return (
+        f"{place_of(node)} overflows in float16: {value:.3g} in {name}, where float16 ends at {LARGEST:.0f}; "
+        "this network needs --precision int8, or fp32"
+    )
+
+
+def _before(view: GraphView, ends: list[str]) -> set[str]:
+    """Values that lead to `ends`, back to the Linears and convolutions they come from (these left out)."""
+    found: set[str] = set()
+    open_ends = list(ends)
+    while open_ends:
+        name = open_ends.pop()
+        node = view.producer.get(name)
+        if name in found or node is None or not view.is_float(name) or _is_product(view, node):
+            continue
+        found.add(name)
+        open_ends += [source for source in node.input if source]
+    return found
+
+
+def _is_product(view: GraphView, node: onnx.NodeProto) -> bool:
+    """Whether the node is a Linear, its bias, a convolution or an attention product."""
+    if node.op_type == "Add" and node.input[1] in view.constants and node.input[0] in view.producer:
+        node = view.producer[node.input[0]]
+    small = is_decoding(node) or node.name.endswith("/ce/weighted")
+    return node.op_type in _PRODUCTS and not small
+
+
+def _is_quantiser(view: GraphView, name: str) -> bool:
+    return name in view.producer and view.producer[name].op_type in _QUANTISERS
+
+
+@dataclass
+class _Writer:
+    view: GraphView
+    wide: set[str]
+    memory: set[str]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+    casts: dict[tuple[str, bool], str] = field(default_factory=dict)
+
+    def model(self) -> onnx.ModelProto:
+        for node in self.view.nodes:
+            self._write(node)
+        graph = self.view.model.graph
+        arrays = {name: np.asarray(value, order="C") for name, value in self.constants.items()}
+        model = onnx.ModelProto()
+        model.CopyFrom(self.view.model)
+        model.graph.CopyFrom(
+            helper.make_graph(
+                self.nodes,
+                graph.name,
+                [self._typed(value) for value in graph.input],
+                [self._typed(value) for value in graph.output],
+                [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+            )
+        )
+        onnx.checker.check_model(model)
+        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+
+    def _typed(self, value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+        copy = onnx.ValueInfoProto()
+        copy.CopyFrom(value)
+        if value.name in self.memory:
+            copy.type.tensor_type.elem_type = TensorProto.FLOAT16
+        return copy
+
+    def _is_half(self, name: str) -> bool:
+        return self.view.is_float(name) and name not in self.wide
+
+    def _computes_half(self, node: onnx.NodeProto) -> bool:
+        """Whether the node computes in float16 (its result may still be cast for its readers)."""
+        if node.op_type in _QUANTISERS:
+            return False
+        outputs = [name for name in node.output if name and self.view.is_float(name)]
+        if not outputs:  # comparisons and choices: in the type of what they read
+            floats = [n for n in node.input if self.view.is_float(n) and n not in self.view.constants]
+            return bool(floats) and all(self._is_half(name) for name in floats)
+        if not all(self._is_half(name) for name in outputs):
+            return False
+        # A sum or a norm of a value that is too large for float16 has to read it in float32.
+        follows = node.op_type in (*_PRODUCTS, *_FOLLOWERS, "Cast")
+        return follows or not any(self._kept_for_size(name) for name in node.input)
+
+    def _kept_for_size(self, name: str) -> bool:
+        return name in self.wide and name in self.view.producer and not _is_quantiser(self.view, name)
+
+    def _write(self, node: onnx.NodeProto) -> None:
+        half = self._computes_half(node)
+        if not half and node.op_type == "MatMul":
+            self._product_without_gemm(node)
+            return
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.input[:] = [self._read(name, half, node) for name in node.input]
+        if node.op_type == "Cast" and self.view.is_float(node.output[0]):
+            del copy.attribute[:]
+            copy.attribute.append(helper.make_attribute("to", _TYPE[half]))
+        self.nodes.append(copy)
+        for position, name in enumerate(node.output):
+            if name and self.view.is_float(name) and self._is_half(name) != half:
+                # The readers expect the other type: the node's own result gets another name.
+                copy = self.nodes[-1]
+                copy.output[position] = f"{name}/float32"
+                self._cast(f"{name}/float32", name, half=True)
+
+    def _read(self, name: str, half: bool, node: onnx.NodeProto) -> str:
+        if name in self.view.constants and name not in self.view.producer:
+            return self._constant(name, half, node)
+        if not name or not self.view.is_float(name) or self._is_half(name) == half:
+            return name
+        if (name, half) not in self.casts:
+            self.casts[name, half] = self._cast(name, f"{name}/{'float16' if half else 'float32'}", half)
+        return self.casts[name, half]
+
+    def _constant(self, name: str, half: bool, node: onnx.NodeProto) -> str:
+        value = self.view.constants[name]
+        if not self.view.is_float(name):
+            self.constants[name] = value
+            return name
+        if not half:
+            shared = any(self._computes_half(reader) for reader in self.view.readers[name])
+            own_name = f"{name}/float32" if shared else name
+            self.constants[own_name] = value
+            return own_name
+        if not peak(value) <= LARGEST:
+            raise UserError(_overflow(node, name, peak(value)))
+        self.constants[name] = value.astype(np.float16)
+        return name
+
+    def _cast(self, source: str, target: str, half: bool) -> str:
+        self.nodes.append(helper.make_node("Cast", [source], [target], name=f"{target}/cast", to=_TYPE[half]))
+        return target
+
+    def _product_without_gemm(self, node: onnx.NodeProto) -> None:
+        """A float32 product as Mul and ReduceSum: cards before Ampere have no float32 matrix product.
+
+        A[…, M, K]·B[…, K, N] = Σ_K A[…, M, K, 1]·B[…, 1, K, N]. Only the decoding's small ones are float32.
+        """
+        place = node.output[0]
+        left, right = (self._read(name, False, node) for name in node.input)
+        left = self._op("Unsqueeze", [left, self._axis(f"{place}/last_axis", -1)], f"{place}/left")
+        if len(self.view.shapes[node.input[1]]) > 2:
+            right = self._op("Unsqueeze", [right, self._axis(f"{place}/rows_axis", -3)], f"{place}/right")
+        products = self._op("Mul", [left, right], f"{place}/products")
+        axis = self._axis(f"{place}/inner_axis", -2)
+        half = self._is_half(place)
+        result = self._op("ReduceSum", [products, axis], f"{place}/float32" if half else place, keepdims=0)
+        if half:
+            self._cast(result, place, half=True)
+
+    def _axis(self, name: str, value: int) -> str:
+        self.constants[name] = np.array([value], np.int64)
+        return name
+
+    def _op(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output

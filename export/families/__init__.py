@@ -1,0 +1,1 @@
+"""What a tracker is: one folder for each family."""

@@ -1,0 +1,150 @@
+"""OSTrack and JN, plain form: encoder, target-indicating token, head.
+
+Parameter names are those of the released state dicts. This is the reference of every parity check, and what
+training trains; the graphs in a bundle are the exact fast form of it (`export.graph`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jntrt.export.families.ostrack.encoder import Encoder, Mlp, template_rows
+from jntrt.export.families.ostrack.heads import HEADS, PRIOR_BIAS
+from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.runtime.errors import UserError
+from torch import Tensor, nn
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class OSTrack(nn.Module):
+    """The one-stream tracker that a recipe describes; JN has a target-indicating token or its own head.
+
+    `drop_path`: largest stochastic-depth rate, growing linearly with the block's number (training only).
+    """
+
+    rows: Tensor | None
+
+    def __init__(self, recipe: Recipe, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.backbone = Encoder(recipe, drop_path)
+        self.box_head = HEADS[recipe.head](recipe)
+        if recipe.target_hidden:
+            self.target_token_embed = Mlp(4, recipe.target_hidden, recipe.dim)
+        self.register_buffer("rows", template_rows(recipe), persistent=False)
+        self.apply(_initialise)
+        nn.init.trunc_normal_(self.backbone.pos_embed_z, std=0.02)
+        nn.init.trunc_normal_(self.backbone.pos_embed_x, std=0.02)
+        for name in ("conv5_ctr", "conv5_cls"):
+            if hasattr(self.box_head, name):
+                nn.init.constant_(self.box_head.get_submodule(name).bias, PRIOR_BIAS)  # type: ignore[arg-type]
+
+    def forward(
+        self,
+        template: Tensor,
+        search: Tensor,
+        target_box: Tensor | None = None,
+        template_mask: Tensor | None = None,
+        keep_ratio: float | Sequence[float] | None = None,
+        forced: Mapping[int, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Maps of one template and search crop per sample.
+
+        template, search: B×3×S×S float32, ImageNet-normalised (`normalise`).
+        target_box: B×4 in the recipe's format; needed when the recipe has a target-indicating token.
+        template_mask: B×Nz bool or weights; needed when the recipe ranks by the box's template tokens.
+        keep_ratio: in place of the recipe's, one for all eliminating blocks or one each (a training warm-up).
+        forced: block → cells to keep there (B×keep), in place of the ranking (parity checks).
+
+        Returns the head's maps (see its `forward`), `features` B×n²×D (the head's input: search tokens after
+        the final norm, row-major, zero where dropped), `template_features` B×Nz×D, and `similarity.L`,
+        `kept.L` of the eliminating blocks (see `Encoder.forward`).
+        """
+        recipe = self.recipe
+        token = None
+        if recipe.target_hidden:
+            if target_box is None:
+                raise ValueError("this network has a target-indicating token: target_box is needed")
+            token = self.target_token_embed(target_box)[:, None]
+        out = {}
+        context, features, notes = self.backbone(
+            template, search, token, self._rows(template_mask, len(search)), self._counts(keep_ratio), forced
+        )
+        out["features"] = features
+        out["template_features"] = context[:, -recipe.template_count :]
+        out.update(notes)
+        side = recipe.search_side
+        out.update(self.box_head(features.transpose(1, 2).reshape(-1, recipe.dim, side, side)))
+        return out
+
+    def decode(self, out: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """B×4 box (cx, cy, w, h in units of the search crop) and B presence score, 0 … 1."""
+        return self.box_head.decode(out)
+
+    def _counts(self, keep_ratio: float | Sequence[float] | None) -> dict[int, int]:
+        recipe = self.recipe
+        if keep_ratio is None:
+            return recipe.keep_counts
+        ratios = [keep_ratio] * len(recipe.ce_layers) if isinstance(keep_ratio, float | int) else keep_ratio
+        return replace(recipe, keep_ratio=tuple(ratios)).keep_counts
+
+    def _rows(self, template_mask: Tensor | None, batch: int) -> Tensor:
+        if self.rows is not None:
+            return self.rows.expand(batch, -1)
+        if template_mask is None:
+            if self.recipe.ce_layers:
+                raise ValueError("this network ranks by the box's template tokens: template_mask is needed")
+            return self.backbone.pos_embed_z.new_zeros(batch, self.recipe.template_count)
+        weights = template_mask.to(self.backbone.pos_embed_z.dtype)
+        return weights / weights.sum(dim=1, keepdim=True)
+
+
+def normalise(crop: Tensor) -> Tensor:
+    """uint8 RGB crops B×S×S×3 → float32 B×3×S×S, ImageNet mean and deviation."""
+    mean, std = (torch.tensor(v, device=crop.device) for v in (MEAN, STD))
+    return ((crop.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def load_weights(model: OSTrack, weights: Mapping[str, np.ndarray]) -> list[str]:
+    """Copies the checkpoint's tensors into the model and returns the names it has no use for, sorted.
+
+    Raises UserError for a missing tensor, one of another shape or one of whole numbers, naming them.
+    """
+    own = {name: t for name, t in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    missing = sorted(own.keys() - weights.keys())
+    if missing:
+        raise UserError(f"the checkpoint lacks {len(missing)} weights of this network: {_some(missing)}")
+    wrong = [
+        f"{name} {tuple(weights[name].shape)} (should be {tuple(t.shape)})"
+        for name, t in own.items()
+        if tuple(weights[name].shape) != tuple(t.shape)
+    ]
+    if wrong:
+        raise UserError(f"the checkpoint's shapes do not fit this network: {_some(wrong)}")
+    whole = [name for name, t in own.items() if t.is_floating_point() and weights[name].dtype.kind != "f"]
+    if whole:
+        raise UserError(f"weights that are not floating-point numbers: {_some(whole)}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
+    return sorted(name for name in weights if name not in own and not name.endswith("num_batches_tracked"))
+
+
+def _some(names: Sequence[str], limit: int = 12) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight.flatten(1))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

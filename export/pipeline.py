@@ -1,0 +1,213 @@
+"""From a checkpoint to a bundle in its place, checked on the way."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jntrt.export.checkpoint import Checkpoint, read_checkpoint
+from jntrt.export.families.ostrack.experiment_file import read_key_map, read_recipe_yaml
+from jntrt.export.families.ostrack.infer import Flags, Inferred, infer_recipe, rename
+from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.families.ostrack.samples import draw_samples
+from jntrt.export.report import printable
+from jntrt.runtime.bundle import PARITY, check_place, file_sha256, write_bundle
+from jntrt.runtime.bundle.manifest import FORMAT, MAX_BATCH
+from jntrt.runtime.errors import GateError, UserError
+from numpy.typing import NDArray
+
+SAMPLES = 4
+"""Drawn crops that the graphs are compared on; a batch of more targets takes one of each."""
+
+_ENDINGS = (".pth.tar", ".pth", ".pt", ".bin", ".safetensors", ".tar", ".ckpt")
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A written bundle, and what there is to say about how it came about."""
+
+    path: Path
+    manifest: dict[str, Any]
+    inferred: Inferred
+    unused: tuple[str, ...]
+    skipped: tuple[str, ...]
+    foreign: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only."""
+        return {
+            "bundle": str(self.path),
+            "inferred": [{"what": w, "value": v, "from": s} for w, v, s in self.inferred.rows],
+            "unused": list(self.unused),
+            "skipped": list(self.skipped),
+            "foreign": list(self.foreign),
+            "manifest": self.manifest,
+        }
+
+
+def export_checkpoint(
+    path: Path,
+    output: Path | None = None,
+    *,
+    flags: Flags | None = None,
+    config: Path | None = None,
+    key_map: Path | None = None,
+    batch: int = 1,
+    progress: Callable[[str], None] = lambda step: None,
+) -> ExportResult:
+    """Exports the checkpoint at `path` to the bundle folder `output` (default: its name without ending).
+
+    Raises `UserError` for anything the user can mend and `GateError` when the graphs differ from the plain
+    form; then nothing is left behind, and a bundle that was there before is as it was.
+    """
+    if not 1 <= batch <= MAX_BATCH:
+        raise UserError(f"--batch {batch}: say 1 to {MAX_BATCH}")
+    output = output or Path(_stem(path))
+    place = output.resolve()
+    check_place(place, str(output), overwrite=True)
+    recipe_yaml = read_recipe_yaml(config) if config else None
+    renames = read_key_map(key_map) if key_map else None
+    progress(f"reading {path.name}")
+    checkpoint = read_checkpoint(path)
+    weights = rename(checkpoint.weights, renames) if renames else checkpoint.weights
+    try:
+        inferred = infer_recipe(weights, flags=flags, config=recipe_yaml, names=_recipe_names(checkpoint))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+    # Only now the slow imports: what is wrong with the file is said at once. All of them: a missing one
+    # must not be found after a minute of work.
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import torch
+    from jntrt.export.families.ostrack.graphs import build_graphs
+    from jntrt.export.families.ostrack.network import OSTrack, load_weights
+    from jntrt.export.parity import parity, plain_macs
+    from jntrt.export.rules import check_graph, count_macs
+
+    try:
+        # First without memory: one weight's shape must not make a network that the others do not fill.
+        with torch.device("meta"):
+            load_weights(OSTrack(inferred.recipe), weights)
+        model = OSTrack(inferred.recipe).eval()
+        unused = load_weights(model, weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    # NumPy need not warn of weights that overflow: the comparison refuses what they make.
+    with np.errstate(all="ignore"):
+        progress("building the graphs")
+        template, track = build_graphs(inferred.recipe, weights, batch)
+        for graph in (template, track):
+            check_graph(graph)
+        progress("comparing them with PyTorch")
+        samples = draw_samples(inferred.recipe, batch * max(1, SAMPLES // batch))
+        check = parity(model, template, track, samples)
+    if not check.passed:
+        raise GateError(f"{path}: the graphs differ from the plain form ({check}); nothing was written")
+    progress("writing the bundle")
+    manifest = _manifest(inferred, checkpoint, output, batch)
+    manifest["macs"] = {"plain": plain_macs(inferred.recipe), "fast": count_macs(track)}
+    manifest["inputs"] = _tensors("template", template.graph.input) + _tensors("track", track.graph.input)
+    manifest["outputs"] = _tensors("template", template.graph.output) + _tensors("track", track.graph.output)
+    manifest["precisions"] = {
+        "fp32": {
+            "template": {"file": "template.onnx"},
+            "track": {"file": "track.onnx"},
+            "check": {**check.to_dict(), "samples": len(check.box)},
+        }
+    }
+    files = {
+        "template.onnx": template.SerializeToString(),
+        "track.onnx": track.SerializeToString(),
+        PARITY: _npz(inferred.recipe, {**samples, "box": check.box, "score": check.score}),
+    }
+    # Not `output`: where that is ".", the folder that it means is gone afterwards.
+    bundle = write_bundle(place, manifest, files)
+    return ExportResult(
+        output, bundle.manifest, inferred, tuple(unused), checkpoint.skipped, checkpoint.names
+    )
+
+
+def _stem(path: Path) -> str:
+    for ending in _ENDINGS:
+        if path.name.lower().endswith(ending) and len(path.name) > len(ending):
+            return path.name[: -len(ending)]
+    return f"{path.name}.bundle"
+
+
+def _recipe_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """Where an official recipe's name may stand, in the order in which it counts."""
+    names = []
+    if checkpoint.project_path:
+        names.append((checkpoint.project_path.rstrip("/").rpartition("/")[2], "settings.project_path"))
+    # The folder in which the user sees the file; where that is a link, also the one in which it lies.
+    folders = (Path(os.path.abspath(checkpoint.path)).parent, checkpoint.path.resolve().parent)
+    return [*names, *((folder.name, "the file's folder") for folder in folders)]
+
+
+def _manifest(inferred: Inferred, checkpoint: Checkpoint, output: Path, batch: int) -> dict[str, Any]:
+    recipe = inferred.recipe
+    crops = {
+        name: {"size": size, "factor": factor, "context": "area", "border": "zero"}
+        for name, size, factor in (
+            ("template", recipe.template_size, recipe.template_factor),
+            ("search", recipe.search_size, recipe.search_factor),
+        )
+    }
+    return {
+        "format": FORMAT,
+        "name": printable(output.resolve().name)[:100] or "bundle",
+        "family": recipe.family,
+        "batch": batch,
+        "weights": inferred.weights,
+        "license": printable(inferred.license),
+        "recipe": recipe.to_dict(),
+        **crops,
+        "presence_threshold": inferred.presence_threshold,
+        "source": {
+            "checkpoint": printable(checkpoint.path.name),
+            "sha256": file_sha256(checkpoint.path),
+            **{package: _version(package) for package in ("jntrt", "torch", "onnx")},
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    }
+
+
+def _tensors(graph: str, tensors: Any) -> list[dict[str, Any]]:
+    """The manifest's rows for a graph's inputs or outputs."""
+    from onnx import helper
+
+    return [
+        {
+            "graph": graph,
+            "name": tensor.name,
+            "dtype": str(helper.tensor_dtype_to_np_dtype(tensor.type.tensor_type.elem_type)),
+            "shape": [dimension.dim_value for dimension in tensor.type.tensor_type.shape.dim],
+        }
+        for tensor in tensors
+    ]
+
+
+def _npz(recipe: Recipe, arrays: dict[str, NDArray[Any]]) -> bytes:
+    """parity.npz: what the recipe's graphs take, and what came out."""
+    unused = set() if recipe.target_hidden else {"target_box"}
+    if recipe.template_tokens != "box" or not recipe.keep_counts:
+        unused.add("template_weights")
+    buffer = io.BytesIO()
+    taken: dict[str, Any] = {name: array for name, array in arrays.items() if name not in unused}
+    np.savez_compressed(buffer, **taken)
+    return buffer.getvalue()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,145 @@
+"""ONNX Runtime on the CPU."""
+
+import importlib.util
+import logging
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jntrt.runtime.engines import int8_graph
+from jntrt.runtime.engines.cpu import saturates_int8
+from jntrt.runtime.engines.onnx_bytes import read_nodes
+from jntrt.runtime.errors import TrackerError, UserError
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+
+class OnnxRuntime:
+    """One graph in an `InferenceSession` of the CPU provider."""
+
+    name = "onnxruntime"
+
+    def __init__(self, precision: str, threads: int | None) -> None:
+        self.precision = precision
+        self.threads = threads
+        self._session: Any = None
+        self._outputs: list[str] = []
+        self._int8: dict[str, Any] = {}
+
+    @classmethod
+    def obstacle(cls, precision: str) -> str | None:
+        """Why it cannot run `precision` on this machine, or None."""
+        if importlib.util.find_spec("onnxruntime") is None:
+            return "onnxruntime is not installed: pip install 'jntrt[cpu]'"
+        if precision in ("bf16", "int8-bf16"):
+            return "bf16 on a CPU is OpenVINO's: take --backend openvino"
+        return None
+
+    @classmethod
+    def open(cls, precision: str, threads: int | None) -> "OnnxRuntime":
+        """An instance without a graph."""
+        return cls(precision, threads)
+
+    def load(self, graph: Path) -> None:
+        """Open the graph. Raises UserError with ONNX Runtime's reason in one line."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.inter_op_num_threads = 1
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        nodes = read_nodes(graph.read_bytes()) if self.precision.startswith("int8") else []
+        layers = int8_graph.quantised_layers(nodes)
+        try:
+            self._session = self._int8_session(graph, options, layers) if layers else _session(graph, options)
+        except ort_errors() as error:
+            raise UserError(f"{graph}: ONNX Runtime refuses the graph: {_first_line(error)}") from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
+        """All outputs by name. Raises TrackerError when the graph does not take these feeds."""
+        try:
+            values = self._session.run(None, dict(feeds))
+        except ort_errors() as error:
+            text = (
+                f"ONNX Runtime cannot run the graph ({_first_line(error)}): try export-jn check on the bundle"
+            )
+            raise TrackerError(text) from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def describe(self) -> dict[str, Any]:
+        """Engine, version, provider and threads."""
+        import onnxruntime as ort
+
+        threads = self.threads if self.threads is not None else "all cores"
+        return {
+            "backend": self.name,
+            "version": ort.__version__,
+            "device": "CPU",
+            "threads": threads,
+            **self._int8,
+        }
+
+    def _int8_session(self, graph: Path, options: Any, layers: list[str]) -> Any:
+        """A session of an int8 graph whose quantised layers all run in int8, or UserError."""
+        model = int8_graph.unsigned_activations(graph.read_bytes())
+        bits = int8_graph.weight_bits(model)
+        exact = saturates_int8() and bits > 7
+        if exact:
+            # The slower of two kernels, which widens to 16 bits before it adds.
+            options.add_session_config_entry("session.x64quantprecision", "1")
+            _say_once()
+        with tempfile.TemporaryDirectory(prefix="jntrt-") as folder:
+            optimised = Path(folder) / "optimised.onnx"
+            options.optimized_model_filepath = str(optimised)
+            # Fused into a Gemm, a quantised MatMul + Add runs in float (246 ms instead of 38 in ViT-B).
+            session = _session(model, options, disabled_optimizers=["MatMulAddFusion"])
+            left = int8_graph.float_layers(layers, optimised.read_bytes())
+        if left:
+            raise UserError(
+                f"{graph}: ONNX Runtime runs {len(left)} of {len(layers)} int8 layers in float"
+                f" ({left[0]}): take another version of onnxruntime, or --backend openvino"
+            )
+        self._int8 = {
+            "int8 layers": len(layers),
+            "weight bits": bits,
+            "int8 products": "exact, without VNNI" if exact else "fast",
+        }
+        return session
+
+
+@cache
+def _say_once() -> None:
+    log.warning(
+        "this CPU has no VNNI: int8 runs with slower products, the fast ones would saturate;"
+        " calib-jn --weight-bits 7 makes weights that the fast ones are safe with"
+    )
+
+
+def _session(model: Path | bytes, options: Any, **keywords: Any) -> Any:
+    import onnxruntime as ort
+
+    source = model if isinstance(model, bytes) else str(model)
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], **keywords)
+
+
+def ort_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises.
+
+    Its exceptions have no common base below Exception and live in its extension module alone.
+    """
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile")
+    own = (getattr(state, name) for name in (*names, "NotImplemented", "RuntimeException"))
+    return (RuntimeError, ValueError, *own)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

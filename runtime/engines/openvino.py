@@ -1,0 +1,121 @@
+"""OpenVINO on the CPU."""
+
+import importlib.util
+import logging
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jntrt.runtime.engines.cpu import saturates_int8
+from jntrt.runtime.engines.int8_graph import weight_bits
+from jntrt.runtime.errors import TrackerError, UserError
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+
+class OpenVino:
+    """One graph, compiled for the CPU with its precision said out loud.
+
+    Left alone, OpenVINO computes in bf16 where the CPU has it, whatever the graph says; so the hint is always
+    given: f32, or bf16 when the user asked for it.
+    """
+
+    name = "openvino"
+
+    def __init__(self, precision: str, threads: int | None) -> None:
+        self.precision = precision
+        self.threads = threads
+        self._request: Any = None
+        self._outputs: list[tuple[str, Any]] = []
+        self._hint = "bf16" if precision in ("bf16", "int8-bf16") else "f32"
+
+    @classmethod
+    def obstacle(cls, precision: str) -> str | None:
+        """Why it cannot run `precision` on this machine, or None."""
+        if importlib.util.find_spec("openvino") is None:
+            return "openvino is not installed: pip install 'jntrt[cpu]'"
+        if precision in ("bf16", "int8-bf16") and "BF16" not in _capabilities():
+            other = "fp32" if precision == "bf16" else "int8"
+            return f"this CPU has no bf16 instructions (AMX or AVX512-BF16): take {other}"
+        return None
+
+    @classmethod
+    def open(cls, precision: str, threads: int | None) -> "OpenVino":
+        """An instance without a graph."""
+        return cls(precision, threads)
+
+    def load(self, graph: Path) -> None:
+        """Compile the graph. Raises UserError with OpenVINO's reason in one line."""
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": self._hint,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        if self.threads is not None:
+            options["INFERENCE_NUM_THREADS"] = self.threads
+        if self.precision.startswith("int8") and saturates_int8() and weight_bits(graph.read_bytes()) > 7:
+            _warn_of_saturation()
+        try:
+            compiled = core().compile_model(str(graph), "CPU", options)
+        except RuntimeError as error:
+            raise UserError(f"{graph}: OpenVINO refuses the graph: {_last_line(error)}") from error
+        self._request = compiled.create_infer_request()
+        self._outputs = [(port.any_name, port) for port in compiled.outputs]
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
+        """All outputs by name, copied out of the request's buffers.
+
+        Raises TrackerError when the graph does not take these feeds.
+        """
+        try:
+            self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
+        except (RuntimeError, ValueError) as error:
+            text = f"OpenVINO cannot run the graph ({_last_line(error)}): try export-jn check on the bundle"
+            raise TrackerError(text) from error
+        return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
+
+    def describe(self) -> dict[str, Any]:
+        """Engine, version, device, threads and the precision hint."""
+        import openvino as ov
+
+        return {
+            "backend": self.name,
+            "version": ov.__version__,
+            "device": "CPU",
+            "threads": self.threads if self.threads is not None else "all cores",
+            "precision hint": self._hint,
+        }
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip()[:200] if lines else type(error).__name__
+
+
+@cache
+def _warn_of_saturation() -> None:
+    log.warning(
+        "this CPU has no VNNI: sums of 8-bit weights saturate in OpenVINO; make 7-bit ones with"
+        " calib-jn --weight-bits 7, or take --backend onnxruntime"
+    )
+
+
+@cache
+def core() -> Any:
+    """The process's one `openvino.Core`, which lives as long as the process does.
+
+    Each Core gives its thread a signal stack and puts the one before back at its end. Of two Cores that end
+    in the order in which they began, the second puts back what the first has unmapped, and the next signal,
+    Ctrl-C say, is a segmentation fault (seen with 2026.4).
+    """
+    import openvino as ov
+
+    return ov.Core()
+
+
+@cache
+def _capabilities() -> tuple[str, ...]:
+    return tuple(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))

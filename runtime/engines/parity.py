@@ -1,0 +1,190 @@
+"""Any engine against the numbers that travel with a bundle (parity.npz), anywhere.
+
+The stored outputs are ONNX Runtime's in fp32 on drawn crops. An engine is compared in two steps: the sets
+of tokens that candidate elimination kept, then box and score. Where a reduced precision kept other tokens,
+two ranks stood closer than its rounding, and the sample says nothing about the rest of the arithmetic: its
+difference is told apart and does not decide.
+"""
+
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines import STORED_AS, Backend, open_backend
+from jntrt.runtime.engines.onnx_bytes import read_nodes, with_outputs
+from jntrt.runtime.errors import UserError
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+
+# Largest difference of box (units of the search crop) and of score that still counts as the same network.
+# fp32: another order of summation; the others: their mantissa's share. How much accuracy int8 costs is its
+# gate's question; here it must only be the same network.
+LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
+INT8_LIMIT = 2e-1  # with anything around it
+KEPT = "/ce/kept"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest differences from the stored outputs, over samples that kept the same tokens.
+
+    box, score: absolute; box in units of the search crop. samples: how many were compared. kept_differs: how
+    many kept other tokens, None where the sets were not read. box_elsewhere: the box's difference in those.
+    """
+
+    box: float
+    score: float
+    limit: float
+    samples: int
+    kept_differs: int | None = None
+    box_elsewhere: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Within the limit, judged by samples with the same kept tokens; at least half must be such."""
+        enough = self.kept_differs is None or 2 * self.kept_differs <= self.samples
+        return enough and self.box <= self.limit and self.score <= self.limit  # a NaN fails
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a report or an engine's manifest."""
+        return {
+            "box": self.box,
+            "score": self.score,
+            "limit": self.limit,
+            "samples": self.samples,
+            "kept differs": self.kept_differs,
+            "passed": self.passed,
+        }
+
+    def __str__(self) -> str:
+        text = f"box {self.box:.1e}, score {self.score:.1e}, allowed {self.limit:.0e}, {self.samples} samples"
+        if self.kept_differs:
+            text += f", {self.kept_differs} kept other tokens (box there {self.box_elsewhere:.1e})"
+        return text
+
+
+def compare(
+    bundle: Bundle,
+    precision: str,
+    backend: str = "onnxruntime",
+    *,
+    threads: int | None = None,
+    kept_sets: bool = False,
+) -> Difference:
+    """Run a bundle's precision in an engine on the stored crops.
+
+    kept_sets: also compare which tokens each layer kept, with ONNX Runtime's fp32 run as the reference, in a
+    copy of the graph that returns them. The copy is another engine, so box and score stay the shipped
+    graph's: where only that one is beyond the limit, it counts as having kept other tokens, which no more
+    than half of the samples may. Raises UserError as the engine does.
+    """
+    stored = read_samples(bundle)
+    graphs = STORED_AS.get(precision, precision)
+    template, track = bundle.graph("template", graphs), bundle.graph("track", graphs)
+    template_engine = _loaded(backend, precision, threads, template)
+    engine = _loaded(backend, precision, threads, track)
+    got = _run(bundle, template_engine, engine, stored)
+    if not kept_sets:
+        return _judge(got, stored, precision, None)
+    del engine
+    with tempfile.TemporaryDirectory() as folder:
+        layers = promote_kept(track, Path(folder) / "track.onnx")
+        promote_kept(bundle.graph("track", "fp32"), Path(folder) / "reference.onnx")
+        engine = _loaded(backend, precision, threads, Path(folder) / "track.onnx")
+        copy = _run(bundle, template_engine, engine, stored)
+        del engine
+        reference = _run(
+            bundle,
+            _loaded("onnxruntime", "fp32", threads, bundle.graph("template", "fp32")),
+            _loaded("onnxruntime", "fp32", threads, Path(folder) / "reference.onnx"),
+            stored,
+        )
+    same = _within(got, stored, precision) | ~_within(copy, stored, precision)
+    same |= ~np.isfinite(sum(_errors(got, stored)))  # no swapped token gives a NaN
+    for layer in layers:
+        same &= (np.sort(copy[layer], axis=1) == np.sort(reference[layer], axis=1)).all(axis=1)
+    return _judge(got, stored, precision, same)
+
+
+def read_samples(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    """The arrays of parity.npz, first axis: sample. Raises UserError for a file that is not one."""
+    file = bundle.parity()
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            stored = {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        raise UserError(f"{file} cannot be read: export the checkpoint again") from error
+    count = len(stored.get("search", ()))
+    needed = ("template", "search", "box", "score")
+    missing = [name for name in needed if len(stored.get(name, ())) != count]
+    if missing or not count or count % bundle.batch:
+        raise UserError(f"{file} has no {', '.join(missing) or 'whole batch of samples'}: export again")
+    return stored
+
+
+def promote_kept(graph: Path, target: Path) -> list[str]:
+    """Write a copy of an ONNX file that also returns what each layer kept; the names, in order."""
+    model = graph.read_bytes()
+    names = [name for node in read_nodes(model) for name in node.outputs if name.endswith(KEPT)]
+    target.write_bytes(with_outputs(model, names))
+    return names
+
+
+def _loaded(backend: str, precision: str, threads: int | None, graph: Path) -> Backend:
+    engine = open_backend(backend, precision=precision, threads=threads)
+    engine.load(graph)
+    return engine
+
+
+def _run(bundle: Bundle, template: Backend, track: Backend, stored: Arrays) -> dict[str, NDArray[Any]]:
+    collected: dict[str, list[NDArray[Any]]] = {}
+    for crops in _batches(stored, bundle.batch):
+        memory = template.run({name: crops[name] for name in _taken(bundle, "template", crops)})
+        feeds = {name: crops[name] for name in _taken(bundle, "track", crops)}
+        for name, value in track.run({**feeds, **memory}).items():
+            collected.setdefault(name, []).append(np.asarray(value))
+    return {name: np.concatenate(values) for name, values in collected.items()}
+
+
+def _taken(bundle: Bundle, graph: str, crops: Arrays) -> list[str]:
+    return [name for owner, name in bundle.tensors("inputs") if owner == graph and name in crops]
+
+
+def _batches(stored: Arrays, batch: int) -> Iterator[dict[str, NDArray[Any]]]:
+    for start in range(0, len(stored["search"]), batch):
+        yield {name: np.ascontiguousarray(array[start : start + batch]) for name, array in stored.items()}
+
+
+def _errors(got: Arrays, stored: Arrays) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Largest difference of each sample's box, and the difference of its score."""
+    box = np.abs(got["box"].astype(np.float64) - stored["box"]).max(axis=1)
+    return box, np.abs(got["score"].astype(np.float64) - stored["score"])
+
+
+def _within(got: Arrays, stored: Arrays, precision: str) -> NDArray[np.bool_]:
+    limit = LIMITS.get(precision, INT8_LIMIT)
+    box, score = _errors(got, stored)
+    within: NDArray[np.bool_] = (box <= limit) & (score <= limit)
+    return within
+
+
+def _judge(got: Arrays, stored: Arrays, precision: str, same: NDArray[np.bool_] | None) -> Difference:
+    box, score = _errors(got, stored)
+    judged = np.ones(len(box), dtype=bool) if same is None else same
+    if not judged.any():
+        judged = ~judged  # nothing to excuse anything with
+    return Difference(
+        box=float(box[judged].max()),
+        score=float(score[judged].max()),
+        limit=LIMITS.get(precision, INT8_LIMIT),
+        samples=len(box),
+        kept_differs=None if same is None else int((~same).sum()),
+        box_elsewhere=float(box[~judged].max(initial=0.0)),
+    )

@@ -1,0 +1,126 @@
+"""Building a bundle's engines: ahead of time, or when a tracker asks for one, with a bar while it lasts."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle.manifest import GRAPHS
+from jntrt.runtime.engines.tensorrt.build import FLAVOURS, BuildOptions, BuildSettings
+from jntrt.runtime.engines.tensorrt.cache import EngineCache
+from jntrt.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """One engine of a bundle in the cache. `parity`: what its gate measured, `seconds`: for both graphs."""
+
+    graph: str
+    precision: str
+    backend: str
+    path: str
+    bytes: int
+    parity: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@contextmanager
+def building(options: BuildOptions) -> Iterator[None]:
+    """Within, missing engines are built with these options, under a bar where stderr is a terminal."""
+    from jntrt.runtime.engines.tensorrt.engine import TensorRT
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("building: {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        redirect_stdout=False,
+        redirect_stderr=False,
+        transient=True,
+    )
+    tasks: dict[str, Any] = {}
+
+    def step(phase: str, done: int, count: int) -> bool:
+        if not tasks:
+            bar.start()
+        if phase not in tasks:
+            tasks[phase] = bar.add_task(phase.lower()[:40], total=count)
+        bar.update(tasks[phase], completed=done, visible=done < count)
+        return True
+
+    before = TensorRT.settings
+    TensorRT.settings = BuildSettings(options, step, before.gated)
+    try:
+        yield
+    finally:
+        TensorRT.settings = before
+        if tasks:
+            bar.stop()
+
+
+def build_engine(
+    bundle: Bundle, precision: str, backend: str = "tensorrt", options: BuildOptions | None = None
+) -> list[BuiltEngine]:
+    """Put both engines of a bundle's precision into the cache, built and gated where they are not there yet.
+
+    Raises UserError where that backend cannot run here (an engine is for the GPU that it was built on) or the
+    build fails, GateError when the engines compute something else than their graphs.
+    """
+    from jntrt.runtime.cuda.network import shared_device
+    from jntrt.runtime.engines import backend_class
+    from jntrt.runtime.engines.tensorrt import gate as engine_gate
+    from jntrt.runtime.engines.tensorrt.engine import TensorRT, obtain_engine
+
+    if backend not in FLAVOURS:
+        raise UserError(f"backend {backend} has no engines to build: take {' or '.join(FLAVOURS)}")
+    graphs = {graph: bundle.graph(graph, precision) for graph in GRAPHS}
+    obstacle = backend_class(backend).obstacle(precision)
+    if obstacle:
+        raise UserError(f"backend {backend} cannot run {precision} here: {obstacle}")
+    begin = time.perf_counter()
+    with building(options or BuildOptions()):
+        device, settings, cache = shared_device().info, TensorRT.settings, EngineCache()
+        verdict = engine_gate.ensure(bundle, precision, backend, device, settings)
+        built = []
+        for graph, file in graphs.items():
+            key, engine = obtain_engine(file, precision, backend, device, settings, cache)
+            built.append(
+                BuiltEngine(
+                    graph=graph,
+                    precision=precision,
+                    backend=backend,
+                    path=str(cache.engine_path(key)),
+                    bytes=len(engine.plan),
+                    parity=verdict["text"],
+                    seconds=time.perf_counter() - begin,
+                )
+            )
+    return built
+
+
+def print_engines(engines: list[BuiltEngine]) -> None:
+    """A table on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{engines[0].backend} engines, {engines[0].precision}")
+    table.add_column("graph")
+    table.add_column("MB", justify="right")
+    table.add_column("file", overflow="fold")
+    for engine in engines:
+        table.add_row(engine.graph, f"{engine.bytes / 1e6:.1f}", engine.path)
+    console = Console()
+    console.print(table)
+    console.print(f"parity with the bundle's samples: {engines[0].parity}")
+    console.print(f"{engines[-1].seconds:.0f} s")

@@ -1,0 +1,247 @@
+"""TensorRT and TensorRT-RTX: engines built here, kept in the cache, gated once by the bundle's samples."""
+
+import importlib.util
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jntrt.runtime.bundle import Bundle, file_sha256, is_bundle
+from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream
+from jntrt.runtime.cuda.loop import DeviceTensor
+from jntrt.runtime.cuda.network import DeviceEngine, describe_device, shared_device
+from jntrt.runtime.engines import STORED_AS
+from jntrt.runtime.engines.tensorrt import gate as engine_gate
+from jntrt.runtime.engines.tensorrt.build import (
+    FLAVOURS,
+    INSTALL,
+    BuildOptions,
+    BuildSettings,
+    build_plan,
+    last_error,
+    load_flavour,
+    logger,
+)
+from jntrt.runtime.engines.tensorrt.cache import Engine, EngineCache, EngineKey, EngineRefused
+from jntrt.runtime.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def engine_key(
+    model: str, precision: str, flavour: str, device: DeviceInfo, options: BuildOptions
+) -> EngineKey:
+    """The cache's key of an engine. `model`: sha256 of the ONNX file."""
+    major, minor = device.compute_capability
+    return EngineKey(
+        model=model,
+        precision=precision,
+        flavour=flavour,
+        version=load_flavour(flavour).__version__,
+        gpu=device.name,
+        gpu_uuid=device.uuid,
+        compute_capability=f"{major}.{minor}",
+        driver=device.driver,
+        options=options.key(),
+    )
+
+
+def obtain_engine(
+    graph: Path,
+    precision: str,
+    flavour: str,
+    device: DeviceInfo,
+    settings: BuildSettings,
+    cache: EngineCache,
+) -> tuple[EngineKey, Engine]:
+    """A graph's engine for a device, from the cache or built into it."""
+    key = engine_key(file_sha256(graph), precision, flavour, device, settings.options)
+    major, minor = device.compute_capability
+    targets = (f"SM{major}{minor}",) if flavour == "tensorrt-rtx" else ()
+
+    def build() -> bytes:
+        log.info("building the engine of %s with %s for %s", graph.name, flavour, device.name)
+        model = graph.read_bytes()
+        return build_plan(model, flavour, settings.options, targets=targets, progress=settings.progress)
+
+    return key, cache.obtain(key, build)
+
+
+class CompiledKernels:
+    """RTX compiles an engine's kernels on the device in its first run; they are kept as engines are.
+
+    A blob of compiled kernels is code as well, so it lies in the same cache under the same signature.
+    """
+
+    def __init__(self, runtime_config: Any, cache: EngineCache, key: EngineKey) -> None:
+        self._cache = cache
+        self._key = replace(key, options={**key.options, "part": "compiled kernels"})
+        self._runtime_config = runtime_config  # kept alive as long as what it made
+        self._runtime_cache = runtime_config.create_runtime_cache()
+        try:
+            stored = cache.read(self._key)
+        except EngineRefused as refusal:
+            log.warning("%s; they are compiled again", refusal)
+            stored = None
+        self._kept = stored is not None and bool(self._runtime_cache.deserialize(stored.plan))
+        runtime_config.set_runtime_cache(self._runtime_cache)
+
+    def keep(self) -> None:
+        """Stores what the runs so far compiled; once."""
+        if not self._kept:
+            self._kept = True
+            blob = self._runtime_cache.serialize()
+            if blob is not None:
+                self._cache.replace(self._key, bytes(memoryview(blob)))
+
+
+class TensorRT(DeviceEngine):
+    """One graph in a TensorRT engine."""
+
+    name = "tensorrt"
+    # Of this process; to be set before engines are opened.
+    settings: ClassVar[BuildSettings] = BuildSettings()
+
+    def __init__(self, precision: str) -> None:
+        super().__init__(precision)
+        self._engine: Any = None
+        self._context: Any = None
+        self._runtime: Any = None
+        self._scratch: Buffer | None = None
+        self._compiled: CompiledKernels | None = None
+
+    @classmethod
+    def obstacle(cls, precision: str) -> str | None:
+        """Why it cannot run `precision` on this machine, or None."""
+        if importlib.util.find_spec(FLAVOURS[cls.name]) is None:
+            return f"{cls.name} is not installed: {INSTALL[cls.name]}"
+        if precision in STORED_AS:
+            stored = STORED_AS[precision]
+            return f"{precision} is OpenVINO's reading of the {stored} graphs: take --backend openvino"
+        try:
+            device = shared_device().info  # first: a flavour takes a second to import
+            trt = load_flavour(cls.name)
+        except UserError as error:
+            return str(error)
+        return cls._device_obstacle(trt, device, precision)
+
+    @classmethod
+    def _device_obstacle(cls, trt: Any, device: DeviceInfo, precision: str) -> str | None:
+        major, minor = device.compute_capability
+        if (major, minor) < (7, 5):
+            return f"{device.name} is {device.architecture}: TensorRT needs sm_75 (Turing) or later"
+        if cls.name != "tensorrt-rtx":
+            return None
+        if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):
+            return f"TensorRT-RTX has no {device.architecture} ({device.name}): take onnxruntime-cuda"
+        if (major, minor) == (7, 5) and precision in ("fp32", "int8"):  # int8 has float32 around it
+            return "TensorRT-RTX has no fp32 matrix product for sm_75 (Turing): take fp16 or int8-fp16"
+        return None
+
+    def load(self, graph: Path) -> None:
+        """Take the graph's engine from the cache, or build and gate it first.
+
+        Raises UserError when the engine cannot be built or read, GateError when it computes something else
+        than the graph.
+        """
+        device = shared_device()
+        if self.settings.gated and is_bundle(graph.parent):
+            engine_gate.ensure(
+                Bundle.open(graph.parent), self.precision, self.name, device.info, self.settings
+            )
+        cache = EngineCache()
+        key, kept = obtain_engine(graph, self.precision, self.name, device.info, self.settings, cache)
+        trt = load_flavour(self.name)
+        sink = logger(trt)
+        sink.errors.clear()
+        self._runtime = trt.Runtime(sink)
+        self._engine = self._runtime.deserialize_cuda_engine(kept.plan)
+        if self._engine is None:
+            raise UserError(f"{self.name} cannot read its own engine: {last_error(sink.errors)}")
+        self._context = self._create_context(trt, cache, key)
+        if self._context is None:
+            raise UserError(f"{self.name} cannot run the engine: {last_error(sink.errors)}")
+        self._stream = Stream(device)
+        engine = self._engine
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        self._hold(
+            {
+                name: (tuple(engine.get_tensor_shape(name)), trt.nptype(engine.get_tensor_dtype(name)))
+                for name in names
+            },
+            [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT],
+        )
+
+    def _create_context(self, trt: Any, cache: EngineCache, key: EngineKey) -> Any:
+        """A context; in RTX with our memory, its own graphs off and its kernels kept from run to run."""
+        create_config = getattr(self._engine, "create_runtime_config", None)
+        if self.name == "tensorrt" or create_config is None:
+            return self._engine.create_execution_context()
+        runtime_config = create_config()
+        runtime_config.set_execution_context_allocation_strategy(
+            trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
+        strategies = getattr(trt, "CudaGraphStrategy", None)
+        if strategies is not None:
+            runtime_config.cuda_graph_strategy = strategies.DISABLED  # its capture cannot sit inside ours
+        self._compiled = CompiledKernels(runtime_config, cache, key)
+        context = self._engine.create_execution_context(runtime_config)
+        if context is not None:
+            self._scratch = Buffer(shared_device(), self._engine.device_memory_size_v2)
+            context.set_device_memory(self._scratch.pointer, self._scratch.nbytes)
+        return context
+
+    def _bind(self, name: str, tensor: DeviceTensor) -> None:
+        if not self._context.set_tensor_address(name, tensor.pointer):
+            raise UserError(f"{self.name} refuses the address of {name}: {last_error(self._errors())}")
+
+    def _errors(self) -> list[str]:
+        errors: list[str] = logger(load_flavour(self.name)).errors
+        return errors
+
+    def enqueue(self, stream: Stream) -> None:
+        """Runs the engine on what lies in its inputs."""
+        if not self._context.execute_async_v3(stream.handle):
+            raise CudaError(f"{self.name} did not run: {last_error(self._errors())}")
+
+    def obstacle_to_capture(self, stream: Stream) -> str | None:
+        """Why its work cannot be part of a CUDA graph, or None."""
+        is_capturable = getattr(self._context, "is_stream_capturable", None)
+        if is_capturable is not None and not is_capturable(stream.handle):
+            return f"{self.name} says that this engine cannot be captured"
+        self._keep_compiled()
+        return None
+
+    def _keep_compiled(self) -> None:
+        if self._compiled is not None:
+            self._compiled.keep()
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """All outputs by name: a track graph's as arrays, the template graph's as they lie on the device."""
+        outputs = super().run(feeds)
+        self._keep_compiled()
+        return outputs
+
+    def describe(self) -> dict[str, Any]:
+        """Flavour, version, GPU, driver and options."""
+        return {
+            "backend": self.name,
+            "version": load_flavour(self.name).__version__,
+            **describe_device(shared_device().info),
+            "options": self.settings.options.key(),
+        }
+
+    def close(self) -> None:
+        """Lets the engine and its memory go."""
+        self._context = self._engine = self._runtime = self._compiled = None
+        if self._scratch is not None:
+            self._scratch.free()
+            self._scratch = None
+        super().close()
+
+
+class TensorRTRTX(TensorRT):
+    """One graph in a TensorRT-RTX engine."""
+
+    name = "tensorrt-rtx"

@@ -1,0 +1,134 @@
+"""A fresh engine must compute what its graph says before anybody tracks with it.
+
+ViT engines have been miscompiled with every check of the compiler passed, so the pair of a bundle's
+engines is run on the bundle's parity samples once, in a process of its own (a bad plan can take its
+process down), and the verdict is written into the engines' signed manifests.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle.manifest import GRAPHS
+from jntrt.runtime.cuda.driver import DeviceInfo
+from jntrt.runtime.engines.tensorrt.build import BuildOptions, BuildSettings
+from jntrt.runtime.engines.tensorrt.cache import Engine, EngineCache, EngineKey
+from jntrt.runtime.errors import GateError, UserError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 900  # seconds; RTX compiles its kernels in the first run
+
+
+def ensure(
+    bundle: Bundle,
+    precision: str,
+    flavour: str,
+    device: DeviceInfo,
+    settings: BuildSettings,
+) -> dict[str, Any]:
+    """Build what the cache lacks of a bundle's two engines, and gate them if no verdict stands.
+
+    Returns the verdict (`parity.Difference.to_dict`). Raises GateError when they compute something else.
+    """
+    from jntrt.runtime.engines.tensorrt.engine import obtain_engine
+
+    cache = EngineCache()
+    engines: list[tuple[EngineKey, Engine]] = [
+        obtain_engine(bundle.graph(graph, precision), precision, flavour, device, settings, cache)
+        for graph in GRAPHS
+    ]
+    pair = [engine.sha256 for _, engine in engines]
+    verdicts = [engine.manifest.get("parity", {}) for _, engine in engines]
+    if all(verdict.get("engines") == pair for verdict in verdicts):
+        verdict = dict(verdicts[0])
+    else:
+        verdict = {**_measure(bundle, precision, flavour, settings.options), "engines": pair}
+        for key, engine in engines:
+            cache.record(key, engine, {"parity": verdict})
+    if not verdict["passed"]:
+        raise GateError(
+            f"the {flavour} engine of {bundle.name} in {precision} computes something else than its graph"
+            f" ({verdict['text']}): take {_remedy(bundle, precision)}"
+        )
+    return verdict
+
+
+def _remedy(bundle: Bundle, precision: str) -> str:
+    """The bundle's other precisions, and the engine on the GPU that compiles none of them."""
+    others = [name for name in bundle.precisions if name != precision and not bundle.failed_gate(name)]
+    choices = [f"--precision {name}" for name in others]
+    if precision in ("fp32", "fp16"):
+        choices.append("--backend onnxruntime-cuda")
+    return " or ".join(choices) or "another backend"
+
+
+def _measure(bundle: Bundle, precision: str, flavour: str, options: BuildOptions) -> dict[str, Any]:
+    """The child's verdict. Raises GateError when it gave none: that is not kept, but asked again."""
+    request = {
+        "bundle": str(bundle.path),
+        "precision": precision,
+        "flavour": flavour,
+        "options": {**options.key(), "timing_cache": None},
+    }
+    # -P: the folder that the user stands in is no place to import from.
+    command = [sys.executable, "-P", "-m", "jntrt.runtime.engines.tensorrt.gate"]
+    log.info("checking the new engine against the bundle's samples")
+    try:
+        child = subprocess.run(
+            command,
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            errors="replace",  # a crash may print anything
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise GateError(
+            f"the {flavour} engine of {bundle.name} in {precision} is refused: its check took over"
+            f" {TIMEOUT} s"
+        ) from None
+    lines = child.stdout.strip().splitlines()
+    if child.returncode != 0 or not lines:
+        detail = (child.stderr.strip().splitlines() or ["no message"])[-1][:200]
+        raise GateError(
+            f"the {flavour} engine of {bundle.name} in {precision} is refused: its check ended with code"
+            f" {child.returncode} ({detail}): take {_remedy(bundle, precision)}"
+        )
+    verdict: dict[str, Any] = json.loads(lines[-1])
+    return verdict
+
+
+def check(bundle: Bundle, precision: str, flavour: str) -> dict[str, Any]:
+    """What the child does: compare, and where that fails, look whether only the kept tokens differ."""
+    from jntrt.runtime.engines import parity
+
+    difference = parity.compare(bundle, precision, flavour)
+    if not difference.passed and bundle.recipe.get("ce_layers"):
+        # One swapped token moves a box without any miscompilation.
+        difference = parity.compare(bundle, precision, flavour, kept_sets=True)
+    return {**difference.to_dict(), "text": str(difference)}
+
+
+def main() -> int:
+    """Read a request on stdin, print the verdict as one line of JSON."""
+    from jntrt.runtime.engines.tensorrt.engine import TensorRT
+
+    request = json.load(sys.stdin)
+    TensorRT.settings = BuildSettings(BuildOptions(**request["options"]), gated=False)
+    try:
+        verdict = check(Bundle.open(Path(request["bundle"])), request["precision"], request["flavour"])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(verdict))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The command trtrun: the first box, the run, its outputs."""

@@ -1,0 +1,1 @@
+"""Frames from anywhere, decoded ahead, and what is drawn on them."""

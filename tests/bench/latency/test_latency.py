@@ -1,0 +1,250 @@
+"""What is timed and how it is said. No test here depends on how fast this machine is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jntrt.bench.cli import app
+from jntrt.bench.latency.measure import Latency, Timing, speed_ratio
+from jntrt.bench.latency.published import published_figure
+from jntrt.bench.latency.report import print_report, to_dict
+from jntrt.bench.latency.timed_engines import plan_engines, video_box
+from jntrt.bench.latency.worker import STAGES, Engine, Worker, open_engine
+from jntrt.bench.machine import Moment, describe_machine, moment, quiet_check, spin
+from jntrt.export.families.ostrack.infer import Flags
+from jntrt.export.pipeline import export_checkpoint
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.command.app import run
+from jntrt.runtime.errors import UserError
+from rich.console import Console
+
+from ..sequences.test_clips import write_video
+from ..tiny import write_got10k
+
+GOLDEN = Path(__file__).parents[2] / "data" / "golden"
+BOX = (20.0, 16.0, 16.0, 12.0)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The golden JN checkpoint's bundle."""
+    path = tmp_path_factory.mktemp("bundle") / "tiny-jn"
+    export_checkpoint(GOLDEN / "jn" / "JN_ep0060.pth.tar", path, flags=Flags(heads=4))
+    return Bundle.open(path)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> str:
+    write_video(tmp_path / "clip.mp4")
+    return str(tmp_path / "clip.mp4")
+
+
+def timing(label: str, milliseconds: np.ndarray, **fields: object) -> Timing:
+    """A made-up timing: every stage takes the given rounds×frames milliseconds."""
+    engine = Engine(label, "b", "v", BOX, **fields)  # type: ignore[arg-type]
+    description = {"backend": "onnxruntime", "version": "1.2.3-abc", "threads": 2}
+    return Timing(engine, description, np.repeat(milliseconds[..., None], len(STAGES), axis=2))
+
+
+def test_a_worker_times_every_stage_in_another_process(bundle: Bundle, video: str) -> None:
+    engine = Engine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", threads=1)
+    with Worker(engine) as worker:
+        assert worker.description["backend"] == "onnxruntime"
+        first, second = worker.run(3), worker.run(6)  # the video has 4 frames: it starts again
+    assert first.shape == (3, len(STAGES))
+    assert second.shape == (6, len(STAGES))
+    assert (second > 0).all()
+    decode, crop, network, box, frame, whole = second.T
+    assert (crop + network + box <= frame).all()
+    np.testing.assert_allclose(whole, decode + frame)
+
+
+def test_a_worker_that_was_killed_says_so(bundle: Bundle, video: str) -> None:
+    engine = Engine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", threads=1)
+    with Worker(engine) as worker:
+        worker._process.kill()
+        worker._process.join()
+        with pytest.raises(UserError, match=r"tiny: its process ended by itself \(exit code -9\)"):
+            worker.run(1)
+
+
+def test_ctrl_c_while_a_worker_starts_is_the_parents(bundle: Bundle, video: str) -> None:
+    """The terminal sends it to every process of the group; the child's first second is imports."""
+    code = f"""
+import multiprocessing, os, signal, sys, threading, time
+from jntrt.bench.latency.worker import Engine, Worker
+def interrupt():
+    while not multiprocessing.active_children():
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.killpg(0, signal.SIGINT)
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt).start()
+    try:
+        Worker(Engine("tiny", {str(bundle.path)!r}, {video!r}, {BOX!r}, backend="onnxruntime", threads=1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_worker_that_cannot_start_says_why(bundle: Bundle, video: str) -> None:
+    engine = Engine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", precision="int8")
+    with pytest.raises(UserError, match="tiny: bundle tiny-jn has no precision int8"):
+        Worker(engine)
+
+
+def test_the_plain_form_with_the_checkpoint_tracks_like_the_bundle(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same AO, to rounding, through the command and its stored files."""
+    data = write_got10k(tmp_path / "data", names=("A",))
+    checkpoint = str(GOLDEN / "jn" / "JN_ep0060.pth.tar")
+    words = ["accuracy", str(bundle.path), "--plain", checkpoint, "--backend", "onnxruntime"]
+    words += ["--threads", "1", "--data", str(data), "--out", str(tmp_path / "out"), "--json"]
+    assert run(app, words) == 0
+    fast, plain = json.loads(capsys.readouterr().out)["trackers"]
+    assert plain["name"] == "tiny-jn-plain-torch"
+    assert plain["measures"]["ao_frames"] == pytest.approx(fast["measures"]["ao_frames"], abs=1e-3)
+    results = [tmp_path / "out" / "GOT-10k" / entry["name"] / "A" / "A_001.txt" for entry in (fast, plain)]
+    boxes = [np.loadtxt(path, delimiter=",") for path in results]
+    np.testing.assert_allclose(boxes[0], boxes[1], atol=0.01)
+
+
+@pytest.mark.slow
+def test_the_naive_export_is_the_same_network(bundle: Bundle) -> None:
+    frame = np.random.default_rng(1).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    box = (60.0, 40.0, 30.0, 24.0)
+    results = []
+    for kind in ("eager", "naive"):
+        with open_engine(Engine(kind, str(bundle.path), "", box, kind=kind, threads=1)) as tracker:
+            tracker.init(frame, box)
+            results.append(tracker.update(frame))
+    np.testing.assert_allclose(results[0].box, results[1].box, atol=1e-3)
+
+
+def test_ratios_are_medians_of_rounds() -> None:
+    ours = timing("ours", np.array([[1.0, 1, 9], [2, 2, 2], [4, 4, 4]]))
+    theirs = timing("theirs", np.array([[3.0, 3, 3], [4, 4, 40], [8, 8, 8]]))
+    assert speed_ratio(ours, theirs, "network") == 2  # per round 3, 2, 2: clock changes cancel
+    summary = ours.summary()["frame"]
+    assert summary["p50"] == 2
+    assert summary["mean"] == pytest.approx(29 / 9)
+    assert summary["fps"] == pytest.approx(1000 * 9 / 29)
+
+
+def test_tables_and_json(bundle: Bundle) -> None:
+    times = np.random.default_rng(0).uniform(1, 200, (3, 5))
+    timings = (timing("ours onnxruntime fp32", times), timing("ours eager", 3 * times, kind="eager"))
+    latency = Latency(timings, {"warnings": [], "steal_share": 0, "other_processes_share": 0.01})
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_report(latency, {"b": bundle}, console)
+    text = console.export_text()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    for term in ("decode", "crop", "network", "box", "frame", "whole", "p99", "random weights", "3.00"):
+        assert term in text
+    report = to_dict(latency, {"b": bundle}, describe_machine())
+    json.dumps(report, allow_nan=False)
+    assert report["engines"][0]["bundle_sha256"] == bundle.sha256
+    assert report["engines"][0]["times_as_fast_as_last"]["frame"] == pytest.approx(3)
+    assert report["engines"][1]["graph_sha256"] is None
+    assert report["machine"]["versions"]["jntrt"]
+
+
+def test_published_figures_belong_to_the_same_recipe_only() -> None:
+    recipe = {
+        "family": "ostrack", "template_size": 128, "search_size": 256, "dim": 768, "depth": 12, "heads": 12,
+        "mlp_dim": 3072, "head": "center", "ce_layers": [3, 6, 9], "keep_ratio": [0.7, 0.7, 0.7],
+    }  # fmt: skip
+    figure = published_figure(recipe)
+    assert figure is not None
+    assert (figure.model, figure.fps) == ("OSTrack-256", 105.4)
+    without = published_figure({**recipe, "ce_layers": [], "keep_ratio": []})
+    assert without is not None
+    assert without.fps == 93.1
+    jn = {"family": "jn", "template_size": 144, "head": "distribution", "ce_layers": [], "keep_ratio": []}
+    negative = published_figure({**recipe, **jn})
+    assert negative is not None
+    assert (negative.fps, negative.scope) == (114, "scope not stated")
+    for other in ({"dim": 192}, {"keep_ratio": [0.5] * 3}, {"template_size": 144}, {"head": "corner"}):
+        assert published_figure({**recipe, **other}) is None
+    for nonsense in ({"search_size": "x"}, {"search_size": []}, {"ce_layers": 5}, {"family": ["ostrack"]}):
+        assert published_figure({**recipe, **nonsense}) is None
+
+
+def test_engines_of_a_run(bundle: Bundle) -> None:
+    def plan(against: list[str], bundles: list[Bundle]) -> list[Engine]:
+        return plan_engines(
+            bundles,
+            backends=["onnxruntime", "openvino"],
+            precisions=["fp32"],
+            threads=[1, 2],
+            against=against,
+            source="clip.mp4",
+            box=BOX,
+        )
+
+    engines = plan(["eager"], [bundle])
+    assert len(engines) == 6
+    assert engines[-1].kind == "eager"
+    assert engines[0].label == "tiny-jn onnxruntime fp32, 1 threads"
+    with pytest.raises(UserError, match="--against jax"):
+        plan(["jax"], [bundle])
+    with pytest.raises(UserError, match="twice in this run"):
+        plan([], [bundle, bundle])
+
+
+def test_the_target_in_a_video(video: str) -> None:
+    assert video_box(Path(video), "1,2,3,4")[1] == (1, 2, 3, 4)
+    assert video_box(Path(video), "")[1] == (28, 21, 8, 6)
+
+
+def test_an_unquiet_machine_is_reported() -> None:
+    before = Moment(total=100, idle=50, steal=0, own=10, megahertz=None)
+    busy = Moment(total=200, idle=60, steal=10, own=40, megahertz=None)
+    report = quiet_check(before, busy, (1.0, 1.5))
+    assert report["steal_share"] == pytest.approx(0.1)
+    assert report["other_processes_share"] == pytest.approx(0.5)
+    assert len(report["warnings"]) == 3
+    alone = Moment(total=200, idle=100, steal=0, own=58, megahertz=None)
+    assert quiet_check(before, alone, (1.0, 1.02))["warnings"] == []
+    assert moment().total > 0
+    assert spin() > 0
+
+
+def test_the_command(bundle: Bundle, video: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["latency", str(bundle.path), "--video", video, "--init", "20,16,16,12", "--threads", "1"]
+    words += ["--backend", "onnxruntime", "--rounds", "2", "--frames", "2"]
+    assert run(app, [*words, "--json"]) == 0
+    (engine,) = json.loads(capsys.readouterr().out)["engines"]
+    assert engine["rounds"] == 2
+    assert engine["stages_ms"]["network"]["p50"] > 0
+    assert engine["published"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["latency", "nowhere"], "nowhere"),
+        (["latency", "{bundle}", "--video", "nowhere.mp4"], "nowhere.mp4"),
+        (["latency", "{bundle}", "--video", "{video}", "--init", "1,2"], "--init"),
+        (["latency", "{bundle}", "--video", "{video}", "--backend", "magic"], "magic"),
+        (["latency", "{bundle}", "--rounds", "0"], "--rounds"),
+        (["latency", "{bundle}", "--init", "1,2,3,4"], "--video"),
+        (["latency", "{bundle}", "--video", "{video}", "--threads", "two"], "--threads"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str], message: str, bundle: Bundle, video: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(app, [word.format(bundle=bundle.path, video=video) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1

@@ -1,0 +1,99 @@
+"""Calibration crops: even shares, seeds, jitter, and what is refused before anything is measured."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jntrt.bench.sequences.clips import load_sequences
+from jntrt.calib.gate.crops import (
+    CENTRE_JITTER,
+    CropSet,
+    Sample,
+    box_overlap,
+    check_crops,
+    collect_crops,
+    jitter,
+    share_out,
+)
+from jntrt.calib.graph.observe import observe
+from jntrt.runtime.errors import UserError
+
+from ..tiny_tracker import random_weights, tiny_models, tiny_recipe, write_sequences, write_tiny
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 600), st.lists(st.integers(0, 300), min_size=1, max_size=8))
+def test_shares_are_even_and_complete(count, frames):
+    shares = share_out(count, frames)
+    assert sum(shares) == min(count, sum(frames))
+    assert all(share <= limit for share, limit in zip(shares, frames, strict=True))
+    unsated = [share for share, limit in zip(shares, frames, strict=True) if share < limit]
+    assert not unsated or max(unsated) - min(unsated) <= 1
+
+
+def test_crops_are_the_same_for_the_same_seed_and_jittered(tiny_bundle, sequences):
+    data = load_sequences(sequences)
+    seen = []
+    first, again, other = (
+        collect_crops(tiny_bundle, data, 33, seed=seed, threads=1, on_crop=lambda: seen.append(1))
+        for seed in (0, 0, 1)
+    )
+    assert len(first) == 33
+    assert len(seen) == 99
+    assert len(first.templates) == 3
+    assert {sample.search.shape for sample in first.samples} == {(128, 128, 3)}
+    same = [np.array_equal(a.search, b.search) for a, b in zip(first.samples, again.samples, strict=True)]
+    changed = [np.array_equal(a.search, b.search) for a, b in zip(first.samples, other.samples, strict=True)]
+    assert all(same)
+    assert sum(changed) < 5
+
+
+def test_jitter_stays_within_what_a_tracker_is_off_by():
+    rng = np.random.default_rng(0)
+    box = (100.0, 80.0, 40.0, 90.0)
+    for _ in range(200):
+        x, y, w, h = jitter(box, rng)
+        assert abs(x + w / 2 - 120) <= CENTRE_JITTER * 60
+        assert abs(y + h / 2 - 125) <= CENTRE_JITTER * 60
+        assert w / h == pytest.approx(40 / 90)
+        assert 0.3 < w / 40 < 3
+
+
+def test_too_few_crops(tiny_bundle, tmp_path):
+    data = load_sequences(write_sequences(tmp_path, names=("A",), frames=6))
+    with pytest.raises(UserError, match="5 calibration crops and at least 32"):
+        collect_crops(tiny_bundle, data, 500, threads=1)
+
+
+def test_blank_frames(tiny_bundle, tmp_path):
+    root = write_sequences(tmp_path, names=("A", "B", "C", "D"), frames=12)
+    for image in root.glob("*/*.jpg"):
+        cv2.imwrite(str(image), np.full((144, 192, 3), 90, np.uint8))
+    with pytest.raises(UserError, match="calibration crops are blank"):
+        collect_crops(tiny_bundle, load_sequences(root), 40, threads=1)
+
+
+def test_constant_crops_can_be_handed_to_the_library_past_the_check():
+    crops = CropSet([], [Sample("A", i, 0, np.full((8, 8, 3), 9, np.uint8)) for i in range(40)])
+    with pytest.raises(UserError, match="40 of 40"):
+        check_crops(crops, 40)
+
+
+def test_a_checkpoint_that_gives_nan_is_named(tmp_path, sequences):
+    recipe = tiny_recipe()
+    weights = random_weights(recipe)
+    weights["backbone.blocks.1.norm2.weight"][:] = np.inf
+    bundle = write_tiny(tmp_path / "broken", recipe, weights)
+    good = write_tiny(tmp_path / "good", recipe)
+    crops = collect_crops(good, load_sequences(sequences), 4, threads=1)
+    models = tiny_models(recipe, weights=weights)
+    with pytest.raises(UserError, match="is not finite in fp32"):
+        observe(models.template, models.track, [], crops, threads=1)
+    with pytest.raises(UserError, match="not finite"):
+        collect_crops(bundle, load_sequences(sequences), 33, threads=1)
+
+
+def test_overlap():
+    assert box_overlap((0, 0, 2, 2), (1, 1, 2, 2)) == pytest.approx(1 / 7)
+    assert box_overlap((0, 0, 1, 1), (5, 5, 1, 1)) == 0

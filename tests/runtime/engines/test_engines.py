@@ -1,0 +1,99 @@
+"""The CPU engines by themselves: what they refuse, and that one line says why."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from jntrt.runtime.engines import BACKENDS, backend_class, choose_backend, open_backend
+from jntrt.runtime.errors import TrackerError, UserError
+from onnx import TensorProto, helper
+
+ENGINES = ("onnxruntime", "openvino")
+
+
+def write_sum(path: Path, location: str = "") -> Path:
+    """y = x + w of four floats; w lies in the file, or at `location` as external data."""
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
+    if location:
+        weight.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", location), ("length", "16")):
+            entry = weight.external_data.add()
+            entry.key, entry.value = key, value
+    else:
+        weight.raw_data = np.arange(4, dtype=np.float32).tobytes()
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy"]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])], "sum", tensors[:1], tensors[1:], [weight]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    assert onnx.load_model(path, load_external_data=False).graph.name == "sum"
+    return path
+
+
+def test_a_signal_after_trackers_in_openvino_is_handled() -> None:
+    """OpenVINO left a signal stack that was no more: the next signal was a segmentation fault."""
+    script = """
+import gc, signal
+from jntrt.runtime import Tracker
+from jntrt.runtime.bundle import default_bundle
+for _ in range(2):
+    Tracker.from_bundle(default_bundle(), "openvino", "fp32", 1).close()
+    gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_feeds_that_the_graph_does_not_take(tmp_path: Path, name: str) -> None:
+    backend = open_backend(name, precision="fp32", threads=1)
+    backend.load(write_sum(tmp_path / "sum.onnx"))
+    np.testing.assert_array_equal(backend.run({"x": np.ones(4, np.float32)})["y"], [1, 2, 3, 4])
+    for feeds in ({"x": np.ones(5, np.float32)}, {"z": np.ones(4, np.float32)}):
+        with pytest.raises(TrackerError, match="cannot run the graph") as caught:
+            backend.run(feeds)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("location", ["../secret.bin", "link.bin", "absolute"])
+def test_external_data_outside_the_folder_is_refused(tmp_path: Path, name: str, location: str) -> None:
+    """A graph cannot make an engine read other files of the user."""
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "link.bin").symlink_to(secret)
+    graph = write_sum(folder / "sum.onnx", str(secret) if location == "absolute" else location)
+    with pytest.raises(UserError, match="refuses the graph") as caught:
+        open_backend(name, precision="fp32", threads=1).load(graph)
+    assert "\n" not in str(caught.value)
+
+
+def test_auto_on_a_cpu_takes_onnx_runtime_and_says_so_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in BACKENDS:
+        if name not in ENGINES:
+            why = f"{name} is not installed (or too old): pip install it"
+            monkeypatch.setattr(backend_class(name), "obstacle", lambda _, why=why: why)
+    choice = choose_backend("auto", "fp32")
+    assert choice.name == "onnxruntime"
+    assert str(choice) == (
+        "onnxruntime; not tensorrt (not installed), tensorrt-rtx (not installed),"
+        " onnxruntime-cuda (not installed)"
+    )
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_say_what_they_are(name: str) -> None:
+    told = open_backend(name, precision="fp32", threads=2).describe()
+    assert told["backend"] == name
+    assert told["threads"] == 2
+    assert told["version"]
+    if name == "openvino":
+        assert told["precision hint"] == "f32"

@@ -1,0 +1,247 @@
+"""Frame sources: every kind gives the same frames, every failure is one line."""
+
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from jntrt.runtime.errors import UserError
+from jntrt.runtime.video.decode_ahead import Ahead
+from jntrt.runtime.video.sources import StreamError, frames
+
+
+def picture(index: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """A frame whose colour tells its number: red 10·index (modulo 250), green 100, blue 200."""
+    image = np.empty((height, width, 3), np.uint8)
+    image[:] = (10 * index % 250, 100, 200)
+    return image
+
+
+def write_video(path: Path, count: int = 12, rotation: int = 0, index_in_front: bool = False) -> Path:
+    options = {"movflags": "faststart"} if index_in_front else {}
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream("libx264", rate=Fraction(25))
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {"crf": "10", "bf": "0", "g": "4"}
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for index in range(count):
+            noise = np.random.default_rng(index).integers(0, 60, (48, 64, 3), np.uint8)
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(picture(index) // 2 + noise, format="rgb24"))
+            )
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    where = tmp_path / "sequence"
+    where.mkdir()
+    for index in range(1, 13):  # no leading zeros: 2 has to come before 10
+        cv2.imwrite(str(where / f"{index}.png"), picture(index)[:, :, ::-1])
+    (where / "groundtruth.txt").write_text("1,2,3,4\n")
+    return where
+
+
+def numbers(images: list[np.ndarray]) -> list[int]:
+    return [int(image[0, 0, 0]) // 10 for image in images]
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_folder_in_natural_order_and_rgb(folder: Path, ahead: int) -> None:
+    with frames(folder, ahead=ahead) as source:
+        images = list(source)
+        assert source.length == 12
+        assert source.fps is None
+    assert numbers(images) == list(range(1, 13))
+    assert images[0].dtype == np.uint8
+    assert tuple(images[0][0, 0]) == (10, 100, 200)
+
+
+def test_glob_single_image_and_otb_folder(folder: Path, tmp_path: Path) -> None:
+    assert numbers(list(frames(str(folder / "1*.png")))) == [1, 10, 11, 12]
+    assert numbers(list(frames(folder / "7.png"))) == [7]
+    otb = tmp_path / "otb"
+    otb.mkdir()
+    folder.rename(otb / "img")
+    assert len(list(frames(otb))) == 12
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_video(tmp_path: Path, suffix: str) -> None:
+    with frames(write_video(tmp_path / f"clip{suffix}")) as source:
+        images = list(source)
+        assert source.fps == 25
+        assert source.length == 12
+    assert len(images) == 12
+    assert images[0].shape == (48, 64, 3)
+    assert images[0].flags.c_contiguous
+    red, _, blue = images[0].reshape(-1, 3).mean(0)
+    assert red < blue
+
+
+def test_a_phone_video_is_turned_upright(tmp_path: Path) -> None:
+    plain = next(frames(write_video(tmp_path / "plain.mp4")))
+    turned = next(frames(write_video(tmp_path / "turned.mp4", rotation=90)))
+    assert turned.shape == (64, 48, 3)
+    assert np.array_equal(turned, np.rot90(plain))
+
+
+def test_a_video_over_http_is_read_whole(tmp_path: Path, served: str) -> None:
+    with frames(f"{served}/clip.mp4") as source:
+        assert not source.live
+        assert len(list(source)) == 12
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Generator[str, None, None]:
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            pass
+
+    write_video(tmp_path / "clip.mp4", index_in_front=True)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def fail(source: str | Path) -> str:
+    with pytest.raises(UserError) as caught:
+        list(frames(source))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_each_failure_has_its_own_line(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    text = tmp_path / "notes.txt"
+    text.write_text("hello\n" * 100)
+    sound = tmp_path / "sound.wav"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
+        samples.sample_rate = 8000
+        container.mux(stream.encode(samples))
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (tmp_path / "zero.mp4").touch()
+    clip = write_video(tmp_path / "clip.mp4")
+    (tmp_path / "half.mp4").write_bytes(
+        clip.read_bytes()[: clip.stat().st_size // 2]
+    )  # the index is at the end
+
+    assert "no such file" in fail(tmp_path / "missing.mp4")
+    assert "no source" in fail("")
+    assert "no images" in fail(empty)
+    assert "no images" in fail(str(tmp_path / "*.png"))
+    assert "text file" in fail(text)
+    assert "no video" in fail(sound)
+    assert "not a readable image" in fail(tmp_path / "bad.jpg")
+    assert "truncated" in fail(tmp_path / "zero.mp4")
+    assert "truncated" in fail(tmp_path / "half.mp4")
+    assert "no such camera" in fail("97") or "cannot be opened" in fail("97")
+
+
+def test_a_stream_that_does_not_answer_hides_its_password() -> None:
+    message = fail("rtsp://user:secret@127.0.0.1:9/live")
+    assert "cannot be opened" in message
+    assert "secret" not in message
+
+
+def test_a_live_stream_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jntrt.runtime.video.sources.OPEN_SECONDS", 0.3)
+    assert "cannot be opened (no data came in time)" in fail("udp://127.0.0.1:20961")
+
+
+def test_a_truncated_video_gives_its_frames_and_then_says_so(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", count=40, index_in_front=True)
+    data = clip.read_bytes()
+    clip.write_bytes(data[: int(len(data) * 0.6)])
+    got: list[np.ndarray] = []
+    with frames(clip) as source, pytest.raises(StreamError, match=r"broken after .*truncated") as error:
+        got.extend(source)
+    assert 5 < len(got) < 40
+    assert f"after {len(got)} frames" in str(error.value)
+
+
+def test_a_cut_matroska_file_is_hinted_at(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """FFmpeg takes its end for a regular one."""
+    whole = write_video(tmp_path / "clip.mkv", count=60)
+    assert len(list(frames(whole, ahead=0))) == 60
+    assert caplog.text == ""
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.4)])
+    assert 5 < len(list(frames(cut, ahead=0))) < 40
+    assert "s of 2.4 s: the file may be truncated" in caplog.text
+
+
+def test_opencv_adds_no_lines_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "1.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[:3000])
+    assert "not a readable image" in fail(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_bad_image_midway_ends_the_run_there(folder: Path) -> None:
+    (folder / "5.png").write_bytes(b"not an image")
+    source = frames(folder)
+    assert numbers([next(source) for _ in range(4)]) == [1, 2, 3, 4]
+    with pytest.raises(StreamError, match=r"5\.png.*4 frames before"):
+        next(source)
+    with pytest.raises(StreamError):  # and it stays so
+        next(source)
+
+
+def test_closing_early_stops_the_thread(folder: Path) -> None:
+    source = frames(folder, ahead=1)
+    next(source)
+    source.close()
+    with pytest.raises(StopIteration):
+        next(source)
+
+
+def test_a_live_source_skips_to_its_newest_frame() -> None:
+    def clock() -> Generator[int, None, None]:
+        for index in range(40):
+            time.sleep(0.005)
+            yield index
+
+    ahead = Ahead(clock(), 4, newest=True)
+    first = ahead.next()
+    time.sleep(0.1)
+    assert ahead.next() > first + 3
+    ahead.close()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_damaged_videos_are_one_line(tmp_path: Path, suffix: str) -> None:
+    whole = write_video(tmp_path / f"clip{suffix}", index_in_front=suffix == ".mp4").read_bytes()
+    random = np.random.default_rng(3)
+    for attempt in range(80):
+        data = bytearray(whole)
+        if attempt % 4 == 0:
+            del data[random.integers(len(data)) :]
+        else:  # the first part holds what describes the streams
+            reach = len(data) if attempt % 4 == 1 else min(1500, len(data))
+            for position in random.integers(reach, size=random.integers(1, 30)):
+                data[position] = random.integers(256)
+        path = tmp_path / f"damaged{suffix}"
+        path.write_bytes(data)
+        with suppress(UserError):
+            for _ in zip(range(60), frames(path, ahead=0), strict=False):
+                pass

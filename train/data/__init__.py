@@ -1,0 +1,1 @@
+"""Training pairs: rendered scenes, photographs, annotated videos."""

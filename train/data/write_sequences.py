@@ -1,0 +1,45 @@
+"""Whole synthetic sequences on disk, in GOT-10k layout with `absence.label`: the validation set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jntrt.runtime.errors import UserError
+from jntrt.train.data.assets import Assets
+from jntrt.train.data.synthetic import FRAME, random_video
+
+QUALITY = 92  # of the JPEG frames
+
+
+def write_sequences(data: Path, folder: Path, count: int = 50, frames: int = 60, seed: int = 2026) -> None:
+    """Renders `count` sequences from the held-out part of `data` (images/, masks/) into `folder`.
+
+    The same seed gives the same frames. In an absent frame the ground truth is 0,0,0,0 and the label 1.
+    UserError when the folder has sequences already.
+    """
+    if frames < 30:
+        raise UserError(f"--frames {frames}: a sequence has at least 30 frames")
+    if count < 1 or seed < 0:
+        raise UserError("--count has to be at least 1, --seed at least 0")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: not empty; give a new folder, or remove it")
+    assets = Assets.load(data / "images", data / "masks", held_out=True)
+    for number in range(count):
+        rng = np.random.default_rng((seed, number))
+        target = folder / f"synthetic_{number:03d}"
+        target.mkdir(parents=True)
+        boxes, absent = [], []
+        for index, shot in enumerate(random_video(assets, rng, frames)):
+            image = shot.view.render((0.0, 0.0), FRAME, FRAME, rng)
+            cv2.imwrite(
+                str(target / f"{index + 1:08d}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+            )
+            boxes.append(shot.box or (0.0, 0.0, 0.0, 0.0))
+            absent.append(shot.box is None)
+        lines = [",".join(f"{v:.2f}" for v in box) for box in boxes]
+        (target / "groundtruth.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (target / "absence.label").write_text("".join(f"{int(a)}\n" for a in absent), encoding="utf-8")
+    names = [f"synthetic_{number:03d}" for number in range(count)]
+    (folder / "list.txt").write_text("\n".join(names) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""A training run: configuration, loop, state, what it leaves behind."""

@@ -1,0 +1,125 @@
+"""The plain network as a tracker: checks of a run, and the reference of the exported graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jntrt.bench.sequences.clips import Sequence
+from jntrt.export.families.ostrack.losses import keep_ratio_at
+from jntrt.export.families.ostrack.network import OSTrack, normalise
+from jntrt.runtime.crop import crop
+from jntrt.runtime.errors import UserError
+from jntrt.runtime.geometry import Box, box_to_frame, box_tokens, crop_rectangle, target_box_in_crop
+from jntrt.train.data.scene import Image
+from jntrt.train.run.config import TrainConfig
+from jntrt.train.run.state import load_average
+from numpy.typing import NDArray
+
+KEPT = 0.97  # of the visible frames are not to be called lost
+
+
+class PlainTracker:
+    """The loop of `runtime.Tracker` around a torch model in evaluation mode."""
+
+    def __init__(self, model: OSTrack) -> None:
+        self._model = model.eval()
+        self._recipe = model.recipe
+
+    def init(self, frame: Image, box: Box) -> None:
+        """Remembers the target `box` (x, y, w, h) of `frame` (H×W×3 uint8 RGB)."""
+        recipe = self._recipe
+        size, factor = recipe.template_size, recipe.template_factor
+        template = crop(frame, crop_rectangle(box, factor), size)
+        self._template = normalise(torch.from_numpy(template)[None])
+        target = target_box_in_crop(box, factor, size, recipe.target_box_format)
+        self._target = torch.tensor([target], dtype=torch.float32)
+        self._tokens = torch.from_numpy(box_tokens(box, factor, size))[None]
+        self._state = box
+
+    @torch.inference_mode()
+    def update(self, frame: Image) -> tuple[Box, float]:
+        """The target's box in `frame` and the presence score."""
+        recipe = self._recipe
+        rectangle = crop_rectangle(self._state, recipe.search_factor)
+        search = torch.from_numpy(crop(frame, rectangle, recipe.search_size))[None]
+        out = self._model(self._template, normalise(search), self._target, self._tokens)
+        box, score = self._model.decode(out)
+        height, width = frame.shape[:2]
+        self._state = box_to_frame(box[0].tolist(), self._state, float(rectangle.side), width, height)
+        return self._state, float(score[0])
+
+
+def track(tracker: PlainTracker, sequence: Sequence) -> Iterator[tuple[Box, float]]:
+    """Box and score of every frame after the first; the first frame's annotation starts the tracker."""
+    frames = sequence.frames()
+    x, y, w, h = (float(v) for v in sequence.boxes[0])
+    tracker.init(next(frames), (x, y, w, h))
+    for frame in frames:
+        yield tracker.update(frame)
+
+
+def measure(model: OSTrack, sequences: list[Sequence]) -> dict[str, float]:
+    """`ao`: mean over clips of the mean overlap in visible frames (the first one excluded); `auroc`: presence
+    score of visible against absent frames (NaN without absence); `threshold`: as `separate` says.
+
+    UserError where a target is not visible in its first frame: there is nothing to start from.
+    """
+    overlaps, seen, gone = [], [], []
+    tracker = PlainTracker(model)
+    for sequence in sequences:
+        if not sequence.visible[0]:
+            raise UserError(f"{sequence.name}: no visible target in its first frame to start from")
+        results = list(track(tracker, sequence))
+        boxes = np.array([box for box, _ in results]).reshape(-1, 4)
+        scores = np.array([score for _, score in results])
+        visible, absent = sequence.visible[1:], sequence.absent[1:]
+        if visible.any():
+            overlaps.append(overlap(boxes[visible], sequence.boxes[1:][visible]).mean())
+        seen.append(scores[visible])
+        gone.append(scores[absent])
+    present, missing = np.concatenate(seen), np.concatenate(gone)
+    auroc, threshold = separate(present, missing)
+    ao = float(np.mean(overlaps)) if overlaps else float("nan")
+    return {"ao": ao, "auroc": auroc, "threshold": threshold}
+
+
+def overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU of boxes N×4 (x, y, w, h), row by row."""
+    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=1)
+    union = a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - shared
+    ratio: NDArray[np.float64] = shared / np.maximum(union, 1e-12)
+    return ratio
+
+
+def separate(present: NDArray[np.float64], missing: NDArray[np.float64]) -> tuple[float, float]:
+    """Area under the ROC curve (NaN without both kinds), and the threshold that `KEPT` of `present` reach.
+
+    Not the threshold that parts both best: an alarm while the target is in sight costs more than one that
+    comes a few frames late.
+    """
+    threshold = float(np.quantile(present, 1 - KEPT)) if len(present) else float("nan")
+    if not len(present) or not len(missing):
+        return float("nan"), threshold
+    ordered = np.sort(missing)
+    below = np.searchsorted(ordered, present, "left") + np.searchsorted(ordered, present, "right")
+    return float(below.mean() / 2 / len(missing)), threshold
+
+
+def averaged_model(folder: Path) -> tuple[OSTrack, int]:
+    """The averaged weights of the run in `folder` as a model, and the run's step.
+
+    While the keep ratio's warm-up lasts, the recipe has the ratio of that step: the network has not learnt to
+    do without the other candidates yet.
+    """
+    notes, average = load_average(folder)
+    config = TrainConfig.from_dict(notes["config"], str(folder))
+    step = notes["step"]
+    ratios = (keep_ratio_at(step, r, config.ce_start, config.ce_warm) for r in config.recipe.keep_ratio)
+    model = OSTrack(replace(config.recipe, keep_ratio=tuple(ratios)))
+    model.load_state_dict(average)
+    return model, step
