@@ -58,13 +58,13 @@ def accuracy(
     from jntrt.bench.accuracy.contestants import bundle_contestant, plain_contestant
     from jntrt.bench.accuracy.report import plot_success, print_tables, to_dict
     from jntrt.bench.machine import describe_machine
-    from jntrt.bench.sequences.clips import load_sequences
+    from jntrt.bench.sequences.clips import load_clips
     from jntrt.bench.sequences.evaluate import evaluate
     from jntrt.runtime.bundle import Bundle
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    sequences = load_sequences(data)
+    sequences = load_clips(data)
     contestants = [
         bundle_contestant(Bundle.open(path), engine, kind, threads)
         for path in bundles

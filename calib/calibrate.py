@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from collections.abc import Sequence as Listed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from jntrt.bench.sequences.clips import Sequence, load_sequences
+from jntrt.bench.sequences.clips import Clip, load_clips
 from jntrt.calib.calibration_file import read_ranges, write_precision
 from jntrt.calib.gate.crops import CropSet, collect_crops, spread
 from jntrt.calib.gate.judge import (
@@ -34,7 +33,7 @@ from jntrt.calib.precisions.candidate import (
 )
 from jntrt.calib.precisions.fp16 import float32_places
 from jntrt.calib.precisions.ranges import Observations, choose_ranges, clipped_share
-from jntrt.calib.result import Options, Result
+from jntrt.calib.result import Calibrated, Options
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import GateError
 from jntrt.runtime.tracker import Tracker
@@ -59,14 +58,14 @@ class Calibration:
     def __post_init__(self) -> None:
         self.models = load_models(self.bundle)
 
-    def run(self, data: Listed[Sequence], held_back: Listed[Sequence]) -> Result:
+    def run(self, data: Sequence[Clip], held_back: Sequence[Clip]) -> Calibrated:
         """Observe on `data`, judge on `held_back`. Raises GateError when the gate refuses (unless forced)."""
         options = self.options
         crops = self._collect("calibration crops", data, options.crops, options.seed)
         judged = self._collect("gate crops", held_back, options.gate_crops, options.seed + 1)
         return self.run_on(crops, judged, held_back)
 
-    def run_on(self, crops: CropSet, judged: CropSet, held_back: Listed[Sequence]) -> Result:
+    def run_on(self, crops: CropSet, judged: CropSet, held_back: Sequence[Clip]) -> Calibrated:
         """`run`, with the crops at hand."""
         options = self.options
         seen = self.observe(crops)
@@ -90,18 +89,18 @@ class Calibration:
             )
         return result
 
-    def _float16(self, seen: Observations, judge_of: _Judge) -> Result:
+    def _float16(self, seen: Observations, judge_of: _Judge) -> Calibrated:
         candidate = make_candidate("fp16", self.models, seen.peaks, {})
         verdict = judge_of(candidate)
         worst: tuple[Sensitivity, ...] = ()
         if not verdict.passed:
             worst = tuple(layer_errors(self.models, candidate.models.track, judge_of.crops))
         wide = tuple(float32_places(candidate.models.track))
-        return Result(candidate, verdict, seen, {}, self.options, worst=worst, float32=wide)
+        return Calibrated(candidate, verdict, seen, {}, self.options, worst=worst, float32=wide)
 
-    def _int8(self, seen: Observations, ranges: Mapping[str, float], judge_of: _Judge) -> Result:
+    def _int8(self, seen: Observations, ranges: Mapping[str, float], judge_of: _Judge) -> Calibrated:
         """Puts the worst layers back, one, two, four … more, until the gate passes or too few are left."""
-        options, places = self.options, quantisable(self.models)
+        options, layers = self.options, quantisable(self.models)
         kept = list(options.keep)
         worst: tuple[Sensitivity, ...] = ()
         judge_of.check_ranges(ranges)
@@ -110,8 +109,8 @@ class Calibration:
             candidate = make_candidate(
                 options.precision, self.models, seen.peaks, ranges, kept, options.weight_bits
             )
-            names = {place.name for place in places if place.quantisable} - set(kept)
-            share = int8_share(places, names)
+            names = {layer.name for layer in layers if layer.quantisable} - set(kept)
+            share = int8_share(layers, names)
             if share < MIN_INT8_SHARE:
                 text = ", ".join(f"{item.place} ({item.error:.3g})" for item in worst[:3])
                 raise GateError(
@@ -132,12 +131,12 @@ class Calibration:
             kept += [item.place for item in worst if item.place not in kept][:step]
             step *= 2
         wide = float32_places(candidate.models.track) if options.precision == "int8-fp16" else []
-        return Result(candidate, verdict, seen, ranges, options, tuple(kept), worst, share, tuple(wide))
+        return Calibrated(candidate, verdict, seen, ranges, options, tuple(kept), worst, share, tuple(wide))
 
     def _scan(self, ranges: Mapping[str, float], judge_of: _Judge) -> tuple[Sensitivity, ...]:
         few = spread(judge_of.crops, SCAN_CROPS)
         index = {id(sample): number for number, sample in enumerate(judge_of.crops.samples)}
-        total = sum(place.quantisable for place in quantisable(self.models))
+        total = sum(layer.quantisable for layer in quantisable(self.models))
         step = self.counter("layers scanned", total)
         found = scan(
             self.models,
@@ -150,7 +149,7 @@ class Calibration:
         )
         return tuple(found)
 
-    def _collect(self, what: str, sequences: Listed[Sequence], count: int, seed: int) -> CropSet:
+    def _collect(self, what: str, sequences: Sequence[Clip], count: int, seed: int) -> CropSet:
         step = self.counter(what, count)
         return collect_crops(
             self.bundle, sequences, count, seed=seed, threads=self.options.threads, on_crop=step
@@ -183,7 +182,7 @@ class Calibration:
 class _Judge:
     """Judges candidates by the same held-back crops and sequences; the fp32 side is run once."""
 
-    def __init__(self, calibration: Calibration, crops: CropSet, sequences: list[Sequence]) -> None:
+    def __init__(self, calibration: Calibration, crops: CropSet, sequences: list[Clip]) -> None:
         self.crops = crops
         self._clipped: dict[str, float] = {}
         self._calibration = calibration
@@ -223,19 +222,19 @@ class _Judge:
 
 def calibrate(
     bundle: Bundle,
-    data: Listed[str | Path],
+    data: Sequence[str | Path],
     options: Options,
-    gate_data: Listed[str | Path] = (),
+    gate_data: Sequence[str | Path] = (),
     progress: Progress = lambda what, done, total: None,
-) -> tuple[Bundle, Result]:
+) -> tuple[Bundle, Calibrated]:
     """Adds `options.precision` to a bundle, judged on sequences that calibration did not see.
 
     data: what `bench-jn accuracy` takes; without `gate_data` every fifth of these sequences is held back.
     Nothing is written before the gate has passed. Raises GateError when it refuses.
     """
-    sequences = load_sequences(data)
+    sequences = load_clips(data)
     if gate_data:
-        held_back = load_sequences(gate_data)
+        held_back = load_clips(gate_data)
     else:
         sequences, held_back = hold_back(sequences)
     calibration = Calibration(bundle, options, progress)
@@ -243,7 +242,7 @@ def calibrate(
     return write_precision(bundle, result, [s.name for s in sequences], [s.name for s in held_back]), result
 
 
-def _cut(sequences: Listed[Sequence], frames: int) -> list[Sequence]:
+def _cut(sequences: Sequence[Clip], frames: int) -> list[Clip]:
     """The sequences, cut to the same length each where they have more than `frames` frames together."""
     total = sum(len(sequence) for sequence in sequences)
     if total <= frames:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from collections.abc import Sequence as Listed
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jntrt.calib.precisions.ranges import BINS, Magnitudes, percentile_range, squared_error
 from jntrt.calib.report import page
-from jntrt.calib.result import Result
+from jntrt.calib.result import Calibrated
 from jntrt.runtime.bundle import Bundle, add_precision
 from jntrt.runtime.errors import UserError
 
@@ -29,7 +28,7 @@ PLOT_BINS = 128
 
 
 def write_precision(
-    bundle: Bundle, result: Result, calibrated_on: Listed[str], judged_on: Listed[str]
+    bundle: Bundle, result: Calibrated, calibrated_on: Sequence[str], judged_on: Sequence[str]
 ) -> Bundle:
     """Adds the result's precision to the bundle on disk, and its reports."""
     candidate = result.candidate
@@ -50,7 +49,7 @@ def write_precision(
     return changed
 
 
-def gate_entry(result: Result) -> dict[str, Any]:
+def gate_entry(result: Calibrated) -> dict[str, Any]:
     """The gate's figures as bundle.json carries them."""
     entry = result.verdict.to_dict()
     if result.ranges:
@@ -63,7 +62,7 @@ def gate_entry(result: Result) -> dict[str, Any]:
     return entry
 
 
-def describe(result: Result, calibrated_on: Listed[str], judged_on: Listed[str]) -> dict[str, Any]:
+def describe(result: Calibrated, calibrated_on: Sequence[str], judged_on: Sequence[str]) -> dict[str, Any]:
     """Everything that was seen and chosen, for calibration.json."""
     seen = result.observations.magnitudes
     errors = {name: relative_error(m, result.ranges.get(name, m.largest)) for name, m in seen.items()}

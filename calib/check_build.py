@@ -7,8 +7,7 @@ attentions became one fused kernel and what runs outside the wanted type.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from collections.abc import Sequence as Listed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jntrt.runtime.bundle import Bundle
@@ -24,7 +23,7 @@ _PRODUCT_KINDS = ("gemm", "runtime_fusion", "correlation")
 
 
 @dataclass(frozen=True)
-class Layer:
+class BuiltLayer:
     """One layer of a plan: its name and kind, the element types it reads, the ONNX nodes it came from."""
 
     name: str
@@ -54,8 +53,8 @@ class Build:
 
 def check_build(
     bundle: Bundle,
-    architectures: Listed[str],
-    precisions: Listed[str] = (),
+    architectures: Sequence[str],
+    precisions: Sequence[str] = (),
     on_build: Callable[[str], None] | None = None,
 ) -> list[Build]:
     """Builds the track graph of every precision for every architecture ("75", "89", …).
@@ -104,16 +103,16 @@ def build(model: bytes, precision: str, architecture: str) -> Build:
     )
 
 
-def read_layers(listing: str) -> list[Layer]:
+def read_layers(listing: str) -> list[BuiltLayer]:
     """The layers of TensorRT's "Layers:" message (profiling verbosity DETAILED)."""
     found = []
     for name, kind, inputs, rest in _LAYER.findall(listing):
         types = frozenset(re.findall(r"Datatype: (\w+)", inputs))
-        found.append(Layer(name, kind, types, frozenset(re.findall(r"\[ONNX Layer: ([^\]]+)\]", rest))))
+        found.append(BuiltLayer(name, kind, types, frozenset(re.findall(r"\[ONNX Layer: ([^\]]+)\]", rest))))
     return found
 
 
-def _reads(layers: list[Layer], products: frozenset[str]) -> dict[str, frozenset[str]]:
+def _reads(layers: list[BuiltLayer], products: frozenset[str]) -> dict[str, frozenset[str]]:
     """Element types that each product reads: in its product layer, or else in the fused kernel it became."""
     found: dict[str, frozenset[str]] = {}
     for wanted in (True, False):

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from jntrt.runtime.command.app import new_app, parse_integers, run
 
 if TYPE_CHECKING:
-    from jntrt.calib.result import Result
+    from jntrt.calib.result import Calibrated
 
 app = new_app("calib-jn", "Adds float16 and int8 to a bundle, each behind a gate on data it has not seen.")
 
@@ -208,7 +208,7 @@ class _Bar:
         self._bar.stop()
 
 
-def _print_verdict(name: str, result: Result) -> None:
+def _print_verdict(name: str, result: Calibrated) -> None:
     from rich.console import Console
     from rich.table import Table
 

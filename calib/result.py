@@ -60,7 +60,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Result:
+class Calibrated:
     """What calibration found. `worst`: layers by what they cost; `kept`: those left out of int8."""
 
     candidate: Candidate

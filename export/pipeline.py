@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle in its place, checked on the way."""
+"""From a checkpoint to a bundle in its target, checked on the way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jntrt.export.families.ostrack.infer import Flags, Inferred, infer_recipe, r
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.families.ostrack.samples import draw_samples
 from jntrt.export.report import printable
-from jntrt.runtime.bundle import PARITY, check_place, file_sha256, write_bundle
+from jntrt.runtime.bundle import PARITY, check_target, file_sha256, write_bundle
 from jntrt.runtime.bundle.manifest import FORMAT, MAX_BATCH
 from jntrt.runtime.errors import GateError, UserError
 from numpy.typing import NDArray
@@ -70,8 +70,8 @@ def export_checkpoint(
     if not 1 <= batch <= MAX_BATCH:
         raise UserError(f"--batch {batch}: say 1 to {MAX_BATCH}")
     output = output or Path(_stem(path))
-    place = output.resolve()
-    check_place(place, str(output), overwrite=True)
+    target = output.resolve()
+    check_target(target, str(output), overwrite=True)
     recipe_yaml = read_recipe_yaml(config) if config else None
     renames = read_key_map(key_map) if key_map else None
     progress(f"reading {path.name}")
@@ -129,7 +129,7 @@ def export_checkpoint(
         PARITY: _npz(inferred.recipe, {**samples, "box": check.box, "score": check.score}),
     }
     # Not `output`: where that is ".", the folder that it means is gone afterwards.
-    bundle = write_bundle(place, manifest, files)
+    bundle = write_bundle(target, manifest, files)
     return ExportResult(
         output, bundle.manifest, inferred, tuple(unused), checkpoint.skipped, checkpoint.names
     )

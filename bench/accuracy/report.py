@@ -1,8 +1,7 @@
 """What an accuracy run says: tables of at most 80 columns, a dictionary for JSON, the success plot."""
 
 import math
-from collections.abc import Mapping
-from collections.abc import Sequence as Listed
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ or no score) · ms median of one frame, tracker alone, decoding not in it
 interval (clips drawn); an interval that holds 0 shows no difference"""
 
 
-def print_tables(evaluations: Listed[Evaluation], console: Console) -> None:
+def print_tables(evaluations: Sequence[Evaluation], console: Console) -> None:
     """Both tables and the legend. The first evaluation is the one that the others are compared with."""
     first = evaluations[0].measures
     pooled = _table(f"Pooled frames ({first.frames} frames)", "AO", "SR.5", "SR.75", "AUROC", "ms", "FPS")
@@ -56,7 +55,7 @@ def print_tables(evaluations: Listed[Evaluation], console: Console) -> None:
     console.print(LEGEND, highlight=False)
 
 
-def to_dict(evaluations: Listed[Evaluation], machine: Mapping[str, Any]) -> dict[str, Any]:
+def to_dict(evaluations: Sequence[Evaluation], machine: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that was measured, for JSON; a figure that does not exist is None, never NaN."""
     entries = []
     for number, evaluation in enumerate(evaluations):
@@ -88,7 +87,7 @@ def to_dict(evaluations: Listed[Evaluation], machine: Mapping[str, Any]) -> dict
     return {"machine": dict(machine), "success_thresholds": thresholds, "trackers": entries}
 
 
-def plot_success(evaluations: Listed[Evaluation], path: Path) -> None:
+def plot_success(evaluations: Sequence[Evaluation], path: Path) -> None:
     """Success plot (OTB: share of frames above an overlap threshold, mean over clips) as PNG."""
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.add_subplot()
@@ -122,7 +121,7 @@ def _share(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def _differences(evaluations: Listed[Evaluation]) -> Table:
+def _differences(evaluations: Sequence[Evaluation]) -> Table:
     table = _table(f"AO against {evaluations[0].name}, mean over clips", "ΔAO", "95 % from", "to")
     for evaluation in evaluations[1:]:
         difference = compare(evaluations[0], evaluation)

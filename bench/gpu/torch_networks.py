@@ -42,7 +42,7 @@ class TorchNetwork:
             compute(self._inputs)
         self._model = model
 
-    def place(self, name: str, tensor: DeviceTensor) -> None:
+    def relocate(self, name: str, tensor: DeviceTensor) -> None:
         raise UserError(f"{name}: torch's tensors stay where they are")
 
     def enqueue(self, stream: Stream) -> None:
@@ -65,7 +65,7 @@ class TorchTemplate:
             for name, value in tensors.items()
         }
 
-    def place(self, name: str, tensor: DeviceTensor) -> None:
+    def relocate(self, name: str, tensor: DeviceTensor) -> None:
         raise UserError(f"{name}: torch's tensors stay where they are")
 
     def enqueue(self, stream: Stream) -> None:

@@ -1,13 +1,12 @@
 """How long a frame takes: engines in processes of their own, called in turn, stage by stage."""
 
-from collections.abc import Callable
-from collections.abc import Sequence as Listed
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jntrt.bench.latency.worker import STAGES, Engine, Worker
+from jntrt.bench.latency.worker import STAGES, TimedEngine, Worker
 from jntrt.bench.machine import moment, quiet_check, spin
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ PERCENTILES = (50, 90, 95, 99)
 class Timing:
     """One engine's times. milliseconds: rounds×frames×6, the last axis is `STAGES`."""
 
-    engine: Engine
+    engine: TimedEngine
     description: dict[str, Any]
     milliseconds: NDArray[np.float64]
 
@@ -47,7 +46,7 @@ class Latency:
 
 
 def measure_latency(
-    engines: Listed[Engine],
+    engines: Sequence[TimedEngine],
     *,
     rounds: int = 10,
     frames: int = 20,

@@ -1,7 +1,6 @@
 """What a latency run says: tables of at most 80 columns with a legend, and a dictionary for JSON."""
 
-from collections.abc import Mapping
-from collections.abc import Sequence as Listed
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -98,7 +97,7 @@ def _stage_table(timing: Timing) -> Table:
     return table
 
 
-def _comparison(timings: Listed[Timing]) -> Table:
+def _comparison(timings: Sequence[Timing]) -> Table:
     table = Table(
         title=f"Times as fast as {timings[-1].engine.label}",
         title_justify="left",

@@ -1,11 +1,10 @@
 """What a latency run times: which engines, on which video, with the target where."""
 
-from collections.abc import Iterable
-from collections.abc import Sequence as Listed
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jntrt.bench.latency.drawn_video import BOX, write_clip
-from jntrt.bench.latency.worker import Engine
+from jntrt.bench.latency.worker import TimedEngine
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.app import parse_box
 from jntrt.runtime.engines import STORED_AS
@@ -37,15 +36,15 @@ def video_box(video: Path, init: str) -> tuple[str, Box]:
 
 
 def plan_engines(
-    bundles: Listed[Bundle],
+    bundles: Sequence[Bundle],
     *,
-    backends: Listed[str],
-    precisions: Listed[str],
-    threads: Listed[int | None],
+    backends: Sequence[str],
+    precisions: Sequence[str],
+    threads: Sequence[int | None],
     against: Iterable[str],
     source: str,
     box: Box,
-) -> list[Engine]:
+) -> list[TimedEngine]:
     """All engines to time: every bundle × backend × precision × thread count, then the plain forms.
 
     UserError for a plain form of another name, and where two engines would have the same label.
@@ -60,7 +59,7 @@ def plan_engines(
                     said = " (failed its gate)" if failed else ""
                     label = f"{bundle.name} {backend} {precision}{said}{suffix}"
                     engines.append(
-                        Engine(
+                        TimedEngine(
                             label,
                             str(bundle.path),
                             source,
@@ -77,7 +76,7 @@ def plan_engines(
             for count in threads:
                 suffix = f", {count} threads" if len(threads) > 1 else ""
                 label = f"{bundle.name} {kind}{suffix}"
-                engines.append(Engine(label, str(bundle.path), source, box, kind=kind, threads=count))
+                engines.append(TimedEngine(label, str(bundle.path), source, box, kind=kind, threads=count))
     labels = [engine.label for engine in engines]
     for label in labels:
         if labels.count(label) > 1:

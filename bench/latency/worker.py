@@ -24,7 +24,7 @@ START_SECONDS = 900  # a TensorRT engine is built at the first start
 
 
 @dataclass(frozen=True)
-class Engine:
+class TimedEngine:
     """What to time: a bundle in a backend, or its plain form (`kind` eager or naive).
 
     source: the video to read. box: the target in every frame, x, y, w, h in pixels.
@@ -43,7 +43,7 @@ class Engine:
 class Worker:
     """The parent's end: starts the process, calls it in turn, ends it. A context manager."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: TimedEngine) -> None:
         """Start the engine and wait until it is ready; UserError with its one line when it cannot."""
         self.engine = engine
         context = multiprocessing.get_context("spawn")
@@ -101,7 +101,7 @@ class Worker:
         return UserError(f"{self.engine.label}: its process ended by itself (exit code {code})")
 
 
-def open_engine(engine: Engine) -> Tracker:
+def open_engine(engine: TimedEngine) -> Tracker:
     """The tracker that an engine's description asks for."""
     bundle = Bundle.open(engine.bundle)
     if engine.kind == "bundle":
@@ -115,7 +115,7 @@ def open_engine(engine: Engine) -> Tracker:
 
 def _serve(pipe: Connection, fields: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.ERROR)
-    engine = Engine(**fields)
+    engine = TimedEngine(**fields)
     try:
         tracker = open_engine(engine)
         frames = _endless(engine.source)

@@ -34,7 +34,7 @@ _OTB_FIRST_FRAME = {"david": 300}
 
 
 @dataclass(frozen=True, eq=False)
-class Sequence:
+class Clip:
     """One target in one video.
 
     boxes: N×4 float64, x, y, w, h in pixels; a row of NaN where the target is absent.
@@ -80,7 +80,7 @@ class Sequence:
         raise UserError(f"{self.source}: no frame {index}")
 
 
-def load_sequences(source: str | Path | Iterable[str | Path]) -> list[Sequence]:
+def load_clips(source: str | Path | Iterable[str | Path]) -> list[Clip]:
     """All annotated sequences at `source`, sorted by name within a folder.
 
     source: a sequence folder, an annotated video (or its CSV), a folder of any of these, a text file that
@@ -88,7 +88,7 @@ def load_sequences(source: str | Path | Iterable[str | Path]) -> list[Sequence]:
     UserError: nothing there, nothing annotated, or an annotation that does not fit its frames.
     """
     if not isinstance(source, str | Path):
-        return _unique([sequence for item in source for sequence in load_sequences(item)])
+        return _unique([sequence for item in source for sequence in load_clips(item)])
     path = Path(source)
     if path.name in ("", ".."):  # "." has no name, and a sequence's name becomes that of its result folder
         path = path.resolve()
@@ -106,7 +106,7 @@ def load_sequences(source: str | Path | Iterable[str | Path]) -> list[Sequence]:
     return _unique(found)
 
 
-def _from_file(path: Path) -> list[Sequence]:
+def _from_file(path: Path) -> list[Clip]:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         if not path.with_suffix(".csv").exists():
             raise UserError(f"{path}: no annotation; expected {path.with_suffix('.csv').name} beside it")
@@ -126,10 +126,10 @@ def _from_file(path: Path) -> list[Sequence]:
     for entry in entries:  # a list of lists could list itself
         if entry.is_file() and entry.suffix.lower() not in (*VIDEO_SUFFIXES, ".csv"):
             raise UserError(f"{path}: lists {entry.name}, which is no sequence folder and no annotated video")
-    return _unique([sequence for entry in entries for sequence in load_sequences(entry)])
+    return _unique([sequence for entry in entries for sequence in load_clips(entry)])
 
 
-def _from_folder(folder: Path, depth: int) -> list[Sequence]:
+def _from_folder(folder: Path, depth: int) -> list[Clip]:
     if (folder / "groundtruth.txt").is_file():
         return [_image_sequence(folder, folder / "groundtruth.txt", folder.name)]
     targets = sorted(folder.glob("groundtruth_rect*.txt"))
@@ -150,7 +150,7 @@ def _video_of(annotation: Path) -> Path | None:
     return next((video for video in candidates if video.is_file()), None)
 
 
-def _otb(folder: Path, targets: list[Path]) -> list[Sequence]:
+def _otb(folder: Path, targets: list[Path]) -> list[Clip]:
     # An empty file stands beside the real ones of some multi-target sequences (Human4).
     targets = [file for file in targets if file.read_text(encoding="utf-8", errors="replace").strip()]
     names = [folder.name] if len(targets) == 1 else [f"{folder.name}.{k + 1}" for k in range(len(targets))]
@@ -161,9 +161,7 @@ def _otb(folder: Path, targets: list[Path]) -> list[Sequence]:
     ]
 
 
-def _image_sequence(
-    folder: Path, annotation: Path, name: str, first: int = 0, *, whole: bool = True
-) -> Sequence:
+def _image_sequence(folder: Path, annotation: Path, name: str, first: int = 0, *, whole: bool = True) -> Clip:
     where = folder / "img" if (folder / "img").is_dir() else folder
     images = (
         [file for file in where.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES] if where.is_dir() else []
@@ -182,7 +180,7 @@ def _image_sequence(
     return _sequence(name, folder, boxes, absent, cover, annotated, tuple(images))
 
 
-def _annotated_video(video: Path) -> Sequence:
+def _annotated_video(video: Path) -> Clip:
     annotation = video.with_suffix(".csv")
     lines = annotation.read_text(encoding="utf-8", errors="replace").splitlines()
     header = [field.strip().lower() for field in lines[0].split(",")] if lines else []
@@ -211,7 +209,7 @@ def _sequence(
     annotated: bool,
     images: tuple[Path, ...],
     fps: float | None = None,
-) -> Sequence:
+) -> Clip:
     boxes = boxes.copy()
     boxes[absent] = np.nan
     visible: NDArray[np.bool_] = np.logical_and(boxes[:, 2] > 0, boxes[:, 3] > 0)
@@ -219,7 +217,7 @@ def _sequence(
         visible[cover <= 0] = False
     boxes.setflags(write=False)
     visible.setflags(write=False)
-    return Sequence(name, source, boxes, visible, images, fps, annotated)
+    return Clip(name, source, boxes, visible, images, fps, annotated)
 
 
 def _without_numbers(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -277,7 +275,7 @@ def _frame_order(path: Path) -> tuple[int, str]:
     return (int(digits[-1]) if digits else 0, path.name)
 
 
-def _unique(sequences: list[Sequence]) -> list[Sequence]:
+def _unique(sequences: list[Clip]) -> list[Clip]:
     """Result files are named by sequence: two of the same name would overwrite each other."""
     seen: dict[str, Path] = {}
     for sequence in sequences:

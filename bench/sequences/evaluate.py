@@ -1,15 +1,14 @@
 """Trackers over annotated sequences: run, resume, measure, compare."""
 
 import time
-from collections.abc import Callable, Mapping
-from collections.abc import Sequence as Listed
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from jntrt.bench.sequences.clips import Sequence
+from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.metrics import ClipMeasures, Measures, measure_clip, paired_difference, summarize
 from jntrt.bench.sequences.results import Run, load_run, save_run
 from jntrt.runtime.errors import UserError
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 MIN_CLIPS = 2  # one clip has no spread: no interval
 
 
-class Result(Protocol):
+class Prediction(Protocol):
     """What `update` gives: the box (4 values, x, y, w, h in pixels) and the presence score (NaN: none)."""
 
     @property
@@ -31,7 +30,7 @@ class Tracks(Protocol):
     """Anything that follows one target: `jntrt.runtime.Tracker`, a baseline, a fake in a test."""
 
     def init(self, frame: NDArray[np.uint8], box: Any, /) -> Any: ...
-    def update(self, frame: NDArray[np.uint8], /) -> Result: ...
+    def update(self, frame: NDArray[np.uint8], /) -> Prediction: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Evaluation:
         return np.array([clip.overlaps.mean() if len(clip.overlaps) else np.nan for clip in self.clips])
 
 
-def run_tracker(sequence: Sequence, tracker: Tracks, on_frame: Callable[[], None] | None = None) -> Run:
+def run_tracker(sequence: Clip, tracker: Tracks, on_frame: Callable[[], None] | None = None) -> Run:
     """Follow the target of `sequence` from its first box to its end; decoding is outside the times.
 
     UserError where the target is absent in the first frame: there is nothing to start from.
@@ -97,7 +96,7 @@ def run_tracker(sequence: Sequence, tracker: Tracks, on_frame: Callable[[], None
 
 def evaluate(
     contestant: Contestant,
-    sequences: Listed[Sequence],
+    sequences: Sequence[Clip],
     out: Path | None = None,
     on_frame: Callable[[int], None] | None = None,
 ) -> Evaluation:
@@ -126,7 +125,7 @@ def evaluate(
     return measure(contestant, sequences, runs)
 
 
-def measure(contestant: Contestant, sequences: Listed[Sequence], runs: Mapping[str, Run]) -> Evaluation:
+def measure(contestant: Contestant, sequences: Sequence[Clip], runs: Mapping[str, Run]) -> Evaluation:
     """The figures of one contestant from its runs, by sequence name."""
     clips = []
     for sequence in sequences:

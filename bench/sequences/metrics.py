@@ -12,7 +12,7 @@ The GOT-10k toolkit pools the frames of all sequences; papers on small sets ofte
 computed and never called by the same name.
 """  # noqa: E501
 
-from collections.abc import Sequence as Listed
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,7 +131,7 @@ def measure_clip(
     )
 
 
-def summarize(clips: Listed[ClipMeasures]) -> Measures:
+def summarize(clips: Sequence[ClipMeasures]) -> Measures:
     """The measures of one tracker over all clips. A clip of one visible frame has no overlap to count."""
     counted = [clip for clip in clips if len(clip.overlaps)]
     per_clip = [clip.overlaps for clip in counted] or [np.full(1, np.nan)]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jntrt.bench.sequences.clips import Sequence
+from jntrt.bench.sequences.clips import Clip
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 
@@ -40,7 +40,7 @@ class Run:
     size: tuple[int, int]
 
 
-def save_run(out: Path, tracker: str, identity: Mapping[str, Any], sequence: Sequence, run: Run) -> None:
+def save_run(out: Path, tracker: str, identity: Mapping[str, Any], sequence: Clip, run: Run) -> None:
     """Write the four files of one run below `out`. UserError where the folder cannot be written."""
     folder = _folder(out, tracker, sequence)
     try:
@@ -57,7 +57,7 @@ def save_run(out: Path, tracker: str, identity: Mapping[str, Any], sequence: Seq
         ) from None
 
 
-def load_run(out: Path, tracker: str, identity: Mapping[str, Any], sequence: Sequence) -> Run | None:
+def load_run(out: Path, tracker: str, identity: Mapping[str, Any], sequence: Clip) -> Run | None:
     """The stored run when the same tracker made it on the same sequence, else None."""
     folder = _folder(out, tracker, sequence)
     try:
@@ -76,7 +76,7 @@ def load_run(out: Path, tracker: str, identity: Mapping[str, Any], sequence: Seq
     return Run(boxes, scores, seconds, (int(width), int(height)))
 
 
-def _folder(out: Path, tracker: str, sequence: Sequence) -> Path:
+def _folder(out: Path, tracker: str, sequence: Clip) -> Path:
     return out / "GOT-10k" / tracker / sequence.name
 
 
@@ -84,7 +84,7 @@ def _lines(values: Floats, form: str) -> str:
     return "".join(",".join(form % value for value in row) + "\n" for row in values)
 
 
-def _digest(sequence: Sequence) -> str:
+def _digest(sequence: Clip) -> str:
     """Of the annotation and of the names and sizes of the frame files (hashing all would take minutes)."""
     digest = hashlib.sha256(sequence.boxes.tobytes() + sequence.visible.tobytes())
     for file in sequence.images or (sequence.source,):

@@ -7,12 +7,11 @@ data give the same crops.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Sequence as Listed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jntrt.bench.sequences.clips import Sequence
+from jntrt.bench.sequences.clips import Clip
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.crop import crop
@@ -66,7 +65,7 @@ class CropSet:
 
 def collect_crops(
     bundle: Bundle,
-    sequences: Listed[Sequence],
+    sequences: Sequence[Clip],
     count: int = 500,
     *,
     seed: int = 0,
@@ -118,7 +117,7 @@ def _contrast(image: Image) -> float:
     return float((high - low).max())
 
 
-def share_out(count: int, frames: Listed[int]) -> list[int]:
+def share_out(count: int, frames: Sequence[int]) -> list[int]:
     """How many of `count` crops each sequence gives: as even as their numbers of frames allow."""
     shares = [0] * len(frames)
     left = min(count, sum(frames))
@@ -138,7 +137,7 @@ def spread(crops: CropSet, count: int) -> CropSet:
     return CropSet(crops.templates, [crops.samples[i] for i in chosen])
 
 
-def jitter(box: Listed[float], rng: np.random.Generator) -> geometry.Box:
+def jitter(box: Sequence[float], rng: np.random.Generator) -> geometry.Box:
     """`box` (x, y, w, h) shifted and scaled at random, within what a tracker's last state is off by."""
     x, y, w, h = (float(value) for value in box)
     side = float(np.sqrt(w * h))
@@ -151,7 +150,7 @@ def jitter(box: Listed[float], rng: np.random.Generator) -> geometry.Box:
 def _follow(
     bundle: Bundle,
     tracker: Tracker,
-    sequence: Sequence,
+    sequence: Clip,
     share: int,
     rng: np.random.Generator,
     crops: CropSet,
@@ -197,7 +196,7 @@ def _template(bundle: Bundle, frame: Image, box: list[float]) -> TemplateFeed:
     )
 
 
-def box_overlap(a: Listed[float], b: Listed[float]) -> float:
+def box_overlap(a: Sequence[float], b: Sequence[float]) -> float:
     """Intersection over union of two boxes x, y, w, h."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])

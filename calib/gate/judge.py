@@ -8,14 +8,13 @@ overlap (AO) with the annotation, difference with a bootstrap interval over the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from collections.abc import Sequence as Listed
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from jntrt.bench.sequences.clips import Sequence
+from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.evaluate import Contestant, compare, evaluate
 from jntrt.calib.gate.crops import CropSet
 from jntrt.calib.graph.observe import Run, feeds_of
@@ -118,7 +117,7 @@ def reference_outputs(graphs: Graphs, crops: CropSet) -> list[dict[str, Array]]:
 
 
 def compare_crops(
-    reference: Listed[Mapping[str, Array]],
+    reference: Sequence[Mapping[str, Array]],
     graphs: Graphs,
     crops: CropSet,
     on_crop: Callable[[], None] | None = None,
@@ -148,7 +147,7 @@ def compare_crops(
 def compare_sequences(
     reference: Callable[[], AbstractContextManager[Tracker]],
     other: Callable[[], AbstractContextManager[Tracker]],
-    sequences: Listed[Sequence],
+    sequences: Sequence[Clip],
     on_frame: Callable[[int], None] | None = None,
 ) -> SequenceFigures:
     """AO of two trackers, mean over the sequences."""
@@ -203,7 +202,7 @@ def _moved(sequences: SequenceFigures, limit: float) -> str:
     return text
 
 
-def hold_back(sequences: Listed[Sequence]) -> tuple[list[Sequence], list[Sequence]]:
+def hold_back(sequences: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
     """(to calibrate on, to judge by): every fifth sequence, at least one, is held back.
 
     Raises UserError when there is only one sequence.

@@ -35,10 +35,10 @@ def scan(
     on_layer: Callable[[], None] | None = None,
 ) -> list[Sensitivity]:
     """Each quantisable layer alone in int8, all others in float32, against the fp32 outputs; worst first."""
-    places = [place.name for place in quantisable(models) if place.quantisable]
+    names = [layer.name for layer in quantisable(models) if layer.quantisable]
     found = []
-    for name in places:
-        others = [other for other in places if other != name]
+    for name in names:
+        others = [other for other in names if other != name]
         candidate = make_candidate("int8", models, {}, ranges, others, weight_bits)
         figures = compare_crops(reference, candidate.graphs(threads), crops)
         found.append(Sensitivity(name, figures.error, figures))

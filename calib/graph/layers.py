@@ -21,7 +21,7 @@ _DECODING = re.compile(r"head/(expected|reach|corners|argmax\w*)|box|score")
 
 
 @dataclass(frozen=True)
-class Place:
+class Layer:
     """A Linear or convolution with constant weights.
 
     name: its place (`blocks.3/attn/qkv`); node: the name of the MatMul or Conv; activation, weight: the
@@ -39,7 +39,7 @@ class Place:
     quantisable: bool
 
 
-def find_places(view: GraphView) -> list[Place]:
+def find_layers(view: GraphView) -> list[Layer]:
     """Every Linear and convolution of the graph, in its order."""
     found = []
     for node in view.nodes:
@@ -49,7 +49,7 @@ def find_places(view: GraphView) -> list[Place]:
             continue
         name = node.name.removesuffix("/matmul")
         found.append(
-            Place(
+            Layer(
                 name=name,
                 node=node.name,
                 kind=node.op_type,
@@ -68,10 +68,10 @@ def is_decoding(node: onnx.NodeProto) -> bool:
     return _DECODING.fullmatch(node.name) is not None
 
 
-def int8_share(places: list[Place], quantised: set[str]) -> float:
-    """Share of the Linear and convolution MACs that the places named in `quantised` make up."""
-    total = sum(place.macs for place in places)
-    return sum(place.macs for place in places if place.name in quantised) / total if total else 0.0
+def int8_share(layers: list[Layer], quantised: set[str]) -> float:
+    """Share of the Linear and convolution MACs that the layers named in `quantised` make up."""
+    total = sum(layer.macs for layer in layers)
+    return sum(layer.macs for layer in layers if layer.name in quantised) / total if total else 0.0
 
 
 def _macs(view: GraphView, node: onnx.NodeProto) -> int:

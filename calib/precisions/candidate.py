@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 from jntrt.calib.gate.judge import KEPT, Graphs
 from jntrt.calib.graph.emulate import Emulation
-from jntrt.calib.graph.layers import Place, find_places
+from jntrt.calib.graph.layers import Layer, find_layers
 from jntrt.calib.graph.observe import promote, session
 from jntrt.calib.graph.view import GraphView
 from jntrt.calib.precisions.fp16 import to_float16
@@ -84,15 +84,15 @@ def load_models(bundle: Bundle) -> Models:
         raise UserError(f"bundle {bundle.name}: its fp32 graphs cannot be read: export it again") from error
 
 
-def quantisable(models: Models) -> list[Place]:
+def quantisable(models: Models) -> list[Layer]:
     """Every Linear and convolution of the track graph in the form that int8 gives it."""
-    return find_places(GraphView(split_branches(models.track)))
+    return find_layers(GraphView(split_branches(models.track)))
 
 
 def observed_tensors(models: Models) -> list[str]:
     """Activations that int8 quantises, by value name, with those that close a chain of convolutions."""
     view = GraphView(split_branches(models.track))
-    names = [place.activation for place in find_places(view) if place.quantisable]
+    names = [layer.activation for layer in find_layers(view) if layer.quantisable]
     last = [node.input[0] for node in view.nodes if node.op_type == "Conv" and node.name.endswith("/conv5")]
     return list(dict.fromkeys([*names, *last]))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from jntrt.calib.graph.layers import Place, find_places
+from jntrt.calib.graph.layers import Layer, find_layers
 from jntrt.calib.graph.view import Array, GraphView, attributes
 from jntrt.runtime.engines.int8_graph import RELU_ZERO_POINT, WEIGHT_BITS, ZERO_POINT
 from jntrt.runtime.errors import UserError
@@ -62,19 +62,19 @@ def quantise(
     """`model` with int8 Linears and convolutions.
 
     ranges: largest magnitude to represent of each activation that a Linear reads, by value name (what
-    calibration gives). keep: places that stay as they are. weight_bits: 8, or 7 for processors whose int8
+    calibration gives). keep: layers that stay as they are. weight_bits: 8, or 7 for processors whose int8
     products saturate. Raises UserError when a range is missing or is not a positive number.
     """
     view = GraphView(model)
     kept = set(keep)
-    chosen = [place for place in find_places(view) if place.quantisable and place.name not in kept]
-    unknown = kept - {place.name for place in find_places(view)}
+    chosen = [layer for layer in find_layers(view) if layer.quantisable and layer.name not in kept]
+    unknown = kept - {layer.name for layer in find_layers(view)}
     if unknown:
         raise UserError(
             f"--keep {sorted(unknown)[0]}: no such layer; calibration.json lists them, such as"
             f" {chosen[0].name if chosen else 'none'}"
         )
-    result = _Quantiser(view, {place.node: place for place in chosen}, ranges, weight_bits).model()
+    result = _Quantiser(view, {layer.node: layer for layer in chosen}, ranges, weight_bits).model()
     if weight_bits < 8:
         helper.set_model_props(result, {WEIGHT_BITS: str(weight_bits)})
     return result
@@ -95,7 +95,7 @@ def quantise_weight(weight: Array, axis: int, bits: int = 8) -> tuple[Array, Arr
 @dataclass
 class _Quantiser:
     view: GraphView
-    places: dict[str, Place]
+    layers: dict[str, Layer]
     ranges: Mapping[str, float]
     weight_bits: int
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -105,16 +105,16 @@ class _Quantiser:
     def model(self) -> onnx.ModelProto:
         self.constants = dict(self.view.constants)
         for node in self.view.nodes:
-            place = self.places.get(node.name)
+            layer = self.layers.get(node.name)
             closing = self._closes_chain(node)
-            if place is None and not closing:
+            if layer is None and not closing:
                 self.nodes.append(node)
                 continue
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
             copy.input[0] = self._activation(node.input[0])
-            if place is not None:
-                copy.input[1] = self._weight(place)
+            if layer is not None:
+                copy.input[1] = self._weight(layer)
             self.nodes.append(copy)
         return _with_graph(self.view.model, self.nodes, self.constants, self.view)
 
@@ -124,13 +124,13 @@ class _Quantiser:
         It stays float, but reads a Q/DQ pair: ONNX Runtime has an int8 kernel for a convolution only where
         its result is quantised.
         """
-        if node.op_type != "Conv" or node.name in self.places:
+        if node.op_type != "Conv" or node.name in self.layers:
             return False
         relu = self.view.producer.get(node.input[0])
         before = (
             self.view.producer.get(relu.input[0]) if relu is not None and relu.op_type == "Relu" else None
         )
-        return before is not None and before.name in self.places
+        return before is not None and before.name in self.layers
 
     def _activation(self, name: str) -> str:
         if name not in self.pairs:
@@ -157,13 +157,13 @@ class _Quantiser:
             raise UserError(f"the range of {name} is {value:g}: it must be a number above 0; calibrate again")
         return float(value)
 
-    def _weight(self, place: Place) -> str:
-        name = f"{place.weight}/from_int8"
-        if f"{place.weight}{LEVEL_SUFFIX}" not in self.constants:
-            levels, scale = quantise_weight(self.view.constants[place.weight], place.axis, self.weight_bits)
-            names = [f"{place.weight}{LEVEL_SUFFIX}", f"{place.weight}/scale"]
+    def _weight(self, layer: Layer) -> str:
+        name = f"{layer.weight}/from_int8"
+        if f"{layer.weight}{LEVEL_SUFFIX}" not in self.constants:
+            levels, scale = quantise_weight(self.view.constants[layer.weight], layer.axis, self.weight_bits)
+            names = [f"{layer.weight}{LEVEL_SUFFIX}", f"{layer.weight}/scale"]
             self.constants |= dict(zip(names, (levels, scale), strict=True))
-            self.nodes.append(helper.make_node("DequantizeLinear", names, [name], name=name, axis=place.axis))
+            self.nodes.append(helper.make_node("DequantizeLinear", names, [name], name=name, axis=layer.axis))
         return name
 
 

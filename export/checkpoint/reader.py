@@ -151,8 +151,8 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
                 array = array.astype(np.float32, copy=False)
             bad = ~np.isfinite(array)
             if bad.any():
-                place = ", ".join(map(str, np.unravel_index(bad.argmax(), bad.shape)))
-                raise StorageError(f"weight {name!r:.80} is not finite at [{place}] ({bad.sum()} values)")
+                index = ", ".join(map(str, np.unravel_index(bad.argmax(), bad.shape)))
+                raise StorageError(f"weight {name!r:.80} is not finite at [{index}] ({bad.sum()} values)")
         weights[name] = array
     if not weights:
         raise StorageError("it has no weights")

@@ -114,7 +114,7 @@ class LegacyStorages:
         self, data: mmap.mmap, keys: list[str], storages: Mapping[str, StorageRef], order: str
     ) -> None:
         self.data, self.order = data, order
-        self.places: dict[str, tuple[int, int]] = {}
+        self.spans: dict[str, tuple[int, int]] = {}
         for key in keys:
             storage = storages.get(key)
             if storage is None:
@@ -123,13 +123,13 @@ class LegacyStorages:
             size = count * _item_size(storage.dtype)
             if data.tell() + size > len(data):
                 raise StorageError(f"storage {key!r:.40} is longer than the file, which may be cut short")
-            self.places[key] = (data.tell(), size)
+            self.spans[key] = (data.tell(), size)
             data.seek(size, 1)
 
     def load(self, storage: StorageRef) -> bytes:
-        if storage.key not in self.places:
+        if storage.key not in self.spans:
             raise StorageError(f"storage {storage.key!r:.40} is missing")
-        start, size = self.places[storage.key]
+        start, size = self.spans[storage.key]
         item = _item_size(storage.dtype)
         if storage.view:
             offset = storage.offset * item

@@ -48,7 +48,7 @@ class DeviceNetwork(Protocol):
     def tensors(self) -> Mapping[str, DeviceTensor]:
         """Inputs and outputs by name."""
 
-    def place(self, name: str, tensor: DeviceTensor) -> None:
+    def relocate(self, name: str, tensor: DeviceTensor) -> None:
         """Makes `name` live in that memory from now on."""
 
     def enqueue(self, stream: Stream) -> None:
@@ -112,7 +112,7 @@ class DeviceLoop:
         """Lets the template graph write its memory straight into the track graph's inputs."""
         for name in self.template.tensors:
             if name in self.track.tensors:
-                self.template.place(name, self.track.tensors[name])
+                self.template.relocate(name, self.track.tensors[name])
 
     def on_device(self, frame: Any) -> DeviceFrame | None:
         """The frame where it lies on the GPU, None for one that does not (a host array)."""

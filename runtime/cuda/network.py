@@ -40,7 +40,7 @@ class Tensors:
             self._buffers[name] = buffer
             self.tensors[name] = DeviceTensor(buffer.pointer, shape, tensor.dtype)
 
-    def place(self, name: str, tensor: DeviceTensor) -> None:
+    def relocate(self, name: str, tensor: DeviceTensor) -> None:
         """Lets `name` live elsewhere and frees its own memory. Raises UserError where it does not fit."""
         own = self.tensors[name]
         if (own.shape, own.dtype) != (tensor.shape, tensor.dtype):
@@ -128,9 +128,9 @@ class DeviceEngine:
         """Inputs and outputs, on the device."""
         return self._loaded().tensors
 
-    def place(self, name: str, tensor: DeviceTensor) -> None:
+    def relocate(self, name: str, tensor: DeviceTensor) -> None:
         """Makes `name` live in that memory from now on."""
-        self._loaded().place(name, tensor)
+        self._loaded().relocate(name, tensor)
         self._bind(name, tensor)
 
     def enqueue(self, stream: Stream) -> None:

@@ -60,32 +60,32 @@ def with_outputs(model: bytes, names: list[str]) -> bytes:
 
 def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """(number, content) of the length-delimited fields of a protobuf message; others are skipped."""
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
         number, kind = key >> 3, key & 7
         if kind == 0:
-            _, place = _varint(message, place)
+            _, position = _varint(message, position)
         elif kind in (1, 5):
-            place += 8 if kind == 1 else 4
+            position += 8 if kind == 1 else 4
         elif kind == 2:
-            length, place = _varint(message, place)
-            if place + length > len(message):
+            length, position = _varint(message, position)
+            if position + length > len(message):
                 raise UserError("the graph's file is damaged: export the bundle again")
-            yield number, message[place : place + length]
-            place += length
+            yield number, message[position : position + length]
+            position += length
         else:
             raise UserError("the graph's file is damaged: export the bundle again")
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
     value = shift = 0
-    while place < len(message) and shift < 64:
-        byte = message[place]
+    while position < len(message) and shift < 64:
+        byte = message[position]
         value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
+        position, shift = position + 1, shift + 7
         if not byte & 0x80:
-            return value, place
+            return value, position
     raise UserError("the graph's file is damaged: export the bundle again")
 
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from jntrt.bench.accuracy.contestants import bundle_contestant
 from jntrt.bench.latency.timed_engines import plan_engines
-from jntrt.bench.sequences.clips import load_sequences
+from jntrt.bench.sequences.clips import load_clips
 from jntrt.calib.calibrate import Calibration
 from jntrt.calib.cli import app
 from jntrt.calib.gate.crops import CropSet, Sample, collect_crops
@@ -67,7 +67,7 @@ def test_a_precision_joins_the_bundle(bundle, sequences, precision, capsys):
     if precision == "int8":
         assert gate["int8_share"] > 0.6
         with Tracker.from_bundle(changed, "onnxruntime", "int8", threads=1) as tracker:
-            sequence = load_sequences(sequences)[0]
+            sequence = load_clips(sequences)[0]
             frames = sequence.frames()
             tracker.init(next(frames), sequence.boxes[0])
             assert np.isfinite(tracker.update(next(frames)).box).all()
@@ -109,7 +109,7 @@ def test_ranges_of_constant_colour_crops_are_refused(tmp_path, sequences):
     filters -= filters.mean(axis=(1, 2, 3), keepdims=True)
     filters[:2] *= 5
     bundle = write_tiny(tmp_path / "bundle", recipe, weights)
-    data = load_sequences(sequences)
+    data = load_clips(sequences)
     judged = collect_crops(bundle, data, 12, seed=1, threads=1)
     grey = np.full_like(judged.samples[0].search, 114)
     templates = [
@@ -201,7 +201,7 @@ def test_a_killed_calibration_leaves_a_valid_bundle(bundle, sequences, tmp_path,
     script = tmp_path / "killed.py"
     script.write_text(
         "import os, sys, time\n"
-        "from jntrt.runtime.bundle import bundle\n"
+        "from jntrt.runtime.bundle import write as bundle\n"
         "import jntrt.calib.gate.crops as crops\n"
         "from jntrt.calib.cli import app\n"
         "from jntrt.runtime.command.app import run\n"

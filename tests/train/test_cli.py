@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from jntrt.bench.sequences.clips import load_sequences
+from jntrt.bench.sequences.clips import load_clips
 from jntrt.export.families.ostrack.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.command.app import run
@@ -99,7 +99,7 @@ def test_odd_configurations_are_refused(tmp_path, tiny_file):
 def test_the_validation_set_repeats_and_can_be_read(data, tmp_path):
     for name in ("a", "b"):
         write_sequences(data, tmp_path / name, count=2, frames=30, seed=5)
-    for first, second in zip(*(load_sequences(tmp_path / name) for name in ("a", "b")), strict=True):
+    for first, second in zip(*(load_clips(tmp_path / name) for name in ("a", "b")), strict=True):
         assert len(first) == 30
         assert first.absence_annotated
         np.testing.assert_array_equal(first.boxes, second.boxes)
@@ -121,7 +121,7 @@ def test_overlap_and_separation():
 
 
 def test_an_untrained_network_tracks_inside_the_frame(tiny, tmp_path, draw_sequence):
-    sequences = load_sequences(draw_sequence(tmp_path / "a", 0))
+    sequences = load_clips(draw_sequence(tmp_path / "a", 0))
     model = OSTrack(tiny.recipe)
     figures = measure(model, sequences)
     assert 0 <= figures["ao"] <= 1

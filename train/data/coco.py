@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-from jntrt.bench.sequences.clips import Sequence
+from jntrt.bench.sequences.clips import Clip
 from jntrt.runtime.errors import UserError
 
 MIN_SIDE = 20.0  # pixels of a box's sides; crowds and specks make no target
 
 
-def load_coco(folder: Path, split: str = "train2017") -> list[Sequence]:
+def load_coco(folder: Path, split: str = "train2017") -> list[Clip]:
     """One two-frame sequence (twice the same picture) per annotated object of `folder`.
 
     Layout: annotations/instances_SPLIT.json and SPLIT/*.jpg, or images/SPLIT/*.jpg. UserError for any other.
@@ -37,9 +37,7 @@ def load_coco(folder: Path, split: str = "train2017") -> list[Sequence]:
             continue
         picture = images / Path(files[image]).name
         boxes = np.array([box, box])
-        sequences.append(
-            Sequence(f"coco-{number}", images, boxes, np.array([True, True]), (picture, picture))
-        )
+        sequences.append(Clip(f"coco-{number}", images, boxes, np.array([True, True]), (picture, picture)))
     if not sequences:
         raise UserError(f"{path}: no object with sides of at least {MIN_SIDE:g} px")
     return sequences

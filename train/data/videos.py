@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jntrt.bench.sequences.clips import Sequence
+from jntrt.bench.sequences.clips import Clip
 from jntrt.runtime.crop import crop
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.geometry import Box, CropRectangle
@@ -32,14 +32,14 @@ class Still:
         return crop(self.image, CropRectangle(rectangle.x - x, rectangle.y - y, rectangle.side), size)
 
 
-class Frames:
+class ClipFrames:
     """The frames of one sequence by number: read from image files at need, or kept in memory for a video.
 
     A video cannot be entered at any frame cheaply, so every `stride`-th frame is kept, cut to the target's
     surroundings.
     """
 
-    def __init__(self, sequence: Sequence, factor: float, stride: int = 2) -> None:
+    def __init__(self, sequence: Clip, factor: float, stride: int = 2) -> None:
         self._sequence = sequence
         self._kept: dict[int, Still] = {}
         if sequence.images:
@@ -58,7 +58,7 @@ class Frames:
         return Still(frame, (0, 0), _box(self._sequence, number), (frame.shape[1], frame.shape[0]))
 
     def numbers(self, present: bool) -> np.ndarray:
-        """Frames in which the target is visible, or those in which it is annotated as absent."""
+        """ClipFrames in which the target is visible, or those in which it is annotated as absent."""
         flags = self._sequence.visible if present else self._sequence.absent
         return self._numbers[flags[self._numbers]]
 
@@ -66,8 +66,8 @@ class Frames:
 class VideoPairs:
     """Draws pairs of frames from annotated sequences; `factor`: the search crop's, in target sizes."""
 
-    def __init__(self, sequences: SequenceOf[Sequence], factor: float, stride: int = 2) -> None:
-        frames = [Frames(sequence, factor, stride) for sequence in sequences]
+    def __init__(self, sequences: Sequence[Clip], factor: float, stride: int = 2) -> None:
+        frames = [ClipFrames(sequence, factor, stride) for sequence in sequences]
         self._frames = [f for f in frames if len(f.numbers(True)) > 1]
         if not self._frames:
             raise UserError("no sequence has two frames in which its target is visible: nothing to train on")
@@ -94,7 +94,7 @@ class VideoPairs:
         return frames.still(first), other.still(int(rng.choice(other.numbers(True))))
 
 
-def _box(sequence: Sequence, number: int) -> Box | None:
+def _box(sequence: Clip, number: int) -> Box | None:
     if not sequence.visible[number]:
         return None
     x, y, w, h = (float(v) for v in sequence.boxes[number])

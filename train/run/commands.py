@@ -6,13 +6,12 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import torch
-from jntrt.bench.sequences.clips import Sequence, load_sequences
+from jntrt.bench.sequences.clips import Clip, load_clips
 from jntrt.export.families.ostrack.network import OSTrack
 from jntrt.runtime.errors import UserError
 from jntrt.train.data.assets import Assets
@@ -109,15 +108,15 @@ def prepare(config: TrainConfig, data: Path) -> tuple[OSTrack, PairSource]:
     return model, PairSource(config.recipe, assets, videos, config.synthetic, config.positive, config.steady)
 
 
-def find_sequences(data: Path) -> list[Sequence]:
+def find_sequences(data: Path) -> list[Clip]:
     """The annotated sequences to train on: `data`/drones/train, COCO, or what layout `data` has."""
     drones = data / "drones" / "train"
     if drones.is_dir():
-        return load_sequences(drones)
-    return load_coco(data) if is_coco(data) else load_sequences(data)
+        return load_clips(drones)
+    return load_coco(data) if is_coco(data) else load_clips(data)
 
 
-def measure_run(run: Path, data: SequenceOf[Path], limit: int | None) -> dict[str, float]:
+def measure_run(run: Path, data: Sequence[Path], limit: int | None) -> dict[str, float]:
     """`track.measure` of the averaged weights of `run` on the sequences at `data`, and the run's `step`."""
     from jntrt.train.run.measure import averaged_model, measure
 
@@ -126,7 +125,7 @@ def measure_run(run: Path, data: SequenceOf[Path], limit: int | None) -> dict[st
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: has to be at least 1")
     model, step = averaged_model(run)
-    return {"step": float(step)} | measure(model, load_sequences(data)[:limit])
+    return {"step": float(step)} | measure(model, load_clips(data)[:limit])
 
 
 def finish_run(run: Path, out: Path, name: str, threshold: float | None, licence: str) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jntrt.bench.sequences.clips import Sequence
+from jntrt.bench.sequences.clips import Clip
 from jntrt.export.families.ostrack.losses import keep_ratio_at
 from jntrt.export.families.ostrack.network import OSTrack, normalise
 from jntrt.runtime.crop import crop
@@ -53,7 +53,7 @@ class PlainTracker:
         return self._state, float(score[0])
 
 
-def track(tracker: PlainTracker, sequence: Sequence) -> Iterator[tuple[Box, float]]:
+def track(tracker: PlainTracker, sequence: Clip) -> Iterator[tuple[Box, float]]:
     """Box and score of every frame after the first; the first frame's annotation starts the tracker."""
     frames = sequence.frames()
     x, y, w, h = (float(v) for v in sequence.boxes[0])
@@ -62,7 +62,7 @@ def track(tracker: PlainTracker, sequence: Sequence) -> Iterator[tuple[Box, floa
         yield tracker.update(frame)
 
 
-def measure(model: OSTrack, sequences: list[Sequence]) -> dict[str, float]:
+def measure(model: OSTrack, sequences: list[Clip]) -> dict[str, float]:
     """`ao`: mean over clips of the mean overlap in visible frames (the first one excluded); `auroc`: presence
     score of visible against absent frames (NaN without absence); `threshold`: as `separate` says.
 

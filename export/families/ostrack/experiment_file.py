@@ -14,7 +14,7 @@ MAX_YAML_BYTES = 1 << 20
 _TEMPLATE_RANGES = {"CTR_POINT": "center", "CTR_REC": "rect", "GT_BOX": "box", "ALL": "all"}
 _HEADS = {"CENTER": "center", "CORNER": "corner", "DIST": "distribution", "DISTRIBUTION": "distribution"}
 # Where the official file says what the weights show as well.
-_PLACES = {
+_KEYS = {
     "template_size": ("DATA.TEMPLATE.SIZE", "TEST.TEMPLATE_SIZE"),
     "search_size": ("DATA.SEARCH.SIZE", "TEST.SEARCH_SIZE"),
     "dim": ("MODEL.BACKBONE.EMBED_DIM",),
@@ -30,55 +30,55 @@ class RecipeYaml:
     name: str
     values: Mapping[str, Any]
 
-    def get(self, place: str) -> Any:
+    def get(self, key: str) -> Any:
         """The value at `A.B.C`, None where there is none."""
         node: Any = self.values
-        for key in place.split("."):
+        for part in key.split("."):
             if not isinstance(node, Mapping):
-                raise UserError(f"{self.name}: {place} cannot be read, {key} lies in no table")
-            node = node.get(key)
+                raise UserError(f"{self.name}: {key} cannot be read, {part} lies in no table")
+            node = node.get(part)
             if node is None:
                 return None
         return node
 
-    def number(self, *places: str) -> float | None:
-        """The number that all of `places` agree on."""
+    def number(self, *keys: str) -> float | None:
+        """The number that all of `keys` agree on."""
         found: dict[str, float] = {}
-        for place in places:
-            value = self.get(place)
+        for key in keys:
+            value = self.get(key)
             if value is None:
                 continue
             if not _is_number(value):
-                raise UserError(f"{self.name}: {place} is {value!r:.40}, not a number")
-            found[place] = value
+                raise UserError(f"{self.name}: {key} is {value!r:.40}, not a number")
+            found[key] = value
         if len(set(found.values())) > 1:
-            told = " and ".join(f"{place} {value:g}" for place, value in found.items())
+            told = " and ".join(f"{key} {value:g}" for key, value in found.items())
             raise UserError(f"{self.name}: {told} disagree; make them equal")
         return next(iter(found.values()), None)
 
-    def text(self, place: str) -> str | None:
-        """The text at `place`."""
-        value = self.get(place)
+    def text(self, key: str) -> str | None:
+        """The text at `key`."""
+        value = self.get(key)
         if value is not None and not isinstance(value, str):
-            raise UserError(f"{self.name}: {place} is {value!r:.40}, not text")
+            raise UserError(f"{self.name}: {key} is {value!r:.40}, not text")
         return value
 
-    def numbers(self, place: str) -> tuple[float, ...] | None:
-        """The list of numbers at `place`."""
-        value = self.get(place)
+    def numbers(self, key: str) -> tuple[float, ...] | None:
+        """The list of numbers at `key`."""
+        value = self.get(key)
         if value is None:
             return None
         if not isinstance(value, list) or not all(map(_is_number, value)):
-            raise UserError(f"{self.name}: {place} is {value!r:.40}, not a list of numbers")
+            raise UserError(f"{self.name}: {key} is {value!r:.40}, not a list of numbers")
         return tuple(value)
 
-    def choice(self, place: str, choices: Mapping[str, str]) -> str | None:
-        """Our word for the official one at `place`."""
-        value = self.text(place)
+    def choice(self, key: str, choices: Mapping[str, str]) -> str | None:
+        """Our word for the official one at `key`."""
+        value = self.text(key)
         if value is None:
             return None
         if value.upper() not in choices:
-            raise UserError(f"{self.name}: {place} is {value!r:.40}; it is one of {', '.join(choices)}")
+            raise UserError(f"{self.name}: {key} is {value!r:.40}; it is one of {', '.join(choices)}")
         return choices[value.upper()]
 
     def agree(self, what: str, shown: Any) -> None:
@@ -90,8 +90,8 @@ class RecipeYaml:
             # The corner head's channels are elsewhere (MODEL.NUM_CHANNELS) and often left at their default.
             if self.choice("MODEL.HEAD.TYPE", _HEADS) not in (None, "corner"):
                 said = self.number("MODEL.HEAD.NUM_CHANNELS")
-        elif what in _PLACES:
-            said = self.number(*_PLACES[what])
+        elif what in _KEYS:
+            said = self.number(*_KEYS[what])
         if said is not None and said != shown:
             raise UserError(
                 f"{self.name}: says {what.replace('_', ' ')} {said}, the weights show {shown}; "

@@ -31,8 +31,8 @@ def draw_samples(recipe: Recipe, count: int, seed: int = 20) -> Mapping[str, NDA
         x, y = rng.uniform(0, WIDTH - w), rng.uniform(0, HEIGHT - h)
         box = (float(x), float(y), float(w), float(h))
         moved = rng.uniform(-0.5, 0.5, 2) * min(w, h)
-        template_frame = _place(scene, target, box)
-        search_frame = _place(scene, target, (x + moved[0], y + moved[1], w, h))
+        template_frame = _paste(scene, target, box)
+        search_frame = _paste(scene, target, (x + moved[0], y + moved[1], w, h))
         factor, size = recipe.template_factor, recipe.template_size
         rows["template"].append(crop(template_frame, crop_rectangle(box, factor), size))
         rows["search"].append(
@@ -55,10 +55,10 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> NDArray[np.ui
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def _place(scene: NDArray[np.uint8], target: NDArray[np.uint8], box: tuple[float, ...]) -> NDArray[np.uint8]:
+def _paste(scene: NDArray[np.uint8], target: NDArray[np.uint8], box: tuple[float, ...]) -> NDArray[np.uint8]:
     """The scene with the target's pattern in `box`."""
     x1, y1 = max(int(box[0]), 0), max(int(box[1]), 0)
     frame = scene.copy()
-    place = frame[y1 : int(box[1] + box[3]), x1 : int(box[0] + box[2])]
-    place[:] = target[: place.shape[0], : place.shape[1]]
+    region = frame[y1 : int(box[1] + box[3]), x1 : int(box[0] + box[2])]
+    region[:] = target[: region.shape[0], : region.shape[1]]
     return frame

@@ -232,8 +232,8 @@ def _parse_errors(parser: Any, errors: list[str]) -> str:
     problems = [parser.get_error(index) for index in range(parser.num_errors)]
     texts = []
     for problem in problems:
-        place = problem.node_name() or problem.node_operator() or "the graph"
-        texts.append(f"{problem.desc()} at {place}")
+        where = problem.node_name() or problem.node_operator() or "the graph"
+        texts.append(f"{problem.desc()} at {where}")
     return last_error(texts or errors)
 
 

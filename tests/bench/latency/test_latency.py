@@ -12,7 +12,7 @@ from jntrt.bench.latency.measure import Latency, Timing, speed_ratio
 from jntrt.bench.latency.published import published_figure
 from jntrt.bench.latency.report import print_report, to_dict
 from jntrt.bench.latency.timed_engines import plan_engines, video_box
-from jntrt.bench.latency.worker import STAGES, Engine, Worker, open_engine
+from jntrt.bench.latency.worker import STAGES, TimedEngine, Worker, open_engine
 from jntrt.bench.machine import Moment, describe_machine, moment, quiet_check, spin
 from jntrt.export.families.ostrack.infer import Flags
 from jntrt.export.pipeline import export_checkpoint
@@ -44,13 +44,13 @@ def video(tmp_path: Path) -> str:
 
 def timing(label: str, milliseconds: np.ndarray, **fields: object) -> Timing:
     """A made-up timing: every stage takes the given rounds×frames milliseconds."""
-    engine = Engine(label, "b", "v", BOX, **fields)  # type: ignore[arg-type]
+    engine = TimedEngine(label, "b", "v", BOX, **fields)  # type: ignore[arg-type]
     description = {"backend": "onnxruntime", "version": "1.2.3-abc", "threads": 2}
     return Timing(engine, description, np.repeat(milliseconds[..., None], len(STAGES), axis=2))
 
 
 def test_a_worker_times_every_stage_in_another_process(bundle: Bundle, video: str) -> None:
-    engine = Engine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", threads=1)
+    engine = TimedEngine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", threads=1)
     with Worker(engine) as worker:
         assert worker.description["backend"] == "onnxruntime"
         first, second = worker.run(3), worker.run(6)  # the video has 4 frames: it starts again
@@ -63,7 +63,7 @@ def test_a_worker_times_every_stage_in_another_process(bundle: Bundle, video: st
 
 
 def test_a_worker_that_was_killed_says_so(bundle: Bundle, video: str) -> None:
-    engine = Engine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", threads=1)
+    engine = TimedEngine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", threads=1)
     with Worker(engine) as worker:
         worker._process.kill()
         worker._process.join()
@@ -75,7 +75,7 @@ def test_ctrl_c_while_a_worker_starts_is_the_parents(bundle: Bundle, video: str)
     """The terminal sends it to every process of the group; the child's first second is imports."""
     code = f"""
 import multiprocessing, os, signal, sys, threading, time
-from jntrt.bench.latency.worker import Engine, Worker
+from jntrt.bench.latency.worker import TimedEngine, Worker
 def interrupt():
     while not multiprocessing.active_children():
         time.sleep(0.01)
@@ -85,7 +85,9 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
     try:
-        Worker(Engine("tiny", {str(bundle.path)!r}, {video!r}, {BOX!r}, backend="onnxruntime", threads=1))
+        words = "tiny", {str(bundle.path)!r}, {video!r}, {BOX!r}
+        with Worker(TimedEngine(*words, backend="onnxruntime", threads=1)):
+            time.sleep(10)  # a fast machine is ready before the signal comes
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -96,7 +98,7 @@ if __name__ == "__main__":
 
 
 def test_a_worker_that_cannot_start_says_why(bundle: Bundle, video: str) -> None:
-    engine = Engine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", precision="int8")
+    engine = TimedEngine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", precision="int8")
     with pytest.raises(UserError, match="tiny: bundle tiny-jn has no precision int8"):
         Worker(engine)
 
@@ -124,7 +126,7 @@ def test_the_naive_export_is_the_same_network(bundle: Bundle) -> None:
     box = (60.0, 40.0, 30.0, 24.0)
     results = []
     for kind in ("eager", "naive"):
-        with open_engine(Engine(kind, str(bundle.path), "", box, kind=kind, threads=1)) as tracker:
+        with open_engine(TimedEngine(kind, str(bundle.path), "", box, kind=kind, threads=1)) as tracker:
             tracker.init(frame, box)
             results.append(tracker.update(frame))
     np.testing.assert_allclose(results[0].box, results[1].box, atol=1e-3)
@@ -180,7 +182,7 @@ def test_published_figures_belong_to_the_same_recipe_only() -> None:
 
 
 def test_engines_of_a_run(bundle: Bundle) -> None:
-    def plan(against: list[str], bundles: list[Bundle]) -> list[Engine]:
+    def plan(against: list[str], bundles: list[Bundle]) -> list[TimedEngine]:
         return plan_engines(
             bundles,
             backends=["onnxruntime", "openvino"],

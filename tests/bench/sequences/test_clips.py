@@ -6,7 +6,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from jntrt.bench.sequences.clips import load_sequences
+from jntrt.bench.sequences.clips import load_clips
 from jntrt.runtime.errors import UserError
 
 BOXES = np.array([[10, 8, 12, 9], [11, 8, 12, 9], [12.5, 9, 12, 9], [14, 9.25, 12, 9]])
@@ -41,7 +41,7 @@ def test_got10k(tmp_path: Path) -> None:
     write_boxes(tmp_path / "val" / "A" / "groundtruth.txt")
     (tmp_path / "val" / "A" / "absence.label").write_text("0\n0\n1\n0\n")
     (tmp_path / "val" / "A" / "cover.label").write_text("8\n0\n0\n3\n")
-    (sequence,) = load_sequences(tmp_path)
+    (sequence,) = load_clips(tmp_path)
     assert sequence.name == "A"
     assert len(sequence) == 4
     assert sequence.absence_annotated
@@ -60,7 +60,7 @@ def test_nan_rows_are_absence(tmp_path: Path) -> None:
     boxes[1] = np.nan
     write_images(tmp_path)
     write_boxes(tmp_path / "groundtruth.txt", boxes=boxes)
-    (sequence,) = load_sequences(tmp_path)
+    (sequence,) = load_clips(tmp_path)
     assert sequence.absence_annotated
     np.testing.assert_array_equal(sequence.absent, [False, True, False, False])
 
@@ -69,7 +69,7 @@ def test_nan_rows_are_absence(tmp_path: Path) -> None:
 def test_otb_separators(tmp_path: Path, separator: str) -> None:
     write_images(tmp_path / "Dog" / "img", digits=4)
     write_boxes(tmp_path / "Dog" / "groundtruth_rect.txt", separator)
-    (sequence,) = load_sequences(tmp_path / "Dog")
+    (sequence,) = load_clips(tmp_path / "Dog")
     assert sequence.name == "Dog"
     assert not sequence.absence_annotated
     np.testing.assert_array_equal(sequence.boxes, BOXES)
@@ -81,7 +81,7 @@ def test_otb_targets_and_frame_ranges(tmp_path: Path) -> None:
         write_boxes(tmp_path / "Jogging" / f"groundtruth_rect.{target}.txt", boxes=BOXES + target)
     write_images(tmp_path / "David" / "img", count=304, digits=4)
     write_boxes(tmp_path / "David" / "groundtruth_rect.txt", "\t")
-    david, first, second = load_sequences(tmp_path)
+    david, first, second = load_clips(tmp_path)
     assert [first.name, second.name] == ["Jogging.1", "Jogging.2"]
     assert second.boxes[0, 0] == 12
     assert david.images[0].name == "0300.jpg"
@@ -94,7 +94,7 @@ def test_lasot(tmp_path: Path) -> None:
     write_boxes(folder / "groundtruth.txt")
     (folder / "full_occlusion.txt").write_text("0,0,1,0\n")
     (folder / "out_of_view.txt").write_text("0,1,0,0\n")
-    (sequence,) = load_sequences(tmp_path)
+    (sequence,) = load_clips(tmp_path)
     assert sequence.name == "cat-1"
     np.testing.assert_array_equal(sequence.absent, [False, True, True, False])
 
@@ -103,7 +103,7 @@ def test_trackingnet(tmp_path: Path) -> None:
     for number in range(4):
         write_images(tmp_path / "frames" / "x_0", count=number + 1, first=0, digits=1)
     write_boxes(tmp_path / "anno" / "x_0.txt")
-    (sequence,) = load_sequences(tmp_path)
+    (sequence,) = load_clips(tmp_path)
     assert (sequence.name, len(sequence.images)) == ("x_0", 4)
 
 
@@ -112,36 +112,36 @@ def test_video_and_list(tmp_path: Path) -> None:
     rows = "".join(f"{n},{x},{y},{w},{h}\n" for n, (x, y, w, h) in enumerate(BOXES[:3]))
     (tmp_path / "fly.csv").write_text("frame,x,y,w,h\n" + rows + "3,,,,\n")
     (tmp_path / "list.txt").write_text("# ours\nfly.mp4\n")
-    (sequence,) = load_sequences(tmp_path / "list.txt")
+    (sequence,) = load_clips(tmp_path / "list.txt")
     assert sequence.fps == 25
     np.testing.assert_array_equal(sequence.absent, [False, False, False, True])
     frames = list(sequence.frames())
     assert len(frames) == 4
     assert frames[0][10, 10, 0] > 150 > frames[0][10, 10, 2]
-    assert [found.name for found in load_sequences([tmp_path / "fly.csv"])] == ["fly"]
+    assert [found.name for found in load_clips([tmp_path / "fly.csv"])] == ["fly"]
 
 
 def test_mistakes_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
-        load_sequences(tmp_path / "nothing")
+        load_clips(tmp_path / "nothing")
     (tmp_path / "list.txt").write_text("list.txt\n")
     with pytest.raises(UserError, match=r"lists list\.txt, which is no sequence"):
-        load_sequences(tmp_path / "list.txt")
+        load_clips(tmp_path / "list.txt")
     with pytest.raises(UserError, match="no annotated sequence"):
-        load_sequences(tmp_path)
+        load_clips(tmp_path)
     write_images(tmp_path / "A", count=3)
     write_boxes(tmp_path / "A" / "groundtruth.txt")
     with pytest.raises(UserError, match="4 boxes for 3 frames"):
-        load_sequences(tmp_path)
+        load_clips(tmp_path)
     (tmp_path / "A" / "groundtruth.txt").write_text("1,2,3\n")
     with pytest.raises(UserError, match="line 1 has 3 numbers"):
-        load_sequences(tmp_path)
+        load_clips(tmp_path)
     (tmp_path / "A" / "groundtruth.txt").write_text("1,2,3,inf\n" * 3)
     with pytest.raises(UserError, match="infinite"):
-        load_sequences(tmp_path)
+        load_clips(tmp_path)
     (tmp_path / "A" / "groundtruth.txt").write_text("1,2,3,four\n" * 3)
     with pytest.raises(UserError, match="not a number"):
-        load_sequences(tmp_path)
+        load_clips(tmp_path)
 
 
 def test_same_name_twice(tmp_path: Path) -> None:
@@ -149,16 +149,16 @@ def test_same_name_twice(tmp_path: Path) -> None:
         write_images(tmp_path / parent / "S")
         write_boxes(tmp_path / parent / "S" / "groundtruth.txt")
     with pytest.raises(UserError, match="two sequences are called S"):
-        load_sequences(tmp_path)
+        load_clips(tmp_path)
 
 
 def test_a_folder_named_by_dots_has_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(tmp_path / "dog" / "img")
     write_boxes(tmp_path / "dog" / "groundtruth.txt")
     monkeypatch.chdir(tmp_path / "dog")
-    assert load_sequences(".")[0].name == "dog"
+    assert load_clips(".")[0].name == "dog"
     monkeypatch.chdir(tmp_path / "dog" / "img")
-    assert load_sequences("..")[0].name == "dog"
+    assert load_clips("..")[0].name == "dog"
 
 
 def test_an_image_larger_than_opencv_allows(tmp_path: Path) -> None:
@@ -166,13 +166,13 @@ def test_an_image_larger_than_opencv_allows(tmp_path: Path) -> None:
     write_boxes(tmp_path / "groundtruth.txt", boxes=BOXES[:1])
     (tmp_path / "00000001.jpg").write_bytes(b"P6 100000 100000 255\n")
     with pytest.raises(UserError, match=r"00000001\.jpg: not an image that can be decoded"):
-        list(load_sequences(tmp_path)[0].frames())
+        list(load_clips(tmp_path)[0].frames())
 
 
 def test_a_video_shorter_than_its_annotation(tmp_path: Path) -> None:
     write_video(tmp_path / "fly.mp4", count=2)
     rows = "".join(f"{n},1,2,3,4\n" for n in range(4))
     (tmp_path / "fly.csv").write_text("frame,x,y,w,h\n" + rows)
-    (sequence,) = load_sequences(tmp_path)
+    (sequence,) = load_clips(tmp_path)
     with pytest.raises(UserError, match="ends after 2 frames"):
         list(sequence.frames())

@@ -17,7 +17,7 @@ from jntrt.bench.accuracy.baselines import (
 from jntrt.bench.accuracy.contestants import bundle_contestant
 from jntrt.bench.accuracy.report import plot_success, print_tables, to_dict
 from jntrt.bench.cli import app
-from jntrt.bench.sequences.clips import load_sequences
+from jntrt.bench.sequences.clips import load_clips
 from jntrt.bench.sequences.evaluate import compare, evaluate, run_tracker
 from jntrt.runtime.command.app import run
 from jntrt.runtime.errors import UserError
@@ -31,7 +31,7 @@ def test_the_toolkit_reads_our_files_and_finds_our_numbers(tmp_path: Path) -> No
     from got10k.utils.metrics import rect_iou
 
     root = write_got10k(tmp_path / "data" / "val", frames=12)
-    sequences = load_sequences(root)
+    sequences = load_clips(root)
     ours = evaluate(contestant("drift", DriftingTracker()), sequences, tmp_path / "out")
     experiment = ExperimentGOT10k(
         str(tmp_path / "data"), "val", str(tmp_path / "out"), str(tmp_path / "reports")
@@ -57,7 +57,7 @@ def test_the_toolkit_reads_our_files_and_finds_our_numbers(tmp_path: Path) -> No
 
 
 def test_resumes_where_it_stopped(tmp_path: Path) -> None:
-    sequences = load_sequences(write_got10k(tmp_path / "data"))
+    sequences = load_clips(write_got10k(tmp_path / "data"))
     tracker = DriftingTracker()
     first = evaluate(contestant("t", tracker), sequences[:1], tmp_path / "out")
     assert tracker.updates == 7
@@ -78,7 +78,7 @@ def test_resumes_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_presence_and_lost_frames(tmp_path: Path) -> None:
-    sequences = load_sequences(write_got10k(tmp_path, absent=True))
+    sequences = load_clips(write_got10k(tmp_path, absent=True))
     result = evaluate(contestant("t", DriftingTracker()), sequences)
     assert result.measures.presence_auroc == 1
     assert evaluate(baseline("static"), sequences).measures.presence_auroc is None
@@ -88,11 +88,11 @@ def test_a_first_frame_without_target(tmp_path: Path) -> None:
     root = write_got10k(tmp_path, names=("A",))
     (root / "A" / "absence.label").write_text("1\n" + "0\n" * 7)
     with pytest.raises(UserError, match="no visible target in its first frame"):
-        run_tracker(load_sequences(root)[0], DriftingTracker())
+        run_tracker(load_clips(root)[0], DriftingTracker())
 
 
 def test_baselines_follow_an_easy_target(tmp_path: Path) -> None:
-    (sequence, _) = load_sequences(write_got10k(tmp_path))
+    (sequence, _) = load_clips(write_got10k(tmp_path))
     matched = run_tracker(sequence, TemplateMatching())
     np.testing.assert_allclose(matched.boxes[-1], sequence.boxes[-1], atol=2)
     assert matched.scores[1:].min() > 0.7
@@ -125,7 +125,7 @@ def test_template_matching_at_the_border() -> None:
 
 
 def test_tables_json_and_plot(tmp_path: Path) -> None:
-    sequences = load_sequences(write_got10k(tmp_path / "data"))
+    sequences = load_clips(write_got10k(tmp_path / "data"))
     trackers = [contestant("a-tracker-with-quite-a-long-name-fp32", DriftingTracker()), baseline("static")]
     evaluations = [evaluate(tracker, sequences) for tracker in trackers]
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from jntrt.calib.graph.emulate import Emulator
-from jntrt.calib.graph.layers import find_places, int8_share
+from jntrt.calib.graph.layers import find_layers, int8_share
 from jntrt.calib.graph.view import GraphView
 from jntrt.calib.precisions.candidate import make_candidate, observed_tensors, quantisable
 from jntrt.calib.precisions.int8 import quantise, quantise_weight, split_branches
@@ -150,7 +150,7 @@ def test_a_convolution_split_between_branches_is_the_same_network():
     given = {**search, **Emulator(models.template).run(template)}
     before, after = Emulator(models.track).run(given), Emulator(split).run(given)
     np.testing.assert_allclose(after["box"], before["box"], atol=1e-4)
-    names = [place.name for place in find_places(GraphView(split))]
+    names = [place.name for place in find_layers(GraphView(split))]
     assert "head/cls/conv1" in names
     assert "head/conv1" not in names
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from jntrt.bench.sequences.clips import load_sequences
+from jntrt.bench.sequences.clips import load_clips
 from jntrt.runtime.crop import crop
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.geometry import crop_rectangle
@@ -133,7 +133,7 @@ def test_a_lost_target_is_looked_for_in_the_whole_frame(tmp_path, tiny):
         cv2.imwrite(str(folder / f"{number + 1:08d}.png"), frame)
     (folder / "groundtruth.txt").write_text("800,40,20,20\n" * 4)
     (folder / "absence.label").write_text("0\n0\n1\n1\n")
-    source = PairSource(tiny.recipe, None, VideoPairs(load_sequences(folder), 4.0), positive=0.001)
+    source = PairSource(tiny.recipe, None, VideoPairs(load_clips(folder), 4.0), positive=0.001)
     rng = np.random.default_rng(10)
     assert all(source.draw(rng).search.max() > 100 for _ in range(10))
 
@@ -195,7 +195,7 @@ def test_jitter_is_ostracks():
 def test_videos_give_near_frames_and_labelled_absence(tmp_path, tiny, draw_sequence):
     draw_sequence(tmp_path / "a", 0, gone=(5,))
     draw_sequence(tmp_path / "b", 1)
-    videos = VideoPairs(load_sequences(tmp_path), 4.0)
+    videos = VideoPairs(load_clips(tmp_path), 4.0)
     rng = np.random.default_rng(7)
     for _ in range(20):
         first, second = videos.draw(rng, absent=False)
@@ -212,6 +212,6 @@ def test_videos_give_near_frames_and_labelled_absence(tmp_path, tiny, draw_seque
 
 def test_one_sequence_without_absence_has_no_negatives(tmp_path, draw_sequence):
     draw_sequence(tmp_path / "a", 0)
-    videos = VideoPairs(load_sequences(tmp_path / "a"), 4.0)
+    videos = VideoPairs(load_clips(tmp_path / "a"), 4.0)
     with pytest.raises(UserError, match="second sequence"):
         videos.draw(np.random.default_rng(0), absent=True)

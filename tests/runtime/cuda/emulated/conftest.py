@@ -82,8 +82,8 @@ class HostNetwork:
     def tensors(self) -> Any:
         return self._tensors.tensors
 
-    def place(self, name: str, tensor: Any) -> None:
-        self._tensors.place(name, tensor)
+    def relocate(self, name: str, tensor: Any) -> None:
+        self._tensors.relocate(name, tensor)
 
     def _array(self, name: str) -> np.ndarray:
         tensor = self.tensors[name]
