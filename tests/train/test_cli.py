@@ -8,7 +8,7 @@ import pytest
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.export.experiment_yaml import read_experiment_yaml
 from jntrt.export.families.ostrack import family as ostrack
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.command.app import run
 from jntrt.runtime.errors import UserError

@@ -10,9 +10,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from jntrt.export.families.ostrack.fast_heads import FastHead, neighbour_table
-from jntrt.export.families.ostrack.graphs import build_graphs
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.fast.graphs import build_graphs
+from jntrt.export.families.ostrack.fast.heads import FastHead, neighbour_table
+from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.onnx.promote import promote
 from jntrt.export.onnx.writer import FLOAT, OnnxWriter

@@ -12,14 +12,14 @@ every linear is one matrix product and choosing tokens is a Gather with a 1-D in
 from __future__ import annotations
 
 import numpy as np
-from jntrt.export.families.ostrack.encoder import template_rows
-from jntrt.export.families.ostrack.fold import (
+from jntrt.export.families.ostrack.fast.fold import (
     FoldedAttention,
     Weights,
     fold_attention,
     fold_mlp,
     fold_patch_embedding,
 )
+from jntrt.export.families.ostrack.plain.encoder import template_rows
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.onnx.layers import concat, layer_norm, linear
 from jntrt.export.onnx.value import Value

@@ -8,8 +8,8 @@ zero row. What only the chosen cell needs (size, distances) is decoded there alo
 from __future__ import annotations
 
 import numpy as np
-from jntrt.export.families.ostrack.fold import Weights, fold_conv
-from jntrt.export.families.ostrack.heads import HEADS, hann
+from jntrt.export.families.ostrack.fast.fold import Weights, fold_conv
+from jntrt.export.families.ostrack.plain.heads import HEADS, hann
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.onnx.layers import concat, convolution, linear, where
 from jntrt.export.onnx.value import Value
