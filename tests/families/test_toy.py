@@ -49,12 +49,15 @@ def trained(toy, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def bundle(trained, tmp_path):
+def bundle(trained, tmp_path, capsys):
     """The trained toy through `finish` and `export-jn`, which recognises it by its weights alone."""
     assert run(train_app, ["finish", str(trained), str(tmp_path / "out"), "--name", "toy"]) == 0
     save_file(load_file(tmp_path / "out" / "toy.safetensors"), tmp_path / "toy.safetensors")
-    words = [str(tmp_path / "toy.safetensors"), "-o", str(tmp_path / "bundle"), "--batch", "2"]
+    words = [str(tmp_path / "toy.safetensors"), "-o", str(tmp_path / "bundle"), "--batch", "2", "--json"]
+    capsys.readouterr()
     assert run(export_app, [*words, "--presence-threshold", "0.4"]) == 0
+    rows = json.loads(capsys.readouterr().out)["inferred"]
+    assert rows[0] == {"what": "recognised as", "value": "toy", "from": "weights: toy.mix"}
     return Bundle.open(tmp_path / "bundle")
 
 
