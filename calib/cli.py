@@ -223,8 +223,8 @@ def _print_verdict(name: str, result: Calibrated) -> None:
     )
     table.add_row("5th percentile of IoU", f"{crops.p5_iou:.4f}", "")
     table.add_row("score difference, mean / largest", f"{crops.score_mean:.4f} / {crops.score_max:.4f}", "")
-    for block, share in crops.kept.items():
-        table.add_row(f"same tokens kept, block {block}", f"{share:.1%}", "")
+    for kept, share in crops.kept.items():
+        table.add_row(f"same tokens in {kept}", f"{share:.1%}", "")
     if sequences is not None:
         interval = ""
         if sequences.low is not None and sequences.high is not None:

@@ -67,7 +67,7 @@ def _gate_table(gate: Mapping[str, Any]) -> str:
         ("score difference, mean", f"{crops['score_mean']:.4f}", ""),
         ("score difference, largest", f"{crops['score_max']:.4f}", ""),
     ]
-    rows += [(f"same tokens kept, block {b}", f"{v:.1%}", "") for b, v in crops["kept"].items()]
+    rows += [(f"same tokens in {name}", f"{v:.1%}", "") for name, v in crops["kept"].items()]
     if sequences:
         interval = ""
         if sequences["low"] is not None:

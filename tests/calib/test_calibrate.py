@@ -16,7 +16,7 @@ from jntrt.bench.latency.timed_engines import plan_engines
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.calib.calibrate import Calibration
 from jntrt.calib.cli import app
-from jntrt.calib.gate.crops import CropSet, Sample, collect_crops
+from jntrt.calib.gate.crops import CropSet, Sample, Target, collect_crops
 from jntrt.calib.result import Options
 from jntrt.export.report import print_bundle
 from jntrt.runtime import Tracker
@@ -50,7 +50,7 @@ def test_a_precision_joins_the_bundle(bundle, sequences, precision, capsys):
     assert gate == printed["gate"]
     assert gate["passed"] is True
     assert gate["crops"]["crops"] == 8
-    assert set(gate["crops"]["kept"]) == {"1", "2"}
+    assert list(gate["crops"]["kept"]) == ["blocks.1/ce/kept", "blocks.2/ce/kept"]
     assert gate["sequences"]["sequences"] == 1
     record = json.loads((changed.path / "calibration.json").read_text())
     entry = record["precisions"][precision]
@@ -111,9 +111,12 @@ def test_ranges_of_constant_colour_crops_are_refused(tmp_path, sequences):
     bundle = write_tiny(tmp_path / "bundle", recipe, weights)
     data = load_clips(sequences)
     judged = collect_crops(bundle, data, 12, seed=1, threads=1)
-    grey = np.full_like(judged.samples[0].search, 114)
+    grey = {"search": np.full_like(judged.samples[0].inputs["search"], 114)}
     templates = [
-        type(t)(np.full_like(t.template, 114), t.target_box * 0, t.weights) for t in judged.templates
+        Target(
+            {"template": np.full_like(t.template["template"], 114), "target_box": np.zeros(4, np.float32)}, {}
+        )
+        for t in judged.templates
     ]
     constant = CropSet(templates, [Sample(s.sequence, s.frame, s.template, grey) for s in judged.samples])
     before = content(bundle.path)
