@@ -1,6 +1,8 @@
 """INTERIM: roles for the tiny tracker's graphs until the exporter writes them; goes with the merge."""
 
-import json, re
+import json
+import re
+
 import onnx
 from jntrt.calib.graph.view import GraphView
 
