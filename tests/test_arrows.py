@@ -10,7 +10,7 @@ ALLOWED = {
     "runtime": set(),
     "export": {"runtime"},
     "bench": {"runtime", "export"},
-    "calib": {"runtime", "bench"},
+    "calib": {"runtime", "bench", "export.rules", "export.onnx"},
     "train": {"runtime", "bench.sequences", "export.families"},
 }
 HEAVY = {

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import onnx
-from jntrt.calib.graph.roles import read_roles
+from jntrt.calib.graph.roles import roles_of
 from jntrt.calib.graph.view import GraphView
 
 
@@ -36,7 +36,8 @@ class Layer:
 
 def find_layers(view: GraphView) -> list[Layer]:
     """Every Linear and convolution of the graph, in its order. Raises UserError for one without roles."""
-    roles = read_roles(view.model)
+    roles = roles_of(view.model)
+    int8, float32 = frozenset(roles.int8), frozenset(roles.float32)
     return [
         Layer(
             name=node.name.removesuffix("/matmul"),
@@ -47,12 +48,10 @@ def find_layers(view: GraphView) -> list[Layer]:
             result=node.output[0],
             axis=0 if node.op_type == "Conv" else 1,
             macs=_macs(view, node),
-            quantisable=node.name in roles.int8,
+            quantisable=node.name in int8,
         )
         for node in view.nodes
-        if node.op_type in ("MatMul", "Conv")
-        and node.input[1] in view.constants
-        and node.name not in roles.float32
+        if node.op_type in ("MatMul", "Conv") and node.input[1] in view.constants and node.name not in float32
     ]
 
 

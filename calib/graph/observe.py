@@ -10,24 +10,13 @@ from jntrt.calib.gate.crops import CropSet
 from jntrt.calib.graph.engine import open_graph
 from jntrt.calib.graph.view import Array, GraphView
 from jntrt.calib.precisions.ranges import Magnitudes, Observations
+from jntrt.export.onnx.promote import promote
 from jntrt.runtime.errors import UserError
 from onnx import TensorProto, helper
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 PEAK_SUFFIX = "/peak"
-
-
-def promote(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy of the model that also returns these interior tensors."""
-    view = GraphView(model)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    present = set(view.outputs)
-    for name in dict.fromkeys(names):
-        if name not in present:
-            copy.graph.output.append(helper.make_tensor_value_info(name, view.types[name], view.shapes[name]))
-    return copy
 
 
 def with_peaks(model: onnx.ModelProto) -> onnx.ModelProto:

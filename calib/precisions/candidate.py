@@ -10,11 +10,11 @@ import onnx
 from jntrt.calib.gate.judge import Graphs
 from jntrt.calib.graph.engine import open_graph
 from jntrt.calib.graph.layers import Layer, find_layers
-from jntrt.calib.graph.observe import promote
-from jntrt.calib.graph.roles import read_roles
+from jntrt.calib.graph.roles import roles_of
 from jntrt.calib.graph.view import GraphView
 from jntrt.calib.precisions.fp16 import to_float16
 from jntrt.calib.precisions.int8 import quantise, quantised_values, split_branches
+from jntrt.export.onnx.promote import promote
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
@@ -81,7 +81,7 @@ def load_models(bundle: Bundle) -> Models:
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"bundle {bundle.name}: its fp32 graphs cannot be read: export it again") from error
     for model in (models.template, models.track):
-        read_roles(model)
+        roles_of(model)
     return models
 
 
@@ -122,7 +122,7 @@ def make_candidate(
 
 def open_graphs(models: Models, precision: str, threads: int | None = None) -> Graphs:
     """Both graphs of fp32 or a candidate's precision, ready to run on crops."""
-    kept = read_roles(models.track).kept
+    kept = roles_of(models.track).kept
     template, track = (
         open_graph(model, precision, threads) for model in (models.template, promote(models.track, kept))
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from jntrt.calib.graph.roles import read_roles
+from jntrt.calib.graph.roles import roles_of
 from jntrt.calib.graph.view import Array, GraphView, peak, place_of
 from jntrt.runtime.errors import UserError
 from onnx import TensorProto, helper, numpy_helper
@@ -45,7 +45,7 @@ def to_float16(
     values that do.
     """
     view = GraphView(model)
-    fixed = read_roles(model).float32
+    fixed = frozenset(roles_of(model).float32)
     wide = _wide_values(view, fixed, peaks or {}, memory)
     return _Writer(view, fixed, wide, set(memory)).model()
 

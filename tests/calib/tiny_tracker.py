@@ -11,8 +11,6 @@ from jntrt.export.families.ostrack.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import Bundle, write_bundle
 
-from .interim_roles import with_roles
-
 HEADS = {
     "center": {"head": "center"},
     "corner": {"head": "corner"},
@@ -58,8 +56,7 @@ def random_weights(recipe: Recipe, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def tiny_models(recipe: Recipe, batch: int = 1, weights: dict[str, np.ndarray] | None = None) -> Models:
-    graphs = build_graphs(recipe, weights or random_weights(recipe), batch)
-    return Models(*(with_roles(g) for g in graphs))
+    return Models(*build_graphs(recipe, weights or random_weights(recipe), batch))
 
 
 def feeds(models: Models, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -1,11 +1,14 @@
 """Calibration crops: even shares, seeds, jitter, and what is refused before anything is measured."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jntrt.bench.sequences.clips import load_clips
+from jntrt.calib.gate import crops as crops_of
 from jntrt.calib.gate.crops import (
     CENTRE_JITTER,
     CropSet,
@@ -15,7 +18,8 @@ from jntrt.calib.gate.crops import (
     jitter,
     share_out,
 )
-from jntrt.calib.graph.observe import observe
+from jntrt.calib.graph.observe import feeds_of, observe
+from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import UserError
 
 from ..tiny_tracker import random_weights, tiny_models, tiny_recipe, write_sequences, write_tiny
@@ -97,3 +101,30 @@ def test_a_checkpoint_that_gives_nan_is_named(tmp_path, sequences):
         observe(models.template, models.track, [], crops, threads=1)
     with pytest.raises(UserError, match="not finite"):
         collect_crops(bundle, load_clips(sequences), 33, threads=1)
+
+
+def test_every_further_input_is_kept_by_its_name(tmp_path, sequences):
+    recipe = tiny_recipe(template_tokens="box")
+    with_weights = write_tiny(tmp_path / "box", recipe)
+    manifest = json.loads((with_weights.path / "bundle.json").read_text())
+    manifest["inputs"].append({"graph": "track", "name": "previous_size"})
+    (with_weights.path / "bundle.json").write_text(json.dumps(manifest))
+    frames = [frame for frame, _ in zip(load_clips(sequences)[0].frames(), range(2), strict=False)]
+    with_size = Bundle.open(with_weights.path)
+    target = crops_of._target(with_size, frames[0], [40.0, 50.0, 44.0, 36.0])
+    assert {name: value.shape for name, value in target.template.items()} == {
+        "template": (64, 64, 3),
+        "target_box": (4,),
+    }
+    assert target.track["template_weights"].sum() == pytest.approx(1)
+    inputs = crops_of._track_inputs(with_size, frames[1], (40.0, 50.0, 44.0, 36.0))
+    side = np.ceil(np.sqrt(44 * 36) * 4)
+    assert inputs["previous_size"] == pytest.approx(np.array([44, 36]) * 128 / side)
+    crops = CropSet([target], [Sample("A", 1, 0, inputs)])
+    (feeds,) = feeds_of(crops, lambda given: {"memory": given["template"]})
+    assert {name: value.shape for name, value in feeds.items()} == {
+        "search": (1, 128, 128, 3),
+        "previous_size": (1, 2),
+        "memory": (1, 64, 64, 3),
+        "template_weights": (1, 16),
+    }
