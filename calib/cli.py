@@ -181,18 +181,9 @@ class _Bar:
     """A progress bar on stderr; nothing where that is no terminal."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from jntrt.runtime.command.progress import progress_bar
 
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-            transient=True,
-        )
+        self._bar = progress_bar()
         self._tasks: dict[str, int] = {}
 
     def show(self, what: str, done: int, total: int) -> None:

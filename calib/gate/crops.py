@@ -32,6 +32,15 @@ BLANK = 1.0  # grey levels between the 2nd and the 98th percentile: a crop below
 MAX_BLANK = 0.25  # share of such crops: some may show the sky beside the target
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """How many crops, and the options that say so: for errors."""
+
+    count: int
+    count_option: str = "--crops"
+    data_option: str = "--data"
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One call of the track graph.
@@ -71,14 +80,14 @@ class CropSet:
 def collect_crops(
     bundle: Bundle,
     sequences: Sequence[Clip],
-    count: int = 500,
+    wanted: Wanted,
     *,
     seed: int = 0,
     backend: str = "onnxruntime",
     threads: int | None = None,
     on_crop: Callable[[], None] | None = None,
 ) -> CropSet:
-    """About `count` crops (fewer where the data have fewer frames), spread evenly over the sequences.
+    """About as many crops as are wanted (or as the data have frames), spread evenly over the sequences.
 
     Raises UserError for a bundle of batch above 1, and as `check_crops` does.
     """
@@ -87,23 +96,23 @@ def collect_crops(
             f"bundle {bundle.name} tracks {bundle.batch} targets at once: calibrate the bundle of batch 1"
         )
     crops = CropSet()
-    shares = share_out(count, [max(0, len(sequence) - 1) for sequence in sequences])
+    shares = share_out(wanted.count, [max(0, len(sequence) - 1) for sequence in sequences])
     rng = np.random.default_rng(seed)
     with Tracker.from_bundle(bundle, backend, "fp32", threads) as tracker:
         for sequence, share in zip(sequences, shares, strict=True):
             if share:
                 _follow(bundle, tracker, sequence, share, rng, crops, on_crop)
-    check_crops(crops, count)
+    check_crops(crops, wanted)
     return crops
 
 
-def check_crops(crops: CropSet, wanted: int) -> None:
+def check_crops(crops: CropSet, wanted: Wanted) -> None:
     """UserError when there are too few crops, or when they show nothing, before anything is measured."""
-    needed = min(wanted, MIN_CROPS)
-    if len(crops) < needed:
+    missing = min(wanted.count, MIN_CROPS) - len(crops)
+    if missing > 0:
         raise UserError(
-            f"the data give {len(crops)} calibration crops and at least {needed} are needed: "
-            "add sequences with --data"
+            f"{wanted.data_option}: {len(crops)} crops, one for each frame after a sequence's first, are too "
+            f"few: add {missing} frames or more, or ask for less with {wanted.count_option}"
         )
     blank = sum(_contrast(sample.inputs["search"]) < BLANK for sample in crops.samples)
     if blank > MAX_BLANK * len(crops):

@@ -13,6 +13,7 @@ from jntrt.calib.gate.crops import (
     CENTRE_JITTER,
     CropSet,
     Sample,
+    Wanted,
     check_crops,
     collect_crops,
     jitter,
@@ -39,7 +40,7 @@ def test_crops_are_the_same_for_the_same_seed_and_jittered(tiny_bundle, sequence
     data = load_clips(sequences)
     seen = []
     first, again, other = (
-        collect_crops(tiny_bundle, data, 33, seed=seed, threads=1, on_crop=lambda: seen.append(1))
+        collect_crops(tiny_bundle, data, Wanted(33), seed=seed, threads=1, on_crop=lambda: seen.append(1))
         for seed in (0, 0, 1)
     )
     assert len(first) == 33
@@ -71,8 +72,8 @@ def test_jitter_stays_within_what_a_tracker_is_off_by():
 
 def test_too_few_crops(tiny_bundle, tmp_path):
     data = load_clips(write_sequences(tmp_path, names=("A",), frames=6))
-    with pytest.raises(UserError, match="5 calibration crops and at least 32"):
-        collect_crops(tiny_bundle, data, 500, threads=1)
+    with pytest.raises(UserError, match=r"--data: 5 crops, .* too few: add 27 frames or more, .* --crops"):
+        collect_crops(tiny_bundle, data, Wanted(500), threads=1)
 
 
 def test_blank_frames(tiny_bundle, tmp_path):
@@ -80,13 +81,13 @@ def test_blank_frames(tiny_bundle, tmp_path):
     for image in root.glob("*/*.jpg"):
         cv2.imwrite(str(image), np.full((144, 192, 3), 90, np.uint8))
     with pytest.raises(UserError, match="calibration crops are blank"):
-        collect_crops(tiny_bundle, load_clips(root), 40, threads=1)
+        collect_crops(tiny_bundle, load_clips(root), Wanted(40), threads=1)
 
 
 def test_constant_crops_can_be_handed_to_the_library_past_the_check():
     crops = CropSet([], [Sample("A", i, 0, {"search": np.full((8, 8, 3), 9, np.uint8)}) for i in range(40)])
     with pytest.raises(UserError, match="40 of 40"):
-        check_crops(crops, 40)
+        check_crops(crops, Wanted(40))
 
 
 def test_a_checkpoint_that_gives_nan_is_named(tmp_path, sequences):
@@ -95,12 +96,12 @@ def test_a_checkpoint_that_gives_nan_is_named(tmp_path, sequences):
     weights["backbone.blocks.1.norm2.weight"][:] = np.inf
     bundle = write_tiny(tmp_path / "broken", recipe, weights)
     good = write_tiny(tmp_path / "good", recipe)
-    crops = collect_crops(good, load_clips(sequences), 4, threads=1)
+    crops = collect_crops(good, load_clips(sequences), Wanted(4), threads=1)
     models = tiny_models(recipe, weights=weights)
     with pytest.raises(UserError, match="is not finite in fp32"):
         observe(models.template, models.track, [], crops, threads=1)
     with pytest.raises(UserError, match="not finite"):
-        collect_crops(bundle, load_clips(sequences), 33, threads=1)
+        collect_crops(bundle, load_clips(sequences), Wanted(33), threads=1)
 
 
 def test_every_further_input_is_kept_by_its_name(tmp_path, sequences):

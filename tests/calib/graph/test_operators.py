@@ -87,6 +87,10 @@ CASES = [
 ]
 
 
+def _info(name, array):
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+
+
 def test_every_operator_has_a_case():
     assert {case[0] for case in CASES} == set(OPERATORS)
 
@@ -95,19 +99,14 @@ def test_every_operator_has_a_case():
 def test_it_is_onnx_runtimes(case):
     kind, inputs, attributes, *rest = case
     outputs = [f"y{i}" for i in range(rest[0] if rest else 1)]
-    # What the operator reads first is an input; shapes, axes and bounds are constants, as our graphs have them.
+    # Shapes, axes and bounds are constants, as our graphs have them.
     names = [f"x{i}" for i in range(len(inputs))]
     node = helper.make_node(kind, names, outputs, name="node", **attributes)
     moving = [i for i, x in enumerate(inputs) if i == 0 or (x.dtype == np.float32 and x.ndim > 2)]
     graph = helper.make_graph(
         [node],
         "one",
-        [
-            helper.make_tensor_value_info(
-                names[i], helper.np_dtype_to_tensor_dtype(inputs[i].dtype), inputs[i].shape
-            )
-            for i in moving
-        ],
+        [_info(names[i], inputs[i]) for i in moving],
         [helper.make_empty_tensor_value_info(name) for name in outputs],
         [numpy_helper.from_array(x, names[i]) for i, x in enumerate(inputs) if i not in moving],
     )
