@@ -112,7 +112,8 @@ class OnnxWriter:
     def ops(self, kind: str, *inputs: Value, names: Sequence[str], **attributes: Any) -> list[Value]:
         """One operator with an output per name; with several it stands beside the first, as its kind."""
         places = [self._full(name) for name in names]
-        own = places[0] if len(places) == 1 else places[0].rpartition("/")[0] + f"/{kind.lower()}"
+        beside = places[0].rpartition("/")[0]
+        own = places[0] if len(places) == 1 else f"{beside}/{kind.lower()}".lstrip("/")
         self._nodes.append(helper.make_node(kind, [x.place for x in inputs], places, name=own, **attributes))
         weighted = kind in ("MatMul", "Conv") and any(x.place in self._constants for x in inputs[:2])
         self._node_roles.append(self._role if self._role != INT8 or weighted else None)
