@@ -9,6 +9,7 @@ import onnx
 from jntrt.calib.graph.emulate import Emulation
 from jntrt.runtime.engines import Backend
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime
+from jntrt.runtime.errors import UserError
 
 
 def open_graph(model: onnx.ModelProto, precision: str = "fp32", threads: int | None = None) -> Backend:
@@ -21,5 +22,10 @@ def open_graph(model: onnx.ModelProto, precision: str = "fp32", threads: int | N
     with tempfile.TemporaryDirectory(prefix="jntrt-") as folder:
         file = Path(folder) / "graph.onnx"
         onnx.save(model, file)
-        backend.load(file)
+        try:
+            backend.load(file)
+        except UserError as error:
+            reason = str(error).removeprefix(f"{file}: ")
+            hint = "; --keep LAYER leaves a layer out of int8" if precision == "int8" else ""
+            raise UserError(f"the {precision} {model.graph.name} graph: {reason}{hint}") from error
     return backend

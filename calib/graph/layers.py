@@ -6,12 +6,11 @@ the decoding) are no layers though they are products with a constant.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import onnx
 from jntrt.calib.graph.roles import roles_of
 from jntrt.calib.graph.view import GraphView
+from jntrt.export.rules import layer_macs
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ def find_layers(view: GraphView) -> list[Layer]:
     """Every Linear and convolution of the graph, in its order. Raises UserError for one without roles."""
     roles = roles_of(view.model)
     int8, float32 = frozenset(roles.int8), frozenset(roles.float32)
+    macs = layer_macs(view.model)
     return [
         Layer(
             name=node.name.removesuffix("/matmul"),
@@ -47,7 +47,7 @@ def find_layers(view: GraphView) -> list[Layer]:
             weight=node.input[1],
             result=node.output[0],
             axis=0 if node.op_type == "Conv" else 1,
-            macs=_macs(view, node),
+            macs=macs[node.name],
             quantisable=node.name in int8,
         )
         for node in view.nodes
@@ -59,9 +59,3 @@ def int8_share(layers: list[Layer], quantised: set[str]) -> float:
     """Share of the Linear and convolution MACs that the layers named in `quantised` make up."""
     total = sum(layer.macs for layer in layers)
     return sum(layer.macs for layer in layers if layer.name in quantised) / total if total else 0.0
-
-
-def _macs(view: GraphView, node: onnx.NodeProto) -> int:
-    weight = view.shapes[node.input[1]]
-    depth = weight[0] if node.op_type == "MatMul" else math.prod(weight[1:])
-    return math.prod(view.shapes[node.output[0]]) * depth

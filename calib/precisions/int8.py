@@ -61,9 +61,11 @@ def split_branches(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def quantised_values(view: GraphView, layers: Iterable[Layer]) -> list[str]:
-    """Values that get a pair when these layers are int8: what they read, and where convolutions end."""
+    """Values that get a pair when these layers are int8, in the graph's order."""
     layers = list(layers)
-    return list(dict.fromkeys([*(layer.activation for layer in layers), *_convolution_ends(view, layers)]))
+    wanted = {layer.activation for layer in layers} | _convolution_ends(view, layers)
+    made = (name for node in view.nodes for name in node.output)
+    return [name for name in (*view.inputs, *made) if name in wanted]
 
 
 def quantise(
