@@ -43,8 +43,8 @@ def calibrate(
     """Add a precision to BUNDLE, calibrated on your own sequences and judged on others.
 
     The fp32 tracker follows the targets of DATA; ranges come from its crops. The new graphs are then compared
-    with fp32 on held-back crops and sequences: below a threshold no graph is written and the exit code is 3; the
-    figures are in the bundle's calibration.html either way.
+    with fp32 on held-back crops and sequences: below a threshold no graph is written and the exit code is 3.
+    The figures are in the bundle's calibration.html either way.
 
     Parameters
     ----------
