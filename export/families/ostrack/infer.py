@@ -16,7 +16,7 @@ from jntrt.export.families.inference import Inference, Inferred
 from jntrt.export.families.ostrack.experiment_file import RecipeYaml
 from jntrt.export.families.ostrack.flags import Flags
 from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.runtime.command.app import parse_integers, parse_numbers
+from jntrt.runtime.command.lists import parse_integers, parse_numbers
 from jntrt.runtime.errors import UserError
 
 if TYPE_CHECKING:
