@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle.conventions import CropSpec
 from jntrt.runtime.bundle.manifest import GRAPHS
-from jntrt.runtime.crop import crop
+from jntrt.runtime.crop import BLACK, Colour, border_colour, crop
 from jntrt.runtime.engines import STORED_AS, Backend, backend_class, choose_backend
 from jntrt.runtime.errors import TrackerError, UserError
 from numpy.typing import ArrayLike, NDArray
@@ -72,6 +73,7 @@ class Tracker:
         self._state: list[geometry.Box] = []
         self._frame_shape: tuple[int, ...] = ()
         self._memory: dict[str, Any] = {}
+        self._border = BLACK  # of the search crops
         device_loop = getattr(track, "device_loop", None)
         self._loop: DeviceLoop | None = device_loop and device_loop(template, bundle, swap=self._swap)
         self._takes_box = bundle.takes("template", "target_box")
@@ -120,22 +122,23 @@ class Tracker:
         if self._template is None:
             raise TrackerError("the tracker is closed: open another with Tracker.from_bundle")
         accepted = self._accept(frame)
-        state = self._checked_boxes(boxes, accepted.shape[1], accepted.shape[0])
-        size, factor = self.bundle.template.size, self.bundle.template.factor
+        given = self._checked_boxes(boxes, accepted.shape[1], accepted.shape[0])
+        state = [geometry.start_box(box, self.bundle.state) for box in given]
+        spec = self.bundle.template
         feeds: dict[str, Any] = {}
         if self._takes_box:
             box_format = self.bundle.recipe.get("target_box_format", "cxcywh")
-            targets = [geometry.target_box_in_crop(box, factor, size, box_format) for box in state]
+            targets = [geometry.target_box_in_crop(box, spec, box_format) for box in state]
             feeds["target_box"] = np.array(targets, np.float32)
         weights: dict[str, Any] = {}
         if self._takes_weights:
-            rows = [geometry.template_weights(box, factor, size) for box in state]
+            rows = [geometry.template_weights(box, spec) for box in state]
             weights["template_weights"] = np.stack(rows)
         if self._loop is not None:
             self._loop.start(accepted, state, {**feeds, **weights})
         else:
-            rectangles = [geometry.crop_rectangle(box, factor) for box in state]
-            feeds["template"] = self._crops(frame, rectangles, size)
+            feeds["template"] = self._crops(frame, state, spec, border_colour(frame, spec))
+            self._border = border_colour(frame, self.bundle.search)
             self._memory = {**self._template.run(feeds), **weights}
         self._state, self._frame_shape = state, accepted.shape
 
@@ -156,16 +159,21 @@ class Tracker:
             return self._update_on_device(accepted)
         start = perf_counter()
         spec = self.bundle.search
-        rectangles = [geometry.crop_rectangle(box, spec.factor) for box in self._state]
-        search = self._crops(frame, rectangles, spec.size)
+        search = self._crops(frame, self._state, spec, self._border)
+        told = {
+            name: np.stack([geometry.state_input(kind, box, spec) for box in self._state])
+            for name, kind in self.bundle.state_inputs.items()
+        }
         cropped = perf_counter()
-        outputs = self._track.run({"search": search, **self._memory})
+        outputs = self._track.run({"search": search, **told, **self._memory})
         found = perf_counter()
         predictions, scores = _predictions(outputs, self.bundle.batch)
         height, width = frame.shape[:2]
         self._state = [
-            geometry.box_to_frame(prediction, box, rectangle.side, width, height)
-            for prediction, box, rectangle in zip(predictions, self._state, rectangles, strict=True)
+            geometry.box_to_frame(
+                prediction, box, geometry.crop_span(box, spec), width, height, self.bundle.state
+            )
+            for prediction, box in zip(predictions, self._state, strict=True)
         ]
         result = self._result(scores)
         end = perf_counter()
@@ -233,8 +241,12 @@ class Tracker:
         self.stage_ms = {"crop": step.crop_ms, "network": step.network_ms, "box": 0.0}
         return self._result(step.scores.tolist())
 
-    def _crops(self, frame: Frame, rectangles: Sequence[geometry.CropRectangle], size: int) -> Frame:
-        crops = [crop(frame, rectangle, size, swap=self._swap) for rectangle in rectangles]
+    def _crops(self, frame: Frame, boxes: Sequence[geometry.Box], spec: CropSpec, border: Colour) -> Frame:
+        rectangles = [geometry.crop_rectangle(box, spec) for box in boxes]
+        crops = [
+            crop(frame, rectangle, spec.size, swap=self._swap, edge=spec.edge, border=border)
+            for rectangle in rectangles
+        ]
         return crops[0][None] if len(crops) == 1 else np.stack(crops)
 
     def _checked_boxes(self, boxes: ArrayLike, width: int, height: int) -> list[geometry.Box]:
@@ -249,7 +261,8 @@ class Tracker:
             text = ",".join(f"{v:g}" for v in box)
             if not (box[2] > 0 and box[3] > 0):
                 raise TrackerError(f"the box {text} is empty: width and height must be above zero")
-            if not geometry.crop_rectangle(box, self.bundle.template.factor).touches(width, height):
+            spec = self.bundle.template
+            if not geometry.crop_rectangle(box, spec).touches(width, height, spec.edge):
                 raise TrackerError(f"the box {text} lies outside the frame of {width}×{height} pixels")
         return state
 

@@ -173,7 +173,7 @@ def _follow(
                 started = True
             continue
         if number in chosen:
-            rectangle = geometry.crop_rectangle(jitter(tracker.state.tolist(), rng), bundle.search.factor)
+            rectangle = geometry.crop_rectangle(jitter(tracker.state.tolist(), rng), bundle.search)
             search = crop(frame, rectangle, bundle.search.size)
             crops.samples.append(Sample(sequence.name, number, len(crops.templates) - 1, search))
             if on_crop is not None:
@@ -186,13 +186,13 @@ def _follow(
 
 
 def _template(bundle: Bundle, frame: Image, box: list[float]) -> TemplateFeed:
-    size, factor = bundle.template.size, bundle.template.factor
+    spec = bundle.template
     box_format = str(bundle.recipe.get("target_box_format", "cxcywh"))
-    target = geometry.target_box_in_crop(box, factor, size, box_format)
+    target = geometry.target_box_in_crop(box, spec, box_format)
     return TemplateFeed(
-        template=crop(frame, geometry.crop_rectangle(box, factor), size),
+        template=crop(frame, geometry.crop_rectangle(box, spec), spec.size),
         target_box=np.array(target, np.float32),
-        weights=geometry.template_weights(box, factor, size),
+        weights=geometry.template_weights(box, spec),
     )
 
 

@@ -92,7 +92,7 @@ def open_loop(
     device: Device, template: DeviceNetwork, track: DeviceNetwork, bundle: "Bundle", *, swap: bool
 ) -> DeviceLoop:
     """The device loop of a bundle's two graphs."""
-    return DeviceLoop(device, template, track, (bundle.template, bundle.search), swap=swap)
+    return DeviceLoop(device, template, track, bundle, swap=swap)
 
 
 class DeviceEngine:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.runtime.bundle.conventions import CropSpec
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.geometry import Box, CropRectangle, box_tokens, crop_rectangle, target_box_in_crop
 from jntrt.train.data.assets import Assets
@@ -99,9 +100,11 @@ class PairSource:
         recipe = self._recipe
         if first.box is None or around is None or min(first.box[2:]) < 2 or min(around[2:]) < 2:
             return None
-        z = crop_rectangle(first.box, recipe.template_factor)
+        template_spec = CropSpec(recipe.template_size, recipe.template_factor)
+        search_spec = CropSpec(recipe.search_size, recipe.search_factor)
+        z = crop_rectangle(first.box, template_spec)
         share = STEADY if rng.random() < self._steady else 1.0
-        x = crop_rectangle(jitter(around, recipe.search_factor, rng, share), recipe.search_factor)
+        x = crop_rectangle(jitter(around, search_spec.factor, rng, share), search_spec)
         box = np.zeros(4, np.float32)
         if not absent:
             bx, by, bw, bh = around
@@ -115,10 +118,8 @@ class PairSource:
                 return None
         template = _render(first, z, recipe.template_size, rng)
         search = _render(second, x, recipe.search_size, rng)
-        target_box = target_box_in_crop(
-            first.box, recipe.template_factor, recipe.template_size, recipe.target_box_format
-        )
-        tokens = box_tokens(first.box, recipe.template_factor, recipe.template_size)
+        target_box = target_box_in_crop(first.box, template_spec, recipe.target_box_format)
+        tokens = box_tokens(first.box, template_spec)
         return Pair(template, search, np.asarray(target_box, np.float32), tokens, box, not absent)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.runtime.bundle.conventions import CropSpec
 from jntrt.runtime.crop import crop
 from jntrt.runtime.geometry import crop_rectangle, target_box_in_crop, template_weights
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ def draw_samples(recipe: Recipe, count: int, seed: int = 20) -> Mapping[str, NDA
     some crops cross the frame's border.
     """
     rng = np.random.default_rng(seed)
+    template = CropSpec(recipe.template_size, recipe.template_factor)
+    search = CropSpec(recipe.search_size, recipe.search_factor)
     rows: dict[str, list[NDArray[Any]]] = {
         k: [] for k in ("template", "search", "target_box", "template_weights")
     }
@@ -33,14 +36,11 @@ def draw_samples(recipe: Recipe, count: int, seed: int = 20) -> Mapping[str, NDA
         moved = rng.uniform(-0.5, 0.5, 2) * min(w, h)
         template_frame = _paste(scene, target, box)
         search_frame = _paste(scene, target, (x + moved[0], y + moved[1], w, h))
-        factor, size = recipe.template_factor, recipe.template_size
-        rows["template"].append(crop(template_frame, crop_rectangle(box, factor), size))
-        rows["search"].append(
-            crop(search_frame, crop_rectangle(box, recipe.search_factor), recipe.search_size)
-        )
-        units = target_box_in_crop(box, factor, size, recipe.target_box_format)
+        rows["template"].append(crop(template_frame, crop_rectangle(box, template), template.size))
+        rows["search"].append(crop(search_frame, crop_rectangle(box, search), search.size))
+        units = target_box_in_crop(box, template, recipe.target_box_format)
         rows["target_box"].append(np.asarray(units, np.float32))
-        rows["template_weights"].append(template_weights(box, factor, size))
+        rows["template_weights"].append(template_weights(box, template))
     return {name: np.stack(values) for name, values in rows.items()}
 
 
