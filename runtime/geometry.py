@@ -26,6 +26,7 @@ from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 
 Box = tuple[float, float, float, float]
+Boxes = Sequence[Sequence[float]]
 
 PATCH = 16  # the encoders' stride, in pixels of the crop
 EXEMPLAR = 127  # the template's side in SiamFC, of which the padded context speaks

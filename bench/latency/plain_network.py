@@ -19,6 +19,7 @@ from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.families.ostrack.network import OSTrack, load_weights, normalise
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 from torch import Tensor, nn
@@ -109,6 +110,12 @@ class TemplateMemory:
             memory["target_box"] = torch.from_numpy(feeds["target_box"])
         return memory
 
+    def describe(self) -> dict[str, Any]:
+        return {"backend": self.name}
+
+    def close(self) -> None:
+        """Holds nothing."""
+
 
 class SearchNetwork:
     """The track graph's place: normalises the search crop and runs the whole plain form."""
@@ -128,6 +135,9 @@ class SearchNetwork:
 
     def describe(self) -> dict[str, Any]:
         return self._network.describe()
+
+    def close(self) -> None:
+        """Its network goes with it."""
 
 
 PLAIN_ENGINES: dict[str, Callable[[PlainForm, int, int | None], Network]] = {"eager": Eager, "naive": Naive}
@@ -150,7 +160,7 @@ def plain_backends(
 def plain_tracker(bundle: Bundle, kind: str, threads: int | None, checkpoint: Path | None = None) -> Tracker:
     """A tracker that does everything as with the bundle, but for the network, which is the plain form."""
     template, track = plain_backends(bundle, kind, threads, checkpoint)
-    return Tracker(bundle, template, track)  # type: ignore[arg-type]  # it needs run() and describe() only
+    return Tracker(bundle, Pair(template, track))
 
 
 def _example(recipe: Recipe, batch: int) -> tuple[Tensor, ...]:

@@ -14,8 +14,10 @@ import numpy as np
 from jntrt.bench.sequences.clips import Clip
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.crop import crop
+from jntrt.runtime.crop import BLACK, border_colour
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.inputs import crops as cut
+from jntrt.runtime.inputs import target_inputs
 from jntrt.runtime.tracker import Tracker
 from numpy.typing import NDArray
 
@@ -160,7 +162,7 @@ def _follow(
     stretch = min(len(sequence) - 1, share * FRAMES_PER_CROP)
     start = int(rng.integers(0, len(sequence) - stretch))
     chosen = set(np.linspace(start + 1, start + stretch, share).round().astype(int).tolist())
-    started = False
+    started, border = False, BLACK
     for number, frame in enumerate(sequence.frames()):
         if number < start:
             continue
@@ -170,11 +172,12 @@ def _follow(
             if usable:
                 tracker.init(frame, truth)
                 crops.templates.append(_template(bundle, frame, truth.tolist()))
+                border = border_colour(frame, bundle.search)
                 started = True
             continue
         if number in chosen:
-            rectangle = geometry.crop_rectangle(jitter(tracker.state.tolist(), rng), bundle.search)
-            search = crop(frame, rectangle, bundle.search.size)
+            around = jitter(tracker.state.tolist(), rng)
+            search = cut(frame, [around], bundle.search, border=border)[0]
             crops.samples.append(Sample(sequence.name, number, len(crops.templates) - 1, search))
             if on_crop is not None:
                 on_crop()
@@ -186,14 +189,11 @@ def _follow(
 
 
 def _template(bundle: Bundle, frame: Image, box: list[float]) -> TemplateFeed:
-    spec = bundle.template
     box_format = str(bundle.recipe.get("target_box_format", "cxcywh"))
-    target = geometry.target_box_in_crop(box, spec, box_format)
-    return TemplateFeed(
-        template=crop(frame, geometry.crop_rectangle(box, spec), spec.size),
-        target_box=np.array(target, np.float32),
-        weights=geometry.template_weights(box, spec),
-    )
+    wanted = ("target_box", "template_weights")
+    start = geometry.start_box(box, bundle.state)
+    inputs = target_inputs(frame, [start], bundle.template, box_format, wanted)
+    return TemplateFeed(*(inputs[name][0] for name in ("template", *wanted)))
 
 
 def box_overlap(a: Sequence[float], b: Sequence[float]) -> float:

@@ -17,8 +17,10 @@ from jntrt.calib.graph.view import GraphView
 from jntrt.calib.precisions.fp16 import to_float16
 from jntrt.calib.precisions.int8 import quantise, split_branches
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines import Backend
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Network, Pair
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 
@@ -71,7 +73,7 @@ class Candidate:
             engines = [
                 _load(model, self.precision, threads) for model in (self.models.template, self.models.track)
             ]
-            return Tracker(bundle, *engines)
+            return Tracker(bundle, Pair(*engines))
 
         return open_tracker
 
@@ -133,11 +135,10 @@ def open_graphs(models: Models, precision: str, threads: int | None = None) -> G
     return Graphs(runs[0], runs[1], inputs, frozenset(models.memory))
 
 
-def _load(model: onnx.ModelProto, precision: str, threads: int | None) -> Backend:
-    engine: type[Backend] = Emulation if precision.endswith("fp16") else OnnxRuntime
-    backend = engine.open(precision, threads)
+def _load(model: onnx.ModelProto, precision: str, threads: int | None) -> Network:
     with tempfile.TemporaryDirectory(prefix="jntrt-") as folder:
         file = Path(folder) / "graph.onnx"
         onnx.save(model, file)
-        backend.load(file)
-    return backend
+        if precision.endswith("fp16"):
+            return Emulation(file, threads)
+        return OnnxRuntime(file, find_precision(precision), EngineOptions(threads))

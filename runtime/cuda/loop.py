@@ -9,7 +9,7 @@ writes the square that the next crop is cut from.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -32,7 +32,8 @@ from jntrt.runtime.cuda.kernels import (
     sizes,
 )
 from jntrt.runtime.errors import TrackerError, UserError
-from jntrt.runtime.geometry import CropRectangle, hidden_lines
+from jntrt.runtime.geometry import Boxes, CropRectangle, hidden_lines
+from jntrt.runtime.loops import Step, checked_frame
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -69,18 +70,10 @@ class DeviceNetwork(Protocol):
         """Why its work cannot be part of a CUDA graph, or None."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one frame gave: boxes B×4 float64 (x, y, w, h in pixels), scores (B,), and milliseconds."""
-
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    crop_ms: float  # on the host; 0 where the GPU crops, which then is part of network_ms
-    network_ms: float  # launch to result
-
-
 class DeviceLoop:
     """Tracks `batch` objects through frames of one size. `start` shows the targets, `step` follows them."""
+
+    on_device = True
 
     def __init__(
         self,
@@ -142,19 +135,20 @@ class DeviceLoop:
                 return tensor.pointer
         return 0
 
-    def on_device(self, frame: Any) -> DeviceFrame | None:
-        """The frame where it lies on the GPU, None for one that does not (a host array)."""
-        return device_frame(frame, self.stream.handle, self.device.info.ordinal)
+    def accept(self, frame: Any) -> DeviceFrame | NDArray[np.uint8]:
+        """The frame where it lies on the GPU, or the host array that it is. Raises TrackerError."""
+        found = device_frame(frame, self.stream.handle, self.device.info.ordinal)
+        return checked_frame(frame) if found is None else found
 
     def start(
         self,
         frame: DeviceFrame | NDArray[np.uint8],
-        boxes: Sequence[Sequence[float]],
-        feeds: Mapping[str, NDArray[Any]],
+        boxes: Boxes,
+        side: Mapping[str, NDArray[Any]],
     ) -> None:
-        """Runs the template graph on the crops around `boxes` (B of x, y, w, h).
+        """Runs the template graph on the crops around `boxes` (B of x, y, w, h); they become the state.
 
-        `feeds`: the other inputs, of either graph, that depend on the target.
+        `side`: the other inputs, of either graph, that depend on the target.
         """
         self.device.activate()
         template = self.template.tensors["template"]
@@ -173,7 +167,7 @@ class DeviceLoop:
         else:
             borders = self._borders(lambda: frame)
             self._upload(np.stack(self._crops_of(frame, lanes, spec, borders[0])), template.pointer)
-        for name, value in feeds.items():
+        for name, value in side.items():
             owner = self.template if name in self.template.tensors else self.track
             self._upload(value, owner.tensors[name].pointer)
         self.template.enqueue(self.stream)
@@ -181,7 +175,7 @@ class DeviceLoop:
         self._border = borders[1]
         self.move(boxes)
 
-    def move(self, boxes: Sequence[Sequence[float]]) -> None:
+    def move(self, boxes: Boxes) -> None:
         """Puts the state at `boxes` (B of x, y, w, h) and keeps the template."""
         self.device.activate()
         self._boxes = np.array(boxes, np.float64)

@@ -83,8 +83,9 @@ def trtrun(
     """
     import numpy as np
     from jntrt.runtime.bundle import Bundle, default_bundle
+    from jntrt.runtime.engines.options import EngineOptions
     from jntrt.runtime.engines.tensorrt.build import BuildOptions
-    from jntrt.runtime.engines.tensorrt.build_ahead import building
+    from jntrt.runtime.engines.tensorrt.build_ahead import build_bar
     from jntrt.runtime.tracker import Tracker
     from jntrt.runtime.trtrun.draw_box import draw_box
     from jntrt.runtime.trtrun.outputs import Outputs
@@ -108,8 +109,10 @@ def trtrun(
         if len(boxes) != model.batch:
             raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {len(boxes)} given")
         check_boxes(boxes, first)
-        with building(BuildOptions(workspace, optimization_level, timing_cache)):
-            tracker = Tracker.from_bundle(model, backend=backend, precision=precision, threads=threads)
+        with build_bar() as bar:
+            build = BuildOptions(workspace, optimization_level, timing_cache)
+            options = EngineOptions(threads, build=build, progress=bar)
+            tracker = Tracker.from_bundle(model, backend, precision, options=options)
         stack.enter_context(tracker)
         if decode == "gpu" and not tracker.on_device:
             raise UserError(f"--decode gpu: {tracker.choice} runs on the CPU: leave --decode gpu out")

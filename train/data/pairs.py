@@ -10,7 +10,8 @@ import numpy as np
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle.conventions import CropSpec
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.geometry import Box, CropRectangle, box_tokens, crop_rectangle, target_box_in_crop
+from jntrt.runtime.geometry import Box, CropRectangle, crop_rectangle
+from jntrt.runtime.inputs import side_inputs
 from jntrt.train.data.assets import Assets
 from jntrt.train.data.scene import Image
 from jntrt.train.data.synthetic import FRAME, Shot, random_pair
@@ -118,9 +119,10 @@ class PairSource:
                 return None
         template = _render(first, z, recipe.template_size, rng)
         search = _render(second, x, recipe.search_size, rng)
-        target_box = target_box_in_crop(first.box, template_spec, recipe.target_box_format)
-        tokens = box_tokens(first.box, template_spec)
-        return Pair(template, search, np.asarray(target_box, np.float32), tokens, box, not absent)
+        wanted = ("target_box", "template_weights")
+        side = side_inputs([first.box], template_spec, recipe.target_box_format, wanted)
+        tokens = side["template_weights"][0] > 0
+        return Pair(template, search, side["target_box"][0], tokens, box, not absent)
 
 
 def jitter(box: Box, factor: float, rng: np.random.Generator, share: float = 1.0) -> Box:

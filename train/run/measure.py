@@ -12,9 +12,9 @@ from jntrt.bench.sequences.clips import Clip
 from jntrt.export.families.ostrack.losses import keep_ratio_at
 from jntrt.export.families.ostrack.network import OSTrack, normalise
 from jntrt.runtime.bundle.conventions import CropSpec, StateSpec
-from jntrt.runtime.crop import crop
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.geometry import Box, box_to_frame, box_tokens, crop_rectangle, target_box_in_crop
+from jntrt.runtime.geometry import Box, box_to_frame, crop_span
+from jntrt.runtime.inputs import crops, target_inputs
 from jntrt.train.data.scene import Image
 from jntrt.train.run.config import TrainConfig
 from jntrt.train.run.state import load_average
@@ -33,23 +33,22 @@ class PlainTracker:
     def init(self, frame: Image, box: Box) -> None:
         """Remembers the target `box` (x, y, w, h) of `frame` (H×W×3 uint8 RGB)."""
         spec = CropSpec(self._recipe.template_size, self._recipe.template_factor)
-        template = crop(frame, crop_rectangle(box, spec), spec.size)
-        self._template = normalise(torch.from_numpy(template)[None])
-        target = target_box_in_crop(box, spec, self._recipe.target_box_format)
-        self._target = torch.tensor([target], dtype=torch.float32)
-        self._tokens = torch.from_numpy(box_tokens(box, spec))[None]
+        wanted = ("target_box", "template_weights")
+        inputs = target_inputs(frame, [box], spec, self._recipe.target_box_format, wanted)
+        self._template = normalise(torch.from_numpy(inputs["template"]))
+        self._target = torch.from_numpy(inputs["target_box"])
+        self._tokens = torch.from_numpy(inputs["template_weights"] > 0)
         self._state = box
 
     @torch.inference_mode()
     def update(self, frame: Image) -> tuple[Box, float]:
         """The target's box in `frame` and the presence score."""
         spec = CropSpec(self._recipe.search_size, self._recipe.search_factor)
-        rectangle = crop_rectangle(self._state, spec)
-        search = torch.from_numpy(crop(frame, rectangle, spec.size))[None]
+        search = torch.from_numpy(crops(frame, [self._state], spec))
         out = self._model(self._template, normalise(search), self._target, self._tokens)
         box, score = self._model.decode(out)
         height, width = frame.shape[:2]
-        span = float(rectangle.side)
+        span = crop_span(self._state, spec)
         self._state = box_to_frame(box[0].tolist(), self._state, span, width, height, StateSpec())
         return self._state, float(score[0])
 

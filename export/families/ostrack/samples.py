@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle.conventions import CropSpec
-from jntrt.runtime.crop import crop
-from jntrt.runtime.geometry import crop_rectangle, target_box_in_crop, template_weights
+from jntrt.runtime.inputs import crops, target_inputs
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 320, 240
@@ -36,12 +35,10 @@ def draw_samples(recipe: Recipe, count: int, seed: int = 20) -> Mapping[str, NDA
         moved = rng.uniform(-0.5, 0.5, 2) * min(w, h)
         template_frame = _paste(scene, target, box)
         search_frame = _paste(scene, target, (x + moved[0], y + moved[1], w, h))
-        rows["template"].append(crop(template_frame, crop_rectangle(box, template), template.size))
-        rows["search"].append(crop(search_frame, crop_rectangle(box, search), search.size))
-        units = target_box_in_crop(box, template, recipe.target_box_format)
-        rows["target_box"].append(np.asarray(units, np.float32))
-        rows["template_weights"].append(template_weights(box, template))
-    return {name: np.stack(values) for name, values in rows.items()}
+        inputs = target_inputs(template_frame, [box], template, recipe.target_box_format, rows)
+        for name, value in {**inputs, "search": crops(search_frame, [box], search)}.items():
+            rows[name].append(value)
+    return {name: np.concatenate(values) for name, values in rows.items()}
 
 
 def _texture(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from jntrt.bench.sequences.clips import load_clips
+from jntrt.runtime.bundle.conventions import CropSpec
 from jntrt.runtime.crop import crop
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.geometry import crop_rectangle
@@ -50,7 +51,7 @@ def test_a_rendered_crop_equals_the_crop_of_the_rendered_frame():
     view = plain_view([(red_rectangle(), pose)])
     rng = np.random.default_rng(0)
     frame = view.render((0, 0), (200, 160), (200, 160), rng)
-    rectangle = crop_rectangle(pose.box(red_rectangle()), 4.0)
+    rectangle = crop_rectangle(pose.box(red_rectangle()), CropSpec(96, 4.0))
     expected = crop(frame, rectangle, 96).astype(int)
     got = view.render((rectangle.x, rectangle.y), (rectangle.side,) * 2, (96, 96), rng).astype(int)
     assert np.abs(got - expected).mean() < 3  # bilinear twice against once, at the sprite's edges

@@ -183,7 +183,7 @@ def test_of_several_targets_one_is_not_finite(host_backend: str, device: Device,
     for form in (host, Interface):
         with Tracker.from_bundle(bundle, backend=host_backend) as tracker:
             tracker.init(loop.frame(0), boxes)
-            network: Any = tracker._track
+            network: Any = tracker._pair.track
             network.poisoned = 1
             with pytest.raises(TrackerError, match="not finite"):
                 tracker.update(loop.frame(1))
@@ -241,7 +241,7 @@ def test_a_network_that_is_not_finite(jn_bundle: Path, host_backend: str, device
     with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
         tracker.init(loop.frame(0), loop.init_box)
         before = tracker.state
-        network: Any = tracker._track
+        network: Any = tracker._pair.track
         network.poisoned = slice(None)
         with pytest.raises(TrackerError, match="not finite"):
             tracker.update(loop.frame(1))
