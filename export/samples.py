@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from jntrt.export.families.contract import Box, Family
-from jntrt.export.families.crops import crop_specs
-from jntrt.runtime.crop import crop
-from jntrt.runtime.geometry import crop_rectangle
+from jntrt.export.families.crops import conventions_of
+from jntrt.runtime.crop import border_colour
+from jntrt.runtime.geometry import start_box
+from jntrt.runtime.inputs import crops, state_inputs
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 320, 240
@@ -45,19 +46,20 @@ def draw_samples(family: Family, recipe: Any, count: int, seed: int = 20) -> dic
 
     Some crops cross the frame's border.
     """
-    template, search = crop_specs(family, recipe)
-    state_inputs = family.conventions(recipe).get("state_inputs", {})
+    specs = conventions_of(family, recipe)
     rows: dict[str, list[NDArray[Any]]] = {}
     for scene in draw_scenes(count, seed):
-        around = crop_rectangle(scene.box, search.factor)
-        first = crop(scene.template_frame, crop_rectangle(scene.box, template.factor), template.size)
-        sample: dict[str, NDArray[Any]] = {
-            "template": first,
-            "search": crop(scene.search_frame, around, search.size),
+        box = start_box(scene.box, specs.state)
+        sample = {
+            name: crops(frame, [box], spec, border=border_colour(scene.template_frame, spec))[0]
+            for name, frame, spec in (
+                ("template", scene.template_frame, specs.template),
+                ("search", scene.search_frame, specs.search),
+            )
         }
-        for name in state_inputs:
-            sample[name] = np.array(scene.box[2:], np.float32) * np.float32(search.size / around.side)
-        for name, value in {**sample, **family.side_inputs(recipe, scene.box)}.items():
+        told = state_inputs(specs.state_inputs, [box], specs.search)
+        sample |= {name: value[0] for name, value in told.items()}
+        for name, value in {**sample, **family.side_inputs(recipe, box)}.items():
             rows.setdefault(name, []).append(value)
     return {name: np.stack(values) for name, values in rows.items()}
 

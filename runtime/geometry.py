@@ -1,9 +1,9 @@
 """Boxes and rectangles: where to crop, and where a box of the crop lies in the frame.
 
 Pure functions on Python floats (double precision). Boxes are (x, y, w, h) in pixels of the frame everywhere,
-and (cx, cy, w, h) in units of the crop's side only where a network speaks. The arithmetic is that of the
-authors' released OSTrack tracker, with its habits: half to even when a corner is rounded, a box mapped back
-about the centre that was not rounded, a margin of 10 px when it is clipped.
+and (cx, cy, w, h) in units of the crop's side only where a network speaks. The choices in it are the family's
+(runtime/bundle/conventions.py); the rest is common to the released trackers: half to even where something is
+rounded, a box mapped back about the centre that was not rounded. native/box.h has the same arithmetic.
 """
 
 import math
@@ -11,13 +11,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jntrt.runtime.bundle.conventions import (
+    Clip,
+    Context,
+    Corner,
+    CropSpec,
+    Edge,
+    Scale,
+    Side,
+    StateInput,
+    StateSpec,
+)
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 
 Box = tuple[float, float, float, float]
+Boxes = Sequence[Sequence[float]]
 
 PATCH = 16  # the encoders' stride, in pixels of the crop
-CLIP_MARGIN = 10.0  # pixels of a box that stay inside the frame
+EXEMPLAR = 127  # the template's side in SiamFC, of which the padded context speaks
 MAX_SIDE = (
     1 << 16
 )  # of a crop, in pixels of the frame: past any real camera, and indices stay exact in float32
@@ -31,18 +43,41 @@ class CropRectangle:
     y: int
     side: int
 
-    def touches(self, frame_width: int, frame_height: int) -> bool:
-        """Whether the crop shows any pixel of the frame (whose last column and row never show)."""
+    def touches(self, frame_width: int, frame_height: int, edge: Edge = Edge.OSTRACK) -> bool:
+        """Whether the crop shows any pixel of the frame."""
+        hidden = hidden_lines(edge)
         return (
-            self.x < frame_width - 1
-            and self.y < frame_height - 1
+            self.x < frame_width - hidden
+            and self.y < frame_height - hidden
             and self.x + self.side > 0
             and self.y + self.side > 0
         )
 
 
-def crop_rectangle(box: Sequence[float], factor: float) -> CropRectangle:
-    """The square of side ceil(sqrt(w·h)·factor) about the centre of `box` (x, y, w, h).
+def hidden_lines(edge: Edge) -> int:
+    """How many of the frame's last columns, and of its last rows, never show."""
+    return 1 if edge is Edge.OSTRACK else 0
+
+
+def crop_rectangle(box: Sequence[float], spec: CropSpec) -> CropRectangle:
+    """The square about the centre of `box` (x, y, w, h) that the crop shows.
+
+    Raises UserError when the box is not finite, is empty, or is too small or too large to be cropped.
+    """
+    x, y, w, h = box
+    exact = exact_side(box, spec)
+    # Python's round is half to even, as the released trackers' is.
+    side = math.ceil(exact) if spec.side is Side.CEIL else round(exact)
+    if side < 1:
+        raise UserError(f"the box {_text(box)} is too small: its crop would be empty")
+    if spec.corner is Corner.FLOOR:
+        half = (side + 1) * 0.5
+        return CropRectangle(math.floor(x + 0.5 * w - half + 0.5), math.floor(y + 0.5 * h - half + 0.5), side)
+    return CropRectangle(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
+
+
+def exact_side(box: Sequence[float], spec: CropSpec) -> float:
+    """The side of the square that `spec` asks for around `box`, before it is rounded.
 
     Raises UserError when the box is not finite, is empty, or is too large to be cropped.
     """
@@ -51,24 +86,31 @@ def crop_rectangle(box: Sequence[float], factor: float) -> CropRectangle:
         raise UserError(f"the box {_text(box)} is not finite: give x,y,w,h as numbers")
     if w * h <= 0:  # two negative sides pass here, as in the released tracker; Tracker.init refuses them
         raise UserError(f"the box {_text(box)} is empty: width and height must be above zero")
-    exact_side = math.sqrt(w * h) * factor
-    if exact_side > MAX_SIDE:
+    if spec.context is Context.PADDED:
+        pad = 0.5 * (w + h)
+        side = math.sqrt((w + pad) * (h + pad)) * (spec.size / EXEMPLAR)
+    else:
+        side = math.sqrt(w * h) * spec.factor
+    if side > MAX_SIDE:
         raise UserError(f"the box {_text(box)} is too large: its crop would be over {MAX_SIDE} px wide")
-    side = math.ceil(exact_side)
-    # Python's round is half to even, as the released tracker's is.
-    return CropRectangle(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
+    return side
 
 
-def target_box_in_crop(box: Sequence[float], factor: float, size: int, box_format: str) -> Box:
+def crop_span(box: Sequence[float], spec: CropSpec) -> float:
+    """Pixels of the frame that one side of the crop around `box` stands for, where lengths are mapped."""
+    return exact_side(box, spec) if spec.scale is Scale.EXACT else float(crop_rectangle(box, spec).side)
+
+
+def target_box_in_crop(box: Sequence[float], spec: CropSpec, box_format: str) -> Box:
     """The target as the target-indicating token's MLP takes it (JN): its place in its own template crop.
 
-    `size` is the crop's side in pixels of the network's input. The centre is (size-1)/2, the crop's own;
-    width and height are those of `box` in units of the crop. Formats: `cxcywh` (centre measured from ½),
+    `spec` is the template's. The centre is (size-1)/2, the crop's own; width and height are those of `box`
+    in units of the crop. Formats: `cxcywh` (centre measured from ½),
     `cxcywh01` (centre measured from the corner), `xyxy01` (corners, clamped to [0, 1]).
     """
-    side = crop_rectangle(box, factor).side
+    side = crop_rectangle(box, spec).side
     w, h = box[2] / side, box[3] / side
-    centre = (size - 1) / 2 / size
+    centre = (spec.size - 1) / 2 / spec.size
     if box_format == "cxcywh":
         return (centre - 0.5, centre - 0.5, w, h)
     if box_format == "cxcywh01":
@@ -79,15 +121,16 @@ def target_box_in_crop(box: Sequence[float], factor: float, size: int, box_forma
     raise UserError(f"target box format {box_format!r} is unknown: use cxcywh, cxcywh01 or xyxy01")
 
 
-def box_tokens(box: Sequence[float], factor: float, size: int) -> NDArray[np.bool_]:
+def box_tokens(box: Sequence[float], spec: CropSpec) -> NDArray[np.bool_]:
     """The template tokens that the target covers (CE template range GT_BOX): bool, (size/16)², row-major.
 
     The released code fills a pixel mask by Python slices with truncated ends, so that a box longer than the
     crop has a negative start that counts from the far side, and reduces it bilinearly: the four middle
     pixels of each token decide. An empty mask is undefined there; here the centre token stands in.
     """
+    size = spec.size
     # Single precision, as the released code has it here: the truncation below would show the difference.
-    resize = np.float32(size / crop_rectangle(box, factor).side)
+    resize = np.float32(size / crop_rectangle(box, spec).side)
     w, h = np.float32(box[2]) * resize, np.float32(box[3]) * resize
     centre = np.float32((size - 1) / 2)
     units = np.array([centre - np.float32(0.5) * w, centre - np.float32(0.5) * h, w, h], np.float32)
@@ -103,44 +146,72 @@ def box_tokens(box: Sequence[float], factor: float, size: int) -> NDArray[np.boo
     return tokens.reshape(-1)
 
 
-def template_weights(box: Sequence[float], factor: float, size: int) -> NDArray[np.float32]:
+def template_weights(box: Sequence[float], spec: CropSpec) -> NDArray[np.float32]:
     """Template rows to average for the similarity of candidate elimination: float32 (size/16)², sum 1."""
-    tokens = box_tokens(box, factor, size)
+    tokens = box_tokens(box, spec)
     weights: NDArray[np.float32] = (tokens / tokens.sum()).astype(np.float32)
     return weights
 
 
-def map_box(crop_box: Sequence[float], state: Sequence[float], side: float) -> Box:
+def map_box(crop_box: Sequence[float], state: Sequence[float], span: float) -> Box:
     """A box of the crop (cx, cy, w, h in units of its side) in the frame: (x, y, w, h), not clipped.
 
-    `state` is the box that the crop was made around, `side` the crop's side in pixels of the frame
-    (network size / resize factor).
+    `state` is the box that the crop was made around, `span` its `crop_span`.
     """
     cx, cy, w, h = crop_box
-    w, h = w * side, h * side
-    corner_x = state[0] + 0.5 * state[2] - 0.5 * side
-    corner_y = state[1] + 0.5 * state[3] - 0.5 * side
-    return (cx * side + corner_x - 0.5 * w, cy * side + corner_y - 0.5 * h, w, h)
+    w, h = w * span, h * span
+    corner_x = state[0] + 0.5 * state[2] - 0.5 * span
+    corner_y = state[1] + 0.5 * state[3] - 0.5 * span
+    return (cx * span + corner_x - 0.5 * w, cy * span + corner_y - 0.5 * h, w, h)
 
 
-def clip_box(box: Sequence[float], frame_width: int, frame_height: int) -> Box:
-    """`box` (x, y, w, h) cut to the frame, at least 10 px of it inside, and at least 10 px wide and high."""
-    x, w = _clip(box[0], box[2], frame_width)
-    y, h = _clip(box[1], box[3], frame_height)
+def clip_box(box: Sequence[float], frame_width: int, frame_height: int, rule: StateSpec) -> Box:
+    """`box` (x, y, w, h) kept in the frame as `rule` says."""
+    clip = _clip_centre if rule.clip is Clip.CENTRE else _clip_box
+    x, w = clip(box[0], box[2], frame_width, rule.least_size)
+    y, h = clip(box[1], box[3], frame_height, rule.least_size)
     return (x, y, w, h)
 
 
 def box_to_frame(
-    crop_box: Sequence[float], state: Sequence[float], side: float, frame_width: int, frame_height: int
+    crop_box: Sequence[float],
+    state: Sequence[float],
+    span: float,
+    frame_width: int,
+    frame_height: int,
+    rule: StateSpec,
 ) -> Box:
     """The tracker's new state: `map_box`, then `clip_box`."""
-    return clip_box(map_box(crop_box, state, side), frame_width, frame_height)
+    return clip_box(map_box(crop_box, state, span), frame_width, frame_height, rule)
 
 
-def _clip(start: float, length: float, limit: int) -> tuple[float, float]:
-    end = min(max(CLIP_MARGIN, start + length), limit)
-    start = min(max(0.0, start), limit - CLIP_MARGIN)
-    return start, max(CLIP_MARGIN, end - start)
+def start_box(box: Sequence[float], rule: StateSpec) -> Box:
+    """The state that a box given at `init` begins with."""
+    x, y, w, h = box
+    return (x + rule.start_shift, y + rule.start_shift, w, h)
+
+
+def state_input(kind: StateInput, box: Sequence[float], spec: CropSpec) -> NDArray[np.float32]:
+    """What a state input says of the state `box` before a frame; `spec` is the search crop's.
+
+    `size`: float32 (2,), its width and height in pixels of the crop.
+    """
+    match kind:
+        case StateInput.SIZE:
+            scale = spec.size / crop_span(box, spec)
+            return np.array([box[2] * scale, box[3] * scale], np.float32)
+
+
+def _clip_box(start: float, length: float, limit: int, least: float) -> tuple[float, float]:
+    end = min(max(least, start + length), limit)
+    start = min(max(0.0, start), limit - least)
+    return start, max(least, end - start)
+
+
+def _clip_centre(start: float, length: float, limit: int, least: float) -> tuple[float, float]:
+    centre = min(max(0.0, start + 0.5 * length), float(limit))
+    length = max(least, min(length, float(limit)))
+    return centre - 0.5 * length, length
 
 
 def _unit(value: float) -> float:

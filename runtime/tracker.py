@@ -7,29 +7,21 @@ crops around the last state, runs the track graph, and maps the box back to the 
 unrounded.
 """
 
-import logging
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.bundle.manifest import GRAPHS
-from jntrt.runtime.crop import crop
-from jntrt.runtime.engines import STORED_AS, Backend, backend_class, choose_backend
+from jntrt.runtime.engines import open_pair
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Pair
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import TrackerError, UserError
+from jntrt.runtime.inputs import side_inputs
 from numpy.typing import ArrayLike, NDArray
-
-if TYPE_CHECKING:
-    from jntrt.runtime.cuda.frames import DeviceFrame
-    from jntrt.runtime.cuda.loop import DeviceLoop
-
-log = logging.getLogger(__name__)
 
 Frame = NDArray[np.uint8]
 
@@ -59,23 +51,19 @@ class Tracker:
     with DLPack or `__cuda_array_interface__`.
     """
 
-    def __init__(self, bundle: Bundle, template: Backend, track: Backend, *, color: str = "rgb") -> None:
-        """Two loaded backends of a bundle; most callers want `from_bundle`."""
+    def __init__(self, bundle: Bundle, pair: Pair, *, color: str = "rgb", choice: str | None = None) -> None:
+        """A bundle's graphs, open, which the tracker closes; most callers want `from_bundle`."""
         if color not in ("rgb", "bgr"):
             raise UserError(f"color {color!r}: say rgb, or bgr for OpenCV's frames")
         self.bundle = bundle
-        self.choice = track.name
+        self.choice = choice or pair.track.name
         self.stage_ms: dict[str, float] = {}
-        self._template: Backend | None = template
-        self._track: Backend | None = track
-        self._swap = color == "bgr"
+        self._inputs = {name for _, name in bundle.tensors("inputs")}
         self._state: list[geometry.Box] = []
         self._frame_shape: tuple[int, ...] = ()
-        self._memory: dict[str, Any] = {}
-        device_loop = getattr(track, "device_loop", None)
-        self._loop: DeviceLoop | None = device_loop and device_loop(template, bundle, swap=self._swap)
-        self._takes_box = bundle.takes("template", "target_box")
-        self._takes_weights = bundle.takes("track", "template_weights")
+        self._pair = pair
+        self._loop = pair.loop(bundle, swap=color == "bgr")
+        self._closed = False
 
     @classmethod
     def from_bundle(
@@ -85,6 +73,7 @@ class Tracker:
         precision: str = "fp32",
         threads: int | None = None,
         color: str = "rgb",
+        options: EngineOptions | None = None,
     ) -> Self:
         """Open a bundle's two graphs in an engine.
 
@@ -92,51 +81,33 @@ class Tracker:
         never falls back. precision: one of the bundle's, or one of OpenVINO's readings:
         `bf16` (of the fp32 graphs), `int8-bf16` (of the int8 graphs).
         threads: None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
+        options: all that an engine may be told; `threads` goes before its own.
         """
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle)
-        if threads is not None and threads < 1:
-            raise UserError(f"{threads} threads: give a number above zero")
-        stored = STORED_AS.get(precision, precision)
-        if bundle.failed_gate(stored):
-            log.warning("bundle %s: %s failed its gate, its boxes are not those of fp32", bundle.name, stored)
-        choice = choose_backend(backend, precision)
-        engines = [backend_class(choice.name).open(precision, threads) for _ in GRAPHS]
+        options = options or EngineOptions()
+        if threads is not None:
+            options = replace(options, threads=threads)
+        pair, choice = open_pair(bundle, find_precision(precision), options, backend)
         try:
-            for graph, engine in zip(GRAPHS, engines, strict=True):
-                engine.load(bundle.graph(graph, stored))
-            tracker = cls(bundle, *engines, color=color)
+            return cls(bundle, pair, color=color, choice=str(choice))
         except BaseException:
-            _close(engines)
+            pair.close()
             raise
-        tracker.choice = str(choice)
-        return tracker
 
     def init(self, frame: Frame, boxes: ArrayLike) -> None:
         """Show the target: `frame` H×W×3 uint8, its box x, y, w, h in pixels (floats allowed).
 
         A bundle of batch B takes B boxes. Raises TrackerError for a frame or box that cannot be tracked.
         """
-        if self._template is None:
+        if self._closed:
             raise TrackerError("the tracker is closed: open another with Tracker.from_bundle")
-        accepted = self._accept(frame)
-        state = self._checked_boxes(boxes, accepted.shape[1], accepted.shape[0])
-        size, factor = self.bundle.template.size, self.bundle.template.factor
-        feeds: dict[str, Any] = {}
-        if self._takes_box:
-            box_format = self.bundle.recipe.get("target_box_format", "cxcywh")
-            targets = [geometry.target_box_in_crop(box, factor, size, box_format) for box in state]
-            feeds["target_box"] = np.array(targets, np.float32)
-        weights: dict[str, Any] = {}
-        if self._takes_weights:
-            rows = [geometry.template_weights(box, factor, size) for box in state]
-            weights["template_weights"] = np.stack(rows)
-        if self._loop is not None:
-            self._loop.start(accepted, state, {**feeds, **weights})
-        else:
-            rectangles = [geometry.crop_rectangle(box, factor) for box in state]
-            feeds["template"] = self._crops(frame, rectangles, size)
-            self._memory = {**self._template.run(feeds), **weights}
+        accepted = self._loop.accept(frame)
+        given = self._checked_boxes(boxes, accepted.shape[1], accepted.shape[0])
+        state = [geometry.start_box(box, self.bundle.state) for box in given]
+        box_format = str(self.bundle.recipe.get("target_box_format", "cxcywh"))
+        side = side_inputs(state, self.bundle.template, box_format, self._inputs)
+        self._loop.start(accepted, state, side)
         self._state, self._frame_shape = state, accepted.shape
 
     def update(self, frame: Frame) -> TrackResult:
@@ -145,36 +116,17 @@ class Tracker:
         Raises TrackerError: no `init` yet, a frame of another kind or size, or a network whose numbers are
         not finite (the state then stays where it was).
         """
-        if self._track is None or not self._state:
+        if not self._state:
             raise TrackerError("update before init: show the target with init(frame, box) first")
-        accepted = self._accept(frame)
+        accepted = self._loop.accept(frame)
         if accepted.shape != self._frame_shape:
             raise TrackerError(
                 f"the frame is {_size(accepted.shape)}, at init it was {_size(self._frame_shape)}: init again"
             )
-        if self._loop is not None:
-            return self._update_on_device(accepted)
-        start = perf_counter()
-        spec = self.bundle.search
-        rectangles = [geometry.crop_rectangle(box, spec.factor) for box in self._state]
-        search = self._crops(frame, rectangles, spec.size)
-        cropped = perf_counter()
-        outputs = self._track.run({"search": search, **self._memory})
-        found = perf_counter()
-        predictions, scores = _predictions(outputs, self.bundle.batch)
-        height, width = frame.shape[:2]
-        self._state = [
-            geometry.box_to_frame(prediction, box, rectangle.side, width, height)
-            for prediction, box, rectangle in zip(predictions, self._state, rectangles, strict=True)
-        ]
-        result = self._result(scores)
-        end = perf_counter()
-        self.stage_ms = {
-            "crop": (cropped - start) * 1e3,
-            "network": (found - cropped) * 1e3,
-            "box": (end - found) * 1e3,
-        }
-        return result
+        step = self._loop.step(accepted)
+        self._state = [(x, y, w, h) for x, y, w, h in step.boxes.tolist()]
+        self.stage_ms = {"crop": step.crop_ms, "network": step.network_ms, "box": step.box_ms}
+        return self._result(step.scores.tolist())
 
     @property
     def state(self) -> NDArray[np.float64]:
@@ -186,28 +138,25 @@ class Tracker:
         if not self._state:
             raise TrackerError("state before init: show the target with init(frame, box) first")
         self._state = self._checked_boxes(boxes, self._frame_shape[1], self._frame_shape[0])
-        if self._loop is not None:
-            self._loop.move(self._state)
+        self._loop.move(self._state)
 
     def describe(self) -> dict[str, Any]:
         """The bundle and what its engine says of itself."""
-        engine = self._track.describe() if self._track is not None else {}
-        if self._loop is not None:
-            engine["launch"] = self._loop.launch
-        return {"bundle": self.bundle.name, "batch": self.bundle.batch, **engine}
+        about = {"bundle": self.bundle.name, "batch": self.bundle.batch, **self._pair.describe()}
+        return {**about, "launch": self._loop.launch} if self._loop.on_device else about
 
     @property
     def on_device(self) -> bool:
         """Whether it runs on a GPU and takes frames that lie there."""
-        return self._loop is not None
+        return self._loop.on_device
 
     def close(self) -> None:
         """Let the engines and the template's memory go."""
-        if self._loop is not None:
+        if not self._closed:
+            self._closed = True
+            self._state = []
             self._loop.close()
-        _close((self._template, self._track))
-        self._template = self._track = self._loop = None
-        self._memory, self._state = {}, []
+            self._pair.close()
 
     def __enter__(self) -> Self:
         return self
@@ -216,26 +165,6 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _accept(self, frame: Any) -> "Frame | DeviceFrame":
-        """The frame as the engine takes it: an array, or where it lies on the GPU. Raises TrackerError."""
-        found: DeviceFrame | None = None if self._loop is None else self._loop.on_device(frame)
-        if found is not None:
-            return found
-        _check_frame(frame)
-        array: Frame = frame
-        return array
-
-    def _update_on_device(self, frame: "Frame | DeviceFrame") -> TrackResult:
-        assert self._loop is not None
-        step = self._loop.step(frame)
-        self._state = [(x, y, w, h) for x, y, w, h in step.boxes.tolist()]
-        self.stage_ms = {"crop": step.crop_ms, "network": step.network_ms, "box": 0.0}
-        return self._result(step.scores.tolist())
-
-    def _crops(self, frame: Frame, rectangles: Sequence[geometry.CropRectangle], size: int) -> Frame:
-        crops = [crop(frame, rectangle, size, swap=self._swap) for rectangle in rectangles]
-        return crops[0][None] if len(crops) == 1 else np.stack(crops)
 
     def _checked_boxes(self, boxes: ArrayLike, width: int, height: int) -> list[geometry.Box]:
         array = np.atleast_2d(np.asarray(boxes, np.float64))
@@ -249,7 +178,8 @@ class Tracker:
             text = ",".join(f"{v:g}" for v in box)
             if not (box[2] > 0 and box[3] > 0):
                 raise TrackerError(f"the box {text} is empty: width and height must be above zero")
-            if not geometry.crop_rectangle(box, self.bundle.template.factor).touches(width, height):
+            spec = self.bundle.template
+            if not geometry.crop_rectangle(box, spec).touches(width, height, spec.edge):
                 raise TrackerError(f"the box {text} lies outside the frame of {width}×{height} pixels")
         return state
 
@@ -263,39 +193,6 @@ class Tracker:
             return TrackResult(self._boxes(), scores[0], scores[0] < threshold)
         array = np.array(scores, np.float64)
         return TrackResult(self._boxes(), array, array < threshold)
-
-
-def _predictions(outputs: dict[str, Any], batch: int) -> tuple[list[list[float]], list[float]]:
-    """The network's boxes (cx, cy, w, h in units of the crop) and scores, all finite, or TrackerError."""
-    shapes = {name: value.shape for name, value in outputs.items()}
-    if shapes.get("box") != (batch, 4) or shapes.get("score") != (batch,):
-        raise TrackerError(
-            f"the track graph gives {shapes}, not box ({batch}, 4) and score ({batch},): it is no graph of"
-            " this bundle, export the checkpoint again"
-        )
-    boxes, scores = outputs["box"].tolist(), outputs["score"].tolist()
-    for prediction, value in zip(boxes, scores, strict=True):
-        if not all(map(math.isfinite, (*prediction, value))):
-            raise TrackerError(
-                f"the network's output is not finite (box {prediction}, score {value}): the bundle or its"
-                " precision is broken, try fp32"
-            )
-    return boxes, scores
-
-
-def _check_frame(frame: Frame) -> None:
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        kind = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise TrackerError(f"a frame is an array H×W×3 of uint8, not {kind}")
-    if 0 in frame.shape:
-        raise TrackerError("the frame has no pixels")
-
-
-def _close(engines: Iterable[Backend | None]) -> None:
-    for engine in engines:
-        close = getattr(engine, "close", None)  # engines on a GPU give their memory back at once
-        if close is not None:
-            close()
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -39,9 +39,12 @@ from jntrt.runtime.cuda.driver import CudaError, Device
 from jntrt.runtime.cuda.loop import DeviceLoop
 from jntrt.runtime.cuda.network import shared_device
 from jntrt.runtime.engines import backend_class
-from jntrt.runtime.engines.onnxruntime_cuda import OnnxRuntimeCuda
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
+
+Engine = tuple[str, str, EngineOptions]  # backend, precision, options
 
 # Backends, and whether the session replays a CUDA graph of its own.
 ENGINES = (
@@ -140,23 +143,22 @@ def _command(module: str, words: list[str]) -> None:
 def measure_bundle(device: Device, bundle: Bundle, calls: int) -> list[Row]:
     """All engines of this machine in fp32 and fp16 on one bundle, then torch."""
     frames = drawn_frames()
-    wanted = forced_boxes(bundle, "onnxruntime", frames)
+    wanted = forced_boxes(bundle, ("onnxruntime", "fp32", EngineOptions()), frames)
     rows = []
     for precision in [name for name in ("fp16", "fp32") if name in bundle.precisions]:
         for backend, own_graph in ENGINES:
-            obstacle = backend_class(backend).obstacle(precision)
+            obstacle = backend_class(backend).obstacle(find_precision(precision))
             if obstacle:
                 print(f"{bundle.name} {backend} {precision}: {obstacle}", file=sys.stderr)
                 continue
-            OnnxRuntimeCuda.own_graph = own_graph
             label = f"{backend} {precision}" + (", own graph" if own_graph else "")
             try:
-                row = measure_engine(device, bundle, backend, precision, frames, wanted, calls)
+                options = EngineOptions(own_graph=own_graph)
+                engine = (backend, precision, options)
+                row = measure_engine(device, bundle, engine, frames, wanted, calls)
                 rows.append(replace(row, engine=label))
             except UserError as error:
                 print(f"{bundle.name} {label}: {error}", file=sys.stderr)
-            finally:
-                OnnxRuntimeCuda.own_graph = False
     for label, launch, times in measure_torch(device, bundle, frames, calls):
         rows.append(Row(bundle.name, label, launch, times, None))
     return rows
@@ -173,10 +175,11 @@ def drawn_frames(count: int = 12) -> list[Image]:
             return [np.ascontiguousarray(frame) for frame in reader]
 
 
-def forced_boxes(bundle: Bundle, backend: str, frames: list[Image], precision: str = "fp32") -> NDArray[Any]:
+def forced_boxes(bundle: Bundle, engine: Engine, frames: list[Image]) -> NDArray[Any]:
     """Each frame's box with the state put back to the target before it, so that errors do not add up."""
     targets = np.array([BOX] * bundle.batch)
-    with Tracker.from_bundle(bundle, backend=backend, precision=precision) as tracker:
+    backend, precision, options = engine
+    with Tracker.from_bundle(bundle, backend, precision, options=options) as tracker:
         tracker.init(frames[0], targets)
         boxes = []
         for frame in frames[1:]:
@@ -188,15 +191,15 @@ def forced_boxes(bundle: Bundle, backend: str, frames: list[Image], precision: s
 def measure_engine(
     device: Device,
     bundle: Bundle,
-    backend: str,
-    precision: str,
+    engine: Engine,
     frames: list[Image],
     wanted: NDArray[Any],
     calls: int,
 ) -> Row:
     """One engine, four ways."""
-    got = forced_boxes(bundle, backend, frames, precision)
-    with Tracker.from_bundle(bundle, backend=backend, precision=precision) as tracker:
+    got = forced_boxes(bundle, engine, frames)
+    backend, precision, options = engine
+    with Tracker.from_bundle(bundle, backend, precision, options=options) as tracker:
         tracker.init(frames[0], [BOX] * bundle.batch)
         loop: DeviceLoop = tracker._loop  # type: ignore[assignment]  # these engines all bring one
         times = measure_loop(device, loop, frames, calls)

@@ -135,7 +135,7 @@ def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: in
     try:
         track = TorchNetwork(model, {"search": crops["search"], **outputs}, compute)
         template = TorchTemplate({"template": crops["template"]})
-        loop = DeviceLoop(device, template, track, (bundle.template, bundle.search), swap=False)
+        loop = DeviceLoop(device, template, track, bundle, swap=False)
         loop.start(frames[0], [BOX] * bundle.batch, {})
         times = measure_loop(device, loop, frames, calls)
         rows.append((label, loop.launch, times))

@@ -18,6 +18,7 @@ from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.families import family
 from jntrt.export.families.plain import PlainForm, load_weights
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 from torch import Tensor, nn
@@ -106,6 +107,12 @@ class TemplateMemory:
         memory = {name: torch.from_numpy(value) for name, value in feeds.items()}
         return memory | {"template": self._model.normalise(memory["template"])}
 
+    def describe(self) -> dict[str, Any]:
+        return {"backend": self.name}
+
+    def close(self) -> None:
+        """Holds nothing."""
+
 
 class SearchNetwork:
     """The track graph's place: normalises the search crop and runs the whole plain form."""
@@ -123,6 +130,9 @@ class SearchNetwork:
 
     def describe(self) -> dict[str, Any]:
         return self._network.describe()
+
+    def close(self) -> None:
+        """Its network goes with it."""
 
 
 PLAIN_ENGINES: dict[str, Callable[[Positional, tuple[Tensor, ...], int | None], Network]] = {
@@ -170,7 +180,7 @@ def plain_backends(
 def plain_tracker(bundle: Bundle, kind: str, threads: int | None, checkpoint: Path | None = None) -> Tracker:
     """A tracker that does everything as with the bundle, but for the network, which is the plain form."""
     template, track = plain_backends(bundle, kind, threads, checkpoint)
-    return Tracker(bundle, template, track)  # type: ignore[arg-type]  # it needs run() and describe() only
+    return Tracker(bundle, Pair(template, track))
 
 
 def _export(model: Positional, example: tuple[Tensor, ...], path: Path) -> None:

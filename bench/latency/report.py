@@ -8,7 +8,7 @@ from jntrt.bench.latency.measure import Latency, Timing, speed_ratio
 from jntrt.export.families import FAMILIES, family
 from jntrt.export.families.contract import Published
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines import STORED_AS
+from jntrt.runtime.engines.precision import find_precision
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -139,7 +139,7 @@ def _graph_digests(bundle: Bundle, timing: Timing) -> dict[str, str] | None:
     if timing.engine.kind != "bundle":
         return None
     precision = timing.engine.precision
-    entry = bundle.entry(STORED_AS.get(precision, precision))
+    entry = bundle.entry(find_precision(precision).stored)
     return {graph: entry[graph]["sha256"] for graph in ("template", "track")}
 
 

@@ -7,7 +7,7 @@ from jntrt.bench.latency.drawn_video import BOX, write_clip
 from jntrt.bench.latency.worker import TimedEngine
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.lists import parse_box
-from jntrt.runtime.engines import STORED_AS
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
 
 Box = tuple[float, float, float, float]
@@ -55,7 +55,7 @@ def plan_engines(
             suffix = f", {count} threads" if len(threads) > 1 else ""
             for backend in backends:
                 for precision in precisions:
-                    failed = bundle.failed_gate(STORED_AS.get(precision, precision))
+                    failed = bundle.failed_gate(find_precision(precision).stored)
                     said = " (failed its gate)" if failed else ""
                     label = f"{bundle.name} {backend} {precision}{said}{suffix}"
                     engines.append(

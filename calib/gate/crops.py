@@ -16,8 +16,10 @@ from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.metrics import overlap
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.crop import crop
+from jntrt.runtime.crop import BLACK, border_colour
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.inputs import crops as cut
+from jntrt.runtime.inputs import state_inputs, target_inputs
 from jntrt.runtime.tracker import Tracker
 from numpy.typing import NDArray
 
@@ -174,7 +176,7 @@ def _follow(
     stretch = min(len(sequence) - 1, share * FRAMES_PER_CROP)
     start = int(rng.integers(0, len(sequence) - stretch))
     chosen = set(np.linspace(start + 1, start + stretch, share).round().astype(int).tolist())
-    started = False
+    started, border = False, BLACK
     for number, frame in enumerate(sequence.frames()):
         if number < start:
             continue
@@ -184,11 +186,17 @@ def _follow(
             if usable:
                 tracker.init(frame, truth)
                 crops.templates.append(_target(bundle, frame, truth.tolist()))
+                border = border_colour(frame, bundle.search)
                 started = True
             continue
         if number in chosen:
-            inputs = _track_inputs(bundle, frame, jitter(tracker.state.tolist(), rng))
-            crops.samples.append(Sample(sequence.name, number, len(crops.templates) - 1, inputs))
+            around = jitter(tracker.state.tolist(), rng)
+            inputs = {
+                "search": cut(frame, [around], bundle.search, border=border),
+                **state_inputs(bundle.state_inputs, [around], bundle.search),
+            }
+            single = {name: value[0] for name, value in inputs.items()}
+            crops.samples.append(Sample(sequence.name, number, len(crops.templates) - 1, single))
             if on_crop is not None:
                 on_crop()
         if number == start + stretch:
@@ -198,28 +206,12 @@ def _follow(
             tracker.state = truth
 
 
-# Below is all that knows which inputs there are besides the crops, and how they come from a box.
-
-
 def _target(bundle: Bundle, frame: Image, box: list[float]) -> Target:
     """The inputs that `init` computes from the frame and the box."""
-    size, factor = bundle.template.size, bundle.template.factor
-    template: dict[str, NDArray[Any]] = {"template": crop(frame, geometry.crop_rectangle(box, factor), size)}
-    track: dict[str, NDArray[Any]] = {}
-    if bundle.takes("template", "target_box"):
-        box_format = str(bundle.recipe.get("target_box_format", "cxcywh"))
-        target_box = geometry.target_box_in_crop(box, factor, size, box_format)
-        template["target_box"] = np.array(target_box, np.float32)
-    if bundle.takes("track", "template_weights"):
-        track["template_weights"] = geometry.template_weights(box, factor, size)
-    return Target(template, track)
-
-
-def _track_inputs(bundle: Bundle, frame: Image, state: geometry.Box) -> dict[str, NDArray[Any]]:
-    """The inputs that `update` computes from the frame and the state."""
-    size = bundle.search.size
-    rectangle = geometry.crop_rectangle(state, bundle.search.factor)
-    inputs: dict[str, NDArray[Any]] = {"search": crop(frame, rectangle, size)}
-    if bundle.takes("track", "previous_size"):
-        inputs["previous_size"] = np.array(state[2:], np.float32) * np.float32(size / rectangle.side)
-    return inputs
+    start = geometry.start_box(box, bundle.state)
+    box_format = str(bundle.recipe.get("target_box_format", "cxcywh"))
+    names = [name for _, name in bundle.tensors("inputs")]
+    inputs = target_inputs(frame, [start], bundle.template, box_format, names)
+    of_template = {n: value[0] for n, value in inputs.items() if bundle.takes("template", n)}
+    of_track = {n: value[0] for n, value in inputs.items() if bundle.takes("track", n)}
+    return Target(of_template, of_track)

@@ -82,32 +82,19 @@ class Emulator:
 
 
 class Emulation:
-    """The emulator as a backend that a tracker can use."""
+    """The emulator as a network that a tracker can use."""
 
     name = "emulation"
 
-    def __init__(self, threads: int | None) -> None:
-        self.threads = threads
-        self._emulator: Emulator | None = None
-
-    @classmethod
-    def obstacle(cls, precision: str) -> str | None:
-        """None: it runs whatever our graphs hold."""
-        return None
-
-    @classmethod
-    def open(cls, precision: str, threads: int | None) -> Emulation:
-        """An instance without a graph; the precision says nothing to it."""
-        return cls(threads)
-
-    def load(self, graph: Path) -> None:
-        """Read an ONNX file."""
-        self._emulator = Emulator(onnx.load(graph), self.threads)
+    def __init__(self, graph: Path, threads: int | None) -> None:
+        self._emulator = Emulator(onnx.load(graph), threads)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """All outputs by name; UserError with the layer's name when a value is not finite."""
-        assert self._emulator is not None, "load before run"
         return self._emulator.run(feeds, check_finite=True)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
     def describe(self) -> dict[str, Any]:
         """What it is."""

@@ -7,25 +7,26 @@ from pathlib import Path
 
 import onnx
 from jntrt.calib.graph.emulate import Emulation
-from jntrt.runtime.engines import Backend
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Network
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
 
 
-def open_graph(model: onnx.ModelProto, precision: str = "fp32", threads: int | None = None) -> Backend:
+def open_graph(model: onnx.ModelProto, precision: str = "fp32", threads: int | None = None) -> Network:
     """`model`, ready to run: in the emulation where floats are float16, else in ONNX Runtime.
 
     Raises UserError as these engines do when they load.
     """
-    engine: type[Backend] = Emulation if precision.endswith("fp16") else OnnxRuntime
-    backend = engine.open(precision, threads)
     with tempfile.TemporaryDirectory(prefix="jntrt-") as folder:
         file = Path(folder) / "graph.onnx"
         onnx.save(model, file)
         try:
-            backend.load(file)
+            if precision.endswith("fp16"):
+                return Emulation(file, threads)
+            return OnnxRuntime(file, find_precision(precision), EngineOptions(threads))
         except UserError as error:
             reason = str(error).removeprefix(f"{file}: ")
             hint = "; --keep LAYER leaves a layer out of int8" if precision == "int8" else ""
             raise UserError(f"the {precision} {model.graph.name} graph: {reason}{hint}") from error
-    return backend

@@ -16,6 +16,7 @@ from jntrt.calib.precisions.fp16 import to_float16
 from jntrt.calib.precisions.int8 import quantise, quantised_values, split_branches
 from jntrt.export.onnx.promote import promote
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 
@@ -69,7 +70,7 @@ class Candidate:
                 open_graph(model, self.precision, threads)
                 for model in (self.models.template, self.models.track)
             ]
-            return Tracker(bundle, *engines)
+            return Tracker(bundle, Pair(*engines))
 
         return open_tracker
 

@@ -9,14 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jntrt.runtime.bundle.conventions import (
+    CropSpec,
+    StateInput,
+    StateSpec,
+    crop_spec,
+    state_inputs,
+    state_spec,
+)
 from jntrt.runtime.bundle.manifest import (
     GRAPHS,
     MANIFEST,
     MAX_BATCH,
-    CropSpec,
     Reader,
     check_file_entry,
-    crop_spec,
     read_manifest,
 )
 from jntrt.runtime.errors import UserError
@@ -35,6 +41,8 @@ class Bundle:
     batch: int
     template: CropSpec
     search: CropSpec
+    state: StateSpec
+    state_inputs: dict[str, StateInput]
     presence_threshold: float
     recipe: dict[str, Any]
     _verified: set[tuple[str, str]] = field(default_factory=set, repr=False, compare=False)
@@ -54,6 +62,8 @@ class Bundle:
             batch=reader.whole("batch", 1, MAX_BATCH),
             template=crop_spec(reader.section("template")),
             search=crop_spec(reader.section("search")),
+            state=state_spec(reader),
+            state_inputs=state_inputs(reader),
             presence_threshold=reader.number("presence_threshold", 0, 1),
             recipe=reader.section("recipe").values,
         )
@@ -66,6 +76,9 @@ class Bundle:
         for graph, tensor in bundle.tensors("inputs"):
             if graph not in GRAPHS:
                 raise UserError(f"{where}: input {tensor!r} belongs to an unknown graph {graph!r}")
+        for name in bundle.state_inputs:
+            if not bundle.takes("track", name):
+                raise UserError(f"{where}: state input {name!r} is no input of the track graph: export again")
         return bundle
 
     @property

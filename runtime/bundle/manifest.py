@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,6 @@ MAX_CROP = 4096  # pixels
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class CropSpec:
-    """One of the two crops: `size` in pixels of the network's input, `factor` of the box's mean side."""
-
-    size: int
-    factor: float
 
 
 def check_file_name(name: object, where: str) -> str:
@@ -57,20 +48,20 @@ class Reader:
     def text(self, key: str) -> str:
         value = self._value(key)
         if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
-            raise UserError(f"{self.where}: {key} must be a short text, not {_short(value)}")
+            raise UserError(f"{self.where}: {key} must be a short text, not {short(value)}")
         return value
 
     def whole(self, key: str, low: int, high: int) -> int:
         value = self._value(key)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise UserError(f"{self.where}: {key} must be a whole number {low} … {high}, not {_short(value)}")
+            raise UserError(f"{self.where}: {key} must be a whole number {low} … {high}, not {short(value)}")
         return value
 
     def number(self, key: str, low: float, high: float) -> float:
         value = self._value(key)
         good = isinstance(value, int | float) and not isinstance(value, bool)
         if not good or not math.isfinite(value) or not low <= value <= high:
-            raise UserError(f"{self.where}: {key} must be a number {low} … {high}, not {_short(value)}")
+            raise UserError(f"{self.where}: {key} must be a number {low} … {high}, not {short(value)}")
         return float(value)
 
     def _value(self, key: str) -> Any:
@@ -79,20 +70,10 @@ class Reader:
         return self.values[key]
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value of the manifest for a complaint, at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-def crop_spec(reader: Reader) -> CropSpec:
-    """One of the two crops; context and border have one known value each today."""
-    for key, known in (("context", "area"), ("border", "zero")):
-        if reader.values.get(key, known) != known:
-            raise UserError(
-                f"{reader.where}: {key} {_short(reader.values[key])} needs a newer jntrt: update it"
-            )
-    factor = reader.number("factor", 0.1, 100)
-    return CropSpec(reader.whole("size", 16, MAX_CROP), factor)
 
 
 def check_file_entry(reader: Reader) -> None:

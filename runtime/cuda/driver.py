@@ -161,8 +161,8 @@ class Stream:
     def launch(
         self, function: Any, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: Sequence[Any]
     ) -> None:
-        """Launches a kernel; `arguments` are ctypes values (c_void_p for addresses)."""
-        values = tuple(argument.value for argument in arguments)
+        """Launches a kernel; `arguments` are ctypes values (c_void_p for addresses, whose null is a None)."""
+        values = tuple(0 if argument.value is None else argument.value for argument in arguments)
         types = tuple(type(argument) for argument in arguments)
         _check(
             self.device.cu.cuLaunchKernel(function, *grid, *block, 0, self.handle, (values, types), 0),

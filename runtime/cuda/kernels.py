@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import jntrt.runtime
 import numpy as np
+from jntrt.runtime.bundle.conventions import CropSpec, StateInput, StateSpec
 from jntrt.runtime.cuda.driver import CudaError, Device, Stream, compile_kernels
-from jntrt.runtime.geometry import crop_rectangle
+from jntrt.runtime.geometry import crop_rectangle, crop_span, state_input
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -23,10 +24,39 @@ NAMES = ("jntrt_crop", "jntrt_box")
 HEADERS = ("crop.h", "box.h")
 BLOCK = (32, 8, 1)  # threads of a crop's block: a warp per row, so that neighbours read neighbouring pixels
 
-# The structs of crop.h and kernels.cu; offsets and sizes are asserted there.
-FRAME = np.dtype([("pixels", "<u8"), ("width", "<i4"), ("height", "<i4"), ("row_bytes", "<i8")])
+# The structs of crop.h, box.h and kernels.cu; sizes are asserted there.
+FRAME = np.dtype(
+    [
+        ("pixels", "<u8"),
+        ("width", "<i4"),
+        ("height", "<i4"),
+        ("row_bytes", "<i8"),
+        ("hidden", "<i4"),
+        ("border", "u1", 4),
+    ]
+)
+RULE = np.dtype(
+    [
+        ("factor", "<f8"),
+        ("least_size", "<f8"),
+        ("size", "<i4"),
+        ("context", "<i4"),
+        ("side", "<i4"),
+        ("corner", "<i4"),
+        ("scale", "<i4"),
+        ("clip", "<i4"),
+    ]
+)
 LANE = np.dtype(
-    [("box", "<f8", 4), ("scale", "<f8"), ("x", "<i4"), ("y", "<i4"), ("side", "<i4"), ("reserved", "<i4")]
+    [
+        ("box", "<f8", 4),
+        ("scale", "<f8"),
+        ("span", "<f8"),
+        ("x", "<i4"),
+        ("y", "<i4"),
+        ("side", "<i4"),
+        ("reserved", "<i4"),
+    ]
 )
 RESULT = np.dtype([("box", "<f8", 4), ("score", "<f4"), ("status", "<i4")])
 
@@ -38,18 +68,34 @@ STAND_INS = {
 }
 
 
-def aim(boxes: NDArray[np.float64], factor: float, size: int) -> NDArray[Any]:
+def rule_of(spec: CropSpec, state: StateSpec) -> NDArray[Any]:
+    """The rule (RULE, one of them) of a search crop and a state; a choice is its place in its enum."""
+    choices = {"context": spec.context, "side": spec.side, "corner": spec.corner, "scale": spec.scale}
+    rule = np.zeros(1, RULE)
+    rule["factor"], rule["size"], rule["least_size"] = spec.factor, spec.size, state.least_size
+    for name, choice in {**choices, "clip": state.clip}.items():
+        rule[name] = list(type(choice)).index(choice)
+    return rule
+
+
+def aim(boxes: NDArray[np.float64], spec: CropSpec) -> NDArray[Any]:
     """The lanes (LANE) of `boxes` (B×4: x, y, w, h): each box with the square that its crop is cut from.
 
     Raises UserError for a box that cannot be cropped.
     """
     lanes = np.zeros(len(boxes), LANE)
-    for lane, box in zip(lanes, boxes, strict=True):
-        square = crop_rectangle([float(value) for value in box], factor)
+    for lane, box in zip(lanes, boxes.tolist(), strict=True):
+        square = crop_rectangle(box, spec)
         lane["box"] = box
         lane["x"], lane["y"], lane["side"] = square.x, square.y, square.side
-        lane["scale"] = 1.0 / (size / square.side)  # crop.h's crop_scale, in its order of operations
+        lane["scale"] = 1.0 / (spec.size / square.side)  # crop.h's crop_scale, in its order of operations
+        lane["span"] = crop_span(box, spec)
     return lanes
+
+
+def sizes(boxes: NDArray[np.float64], spec: CropSpec) -> NDArray[np.float32]:
+    """The state input `size` of `boxes` (B×4): B×2, as the box kernel writes it."""
+    return np.stack([state_input(StateInput.SIZE, box, spec) for box in boxes.tolist()])
 
 
 def native_file(name: str) -> Path | None:
@@ -76,10 +122,12 @@ class BoxAddresses(NamedTuple):
     """What the box kernel reads and writes, as addresses, in the order of its parameters."""
 
     frame: int
+    rule: int
     boxes: int
     scores: int
     lanes: int
     results: int
+    sizes: int  # 0: no network's input
 
 
 @cache
@@ -118,12 +166,12 @@ class Kernels:
             [*pointers, ctypes.c_int(size), ctypes.c_int(int(swap))],
         )
 
-    def box(self, stream: Stream, addresses: BoxAddresses, count: int, factor: float, size: int) -> None:
-        """The network's boxes and scores to states, next squares and results (see kernels.cu)."""
+    def box(self, stream: Stream, addresses: BoxAddresses, count: int) -> None:
+        """The network's boxes and scores to states, next squares, results and sizes (see kernels.cu)."""
         pointers = [ctypes.c_void_p(address) for address in addresses]
         stream.launch(
             self._functions["jntrt_box"],
             (-(-count // 32), 1, 1),
             (32, 1, 1),
-            [*pointers, ctypes.c_int(count), ctypes.c_double(factor), ctypes.c_int(size)],
+            [*pointers, ctypes.c_int(count)],
         )

@@ -9,19 +9,31 @@ writes the square that the next crop is cut from.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
-from jntrt.runtime.bundle.manifest import CropSpec
-from jntrt.runtime.crop import crop
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle.conventions import Border, CropSpec, StateInput
+from jntrt.runtime.crop import BLACK, Colour, border_colour, crop
 from jntrt.runtime.cuda.driver import Buffer, CudaError, Device, Event, Graph, PinnedBuffer, Stream
 from jntrt.runtime.cuda.frames import DeviceFrame, device_frame
-from jntrt.runtime.cuda.kernels import FRAME, LANE, RESULT, BoxAddresses, aim, shared_kernels
-from jntrt.runtime.errors import TrackerError
-from jntrt.runtime.geometry import CropRectangle
+from jntrt.runtime.cuda.kernels import (
+    FRAME,
+    LANE,
+    RESULT,
+    RULE,
+    BoxAddresses,
+    aim,
+    rule_of,
+    shared_kernels,
+    sizes,
+)
+from jntrt.runtime.errors import TrackerError, UserError
+from jntrt.runtime.geometry import Boxes, CropRectangle, hidden_lines
+from jntrt.runtime.loops import Step, checked_frame
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -58,33 +70,25 @@ class DeviceNetwork(Protocol):
         """Why its work cannot be part of a CUDA graph, or None."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one frame gave: boxes B×4 float64 (x, y, w, h in pixels), scores (B,), and milliseconds."""
-
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    crop_ms: float  # on the host; 0 where the GPU crops, which then is part of network_ms
-    network_ms: float  # launch to result
-
-
 class DeviceLoop:
     """Tracks `batch` objects through frames of one size. `start` shows the targets, `step` follows them."""
+
+    on_device = True
 
     def __init__(
         self,
         device: Device,
         template: DeviceNetwork,
         track: DeviceNetwork,
-        specs: tuple[CropSpec, CropSpec],
+        bundle: Bundle,
         *,
         swap: bool,
         graph: bool = True,
     ) -> None:
-        """`specs`: of template and search crop. `swap`: frames are BGR. `graph` False: no capture."""
+        """`swap`: frames are BGR. `graph` False: no capture."""
         self.device = device
         self.template, self.track = template, track
-        self._template_spec, self._spec = specs
+        self._bundle = bundle
         self._swap = swap
         self.batch = track.tensors["search"].shape[0]
         device.activate()
@@ -101,11 +105,15 @@ class DeviceLoop:
         self._results = self._results_down.view(RESULT, (self.batch,))
         # Device side.
         self._frame = Buffer(device, FRAME.itemsize)
+        self._rule = Buffer(device, RULE.itemsize)
         self._lanes = Buffer(device, self.batch * LANE.itemsize)
+        self._sizes = self._state_input(StateInput.SIZE)
         self._graphs: dict[bool, Graph | None] = {}
         self._wants_graph = graph
         self.launch = "not yet"  # "graph", or "stream" and why
         self._boxes: NDArray[np.float64] = np.zeros((0, 4))
+        self._border = BLACK  # of the search crop
+        self._upload(rule_of(bundle.search, bundle.state), self._rule.pointer)
         self._join()
 
     def _join(self) -> None:
@@ -114,61 +122,81 @@ class DeviceLoop:
             if name in self.track.tensors:
                 self.template.relocate(name, self.track.tensors[name])
 
-    def on_device(self, frame: Any) -> DeviceFrame | None:
-        """The frame where it lies on the GPU, None for one that does not (a host array)."""
-        return device_frame(frame, self.stream.handle, self.device.info.ordinal)
+    def _state_input(self, kind: StateInput) -> int:
+        """Where the track graph wants that of the state, B×2 float32; 0 where it does not ask."""
+        for name, rule in self._bundle.state_inputs.items():
+            if rule is kind:
+                tensor = self.track.tensors[name]
+                if tensor.shape != (self.batch, 2) or tensor.dtype != np.float32:
+                    raise UserError(
+                        f"state input {name} is {tensor.dtype} {tensor.shape}, not float32 {(self.batch, 2)}:"
+                        " export the checkpoint again"
+                    )
+                return tensor.pointer
+        return 0
+
+    def accept(self, frame: Any) -> DeviceFrame | NDArray[np.uint8]:
+        """The frame where it lies on the GPU, or the host array that it is. Raises TrackerError."""
+        found = device_frame(frame, self.stream.handle, self.device.info.ordinal)
+        return checked_frame(frame) if found is None else found
 
     def start(
         self,
         frame: DeviceFrame | NDArray[np.uint8],
-        boxes: Sequence[Sequence[float]],
-        feeds: Mapping[str, NDArray[Any]],
+        boxes: Boxes,
+        side: Mapping[str, NDArray[Any]],
     ) -> None:
-        """Runs the template graph on the crops around `boxes` (B of x, y, w, h).
+        """Runs the template graph on the crops around `boxes` (B of x, y, w, h); they become the state.
 
-        `feeds`: the other inputs, of either graph, that depend on the target.
+        `side`: the other inputs, of either graph, that depend on the target.
         """
         self.device.activate()
         template = self.template.tensors["template"]
-        size = self._template_spec.size
-        lanes = aim(np.array(boxes, np.float64), self._template_spec.factor, size)
+        spec = self._bundle.template
+        lanes = aim(np.array(boxes, np.float64), spec)
         if isinstance(frame, DeviceFrame):
-            self._describe(frame)
+            self._wait_for(frame)
+            borders = self._borders(lambda: self._download(frame))
+            self._describe(frame, spec, borders[0])
             self._upload(lanes, self._lanes.pointer)
             self._copy_description()
             self.kernels.crop(
-                self.stream, self._frame.pointer, self._lanes.pointer, self.batch, template.pointer, size,
-                swap=self._swap,
+                self.stream, self._frame.pointer, self._lanes.pointer, self.batch, template.pointer,
+                spec.size, swap=self._swap,
             )  # fmt: skip
         else:
-            crops = [crop(frame, _rectangle(lane), size, swap=self._swap) for lane in lanes]
-            self._upload(np.stack(crops), template.pointer)
-        for name, value in feeds.items():
+            borders = self._borders(lambda: frame)
+            self._upload(np.stack(self._crops_of(frame, lanes, spec, borders[0])), template.pointer)
+        for name, value in side.items():
             owner = self.template if name in self.template.tensors else self.track
             self._upload(value, owner.tensors[name].pointer)
         self.template.enqueue(self.stream)
         self.stream.synchronize()
+        self._border = borders[1]
         self.move(boxes)
 
-    def move(self, boxes: Sequence[Sequence[float]]) -> None:
+    def move(self, boxes: Boxes) -> None:
         """Puts the state at `boxes` (B of x, y, w, h) and keeps the template."""
         self.device.activate()
         self._boxes = np.array(boxes, np.float64)
-        self._upload(aim(self._boxes, self._spec.factor, self._spec.size), self._lanes.pointer)
-        self.stream.synchronize()
+        self._upload(aim(self._boxes, self._bundle.search), self._lanes.pointer)
+        if self._sizes:
+            self._upload(sizes(self._boxes, self._bundle.search), self._sizes)
 
     def step(self, frame: DeviceFrame | NDArray[np.uint8]) -> Step:
         """Follows the targets into the next frame. Raises TrackerError when the output is not finite."""
         self.device.activate()
         begin = perf_counter()
         on_device = isinstance(frame, DeviceFrame)
+        spec = self._bundle.search
         if isinstance(frame, DeviceFrame):
-            self._describe(frame)
+            self._wait_for(frame)
+            self._describe(frame, spec, self._border)
         else:
-            self._frame_up[0] = (0, frame.shape[1], frame.shape[0], 0)
-            lanes = aim(self._boxes, self._spec.factor, self._spec.size)
-            for place, lane in zip(self._crops, lanes, strict=True):
-                place[:] = crop(frame, _rectangle(lane), self._spec.size, swap=self._swap)
+            self._frame_up[0] = (0, frame.shape[1], frame.shape[0], 0, 0, 0)
+            crops = self._crops_of(frame, aim(self._boxes, spec), spec, self._border)
+            for place, pixels in zip(self._crops, crops, strict=True):
+                place[:] = pixels
         cropped = perf_counter()
         self._launch(on_device)
         self.stream.synchronize()
@@ -222,26 +250,57 @@ class DeviceLoop:
         if on_device:
             self.kernels.crop(
                 self.stream, self._frame.pointer, self._lanes.pointer, self.batch, search.pointer,
-                self._spec.size, swap=self._swap,
+                self._bundle.search.size, swap=self._swap,
             )  # fmt: skip
         else:
             self.stream.copy(search.pointer, self._crops_up.pointer, search.nbytes)
         self.track.enqueue(self.stream)
         addresses = BoxAddresses(
             frame=self._frame.pointer,
+            rule=self._rule.pointer,
             boxes=self.track.tensors["box"].pointer,
             scores=self.track.tensors["score"].pointer,
             lanes=self._lanes.pointer,
             results=self._results_down.pointer,
+            sizes=self._sizes,
         )
-        self.kernels.box(self.stream, addresses, self.batch, self._spec.factor, self._spec.size)
+        self.kernels.box(self.stream, addresses, self.batch)
 
-    def _describe(self, frame: DeviceFrame) -> None:
+    def _crops_of(
+        self, frame: NDArray[np.uint8], lanes: NDArray[Any], spec: CropSpec, border: Colour
+    ) -> list[NDArray[np.uint8]]:
+        return [
+            crop(frame, _rectangle(lane), spec.size, swap=self._swap, edge=spec.edge, border=border)
+            for lane in lanes
+        ]
+
+    def _borders(self, pixels: Callable[[], NDArray[np.uint8]]) -> tuple[Colour, Colour]:
+        """Of template and search crops; the pixels of the frame at `start` are fetched where they count."""
+        specs = (self._bundle.template, self._bundle.search)
+        if all(spec.border is Border.ZERO for spec in specs):
+            return BLACK, BLACK
+        frame = pixels()
+        return border_colour(frame, specs[0]), border_colour(frame, specs[1])
+
+    def _wait_for(self, frame: DeviceFrame) -> None:
         if frame.ready is not None:
             self.stream.wait(frame.ready)
         elif frame.stream is not None:
             self.stream.wait_for(frame.stream, self._producer)
-        self._frame_up[0] = (frame.pointer, frame.width, frame.height, frame.row_bytes)
+
+    def _describe(self, frame: DeviceFrame, spec: CropSpec, border: Colour) -> None:
+        hidden = hidden_lines(spec.edge)
+        self._frame_up[0] = (
+            frame.pointer, frame.width, frame.height, frame.row_bytes, hidden, (*border, 0),
+        )  # fmt: skip
+
+    def _download(self, frame: DeviceFrame) -> NDArray[np.uint8]:
+        """The frame's pixels on the host."""
+        nbytes = frame.row_bytes * (frame.height - 1) + 3 * frame.width  # nobody owns what follows a last row
+        rows = np.zeros(frame.row_bytes * frame.height, np.uint8)
+        self.stream.copy(rows.ctypes.data, frame.pointer, nbytes)
+        self.stream.synchronize()
+        return rows.reshape(frame.height, -1)[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
 
     def _copy_description(self) -> None:
         self.stream.copy(self._frame.pointer, self._up.pointer, FRAME.itemsize)
@@ -261,7 +320,9 @@ class DeviceLoop:
                 graph.close()
         self._graphs.clear()
         self._frame_up = self._results = self._crops = np.empty(0)
-        for memory in (self._up, self._crops_up, self._results_down, self._frame, self._lanes):
+        for memory in (
+            self._up, self._crops_up, self._results_down, self._frame, self._rule, self._lanes,
+        ):  # fmt: skip
             memory.free()
         self._producer.close()
         self.stream.close()

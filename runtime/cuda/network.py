@@ -1,16 +1,19 @@
 """What the engines on a GPU share: tensors at fixed addresses, arrays in and out, the loop around them."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import Buffer, Device, DeviceInfo, Stream
-from jntrt.runtime.cuda.loop import DeviceLoop, DeviceNetwork, DeviceTensor
+from jntrt.runtime.cuda.loop import DeviceLoop, DeviceTensor
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Pair, open_graphs
+from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
+from jntrt.runtime.loops import Loop
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from jntrt.runtime.bundle import Bundle
 
 _devices: dict[int, Device] = {}
 
@@ -88,35 +91,51 @@ class Tensors:
         self._buffers.clear()
 
 
-def open_loop(
-    device: Device, template: DeviceNetwork, track: DeviceNetwork, bundle: "Bundle", *, swap: bool
-) -> DeviceLoop:
-    """The device loop of a bundle's two graphs."""
-    return DeviceLoop(device, template, track, (bundle.template, bundle.search), swap=swap)
+class DevicePair(Pair):
+    """Two graphs on a GPU, run by the device loop."""
+
+    def __init__(self, device: Device, template: "DeviceEngine", track: "DeviceEngine") -> None:
+        super().__init__(template, track)
+        self._device, self._networks = device, (template, track)
+
+    def loop(self, bundle: Bundle, *, swap: bool) -> Loop:
+        """The loop around them on the GPU. `swap`: frames are BGR."""
+        return DeviceLoop(self._device, *self._networks, bundle, swap=swap)
 
 
 class DeviceEngine:
     """One graph in an engine on the GPU; what TensorRT and ONNX Runtime have in common.
 
-    A child's `load` ends in `_hold`; `_bind` tells the engine where a tensor lies, `enqueue` runs the graph.
+    A child's `_open` ends in `_hold`; `_bind` tells the engine where a tensor lies, `enqueue` runs the graph.
     """
 
     name: str
 
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
+    def __init__(self, graph: Path, precision: Precision, options: EngineOptions) -> None:
+        """Opens the graph. Raises UserError as the engine does; nothing then stays on the GPU."""
+        self.precision, self.options = precision, options
+        self.device = shared_device(options.device)
         self._stream: Stream | None = None
         self._tensors: Tensors | None = None
         self._inputs: list[str] = []
+        try:
+            self._open(graph)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
-    def open(cls, precision: str, threads: int | None) -> Self:
-        """An instance without a graph; threads mean nothing here."""
-        return cls(precision)
+    def open(cls, bundle: Bundle, precision: Precision, options: EngineOptions) -> Pair:
+        """A bundle's two graphs."""
+        device = shared_device(options.device)
+        return DevicePair(device, *open_graphs(cls, bundle, precision, options))
+
+    def _open(self, graph: Path) -> None:
+        raise NotImplementedError
 
     def _hold(self, shapes: Mapping[str, tuple[tuple[int, ...], Any]], inputs: list[str]) -> None:
         """Makes room for all tensors (shape and dtype by name) and tells the engine where they are."""
-        self._tensors, self._inputs = Tensors(shared_device(), shapes), inputs
+        self._tensors, self._inputs = Tensors(self.device, shapes), inputs
         for name, tensor in self._tensors.tensors.items():
             self._bind(name, tensor)
 
@@ -154,9 +173,9 @@ class DeviceEngine:
             return {name: tensors.tensors[name] for name in outputs}
         return {name: tensors.download(stream, name) for name in outputs}
 
-    def device_loop(self, template: DeviceNetwork, bundle: "Bundle", *, swap: bool) -> DeviceLoop:
-        """The loop that runs this (track) graph after `template`."""
-        return open_loop(shared_device(), template, self, bundle, swap=swap)
+    def describe(self) -> dict[str, Any]:
+        """What a figure has to say about the engine."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Lets the memory go; a child lets its engine go first."""
@@ -169,7 +188,7 @@ class DeviceEngine:
 
     def _loaded(self) -> Tensors:
         if self._tensors is None:
-            raise UserError(f"{self.name} has no graph yet: load one first")
+            raise TrackerError(f"{self.name}: the graph is closed")
         return self._tensors
 
 

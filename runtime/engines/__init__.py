@@ -1,7 +1,6 @@
 """Engines that run a bundle's graphs, one module each; here is only the choice between them.
 
-A backend is a class with three methods: `load(graph)`, `run(feeds)`, `describe()`; the class method
-`obstacle(precision)` says beforehand why it cannot run here. One instance holds one graph.
+A backend is an `Engine`: it says beforehand why it cannot run here, and opens a bundle's pair of graphs.
 """
 
 import importlib
@@ -10,34 +9,41 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Pair
+from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
-class Backend(Protocol):
-    """One graph in one engine."""
+class Engine(Protocol):
+    """What can say whether it runs here, and opens graphs."""
 
     name: str
 
+    def __init__(self, graph: Path, precision: Precision, options: EngineOptions) -> None:
+        """One graph by itself, of a file whose digest was verified. Raises UserError with the reason."""
+
     @classmethod
-    def obstacle(cls, precision: str) -> str | None:
+    def obstacle(cls, precision: Precision) -> str | None:
         """Why this engine cannot run `precision` on this machine (one line with the remedy), or None."""
 
     @classmethod
-    def open(cls, precision: str, threads: int | None) -> Self:
-        """An instance without a graph; `threads` None leaves their number to the engine."""
-
-    def load(self, graph: Path) -> None:
-        """Read an ONNX file whose digest was verified. Raises UserError when the engine refuses it."""
+    def open(cls, bundle: Bundle, precision: Precision, options: EngineOptions) -> Pair:
+        """A bundle's two graphs, verified, and gated where the engine compiles them."""
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        """All outputs by name. Arrays in and out; memory tensors may be the engine's own objects."""
+        """As in `Network`."""
 
     def describe(self) -> dict[str, Any]:
-        """What a figure has to say about the engine: name, version, device, threads, options."""
+        """As in `Network`."""
+
+    def close(self) -> None:
+        """As in `Network`."""
 
 
 # In the order in which `auto` asks them. On a CPU ONNX Runtime goes first: its outputs are the ones that
@@ -49,10 +55,6 @@ BACKENDS = {
     "onnxruntime": "jntrt.runtime.engines.onnxruntime:OnnxRuntime",
     "openvino": "jntrt.runtime.engines.openvino:OpenVino",
 }
-
-
-# Precisions that are an engine's reading of graphs stored under another name.
-STORED_AS = {"bf16": "fp32", "int8-bf16": "int8"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def _brief(name: str, obstacle: str) -> str:
     return re.sub(r" \(.*?\)", "", obstacle.split(": ")[0]).removeprefix(f"{name} is ")
 
 
-def choose_backend(name: str, precision: str) -> Choice:
+def choose_backend(name: str, precision: Precision) -> Choice:
     """Resolve a backend's name; `auto` takes the first that can run `precision` here and logs why.
 
     Raises UserError: an unknown name, a backend asked for by name that cannot run (it never falls back), or
@@ -95,17 +97,25 @@ def choose_backend(name: str, precision: str) -> Choice:
     raise UserError(f"no backend can run {precision} here ({reasons})")
 
 
-def open_backend(name: str, *, precision: str, threads: int | None = None) -> Backend:
-    """A backend without a graph, by name or `auto`. Raises UserError as `choose_backend` does."""
-    if threads is not None and threads < 1:
-        raise UserError(f"{threads} threads: give a number above zero")
-    return backend_class(choose_backend(name, precision).name).open(precision, threads)
+def open_pair(
+    bundle: Bundle, precision: Precision, options: EngineOptions, backend: str = "auto"
+) -> tuple[Pair, Choice]:
+    """A bundle's two graphs in a backend, by name or `auto`, and which that was.
+
+    Raises UserError as `choose_backend`, the bundle and the engine do, GateError where a compiled engine
+    computes something else than its graphs.
+    """
+    if bundle.failed_gate(precision.stored):
+        text = "bundle %s: %s failed its gate, its boxes are not those of fp32"
+        log.warning(text, bundle.name, precision.stored)
+    choice = choose_backend(backend, precision)
+    return backend_class(choice.name).open(bundle, precision, options), choice
 
 
-def backend_class(name: str) -> type[Backend]:
+def backend_class(name: str) -> type[Engine]:
     """The class behind a name; its engine is not imported yet. Raises UserError for a name that is none."""
     if name not in BACKENDS:
         raise UserError(f"no backend {name!r}: take auto, {', '.join(BACKENDS)}")
     module, _, class_name = BACKENDS[name].partition(":")
-    found: type[Backend] = getattr(importlib.import_module(module), class_name)
+    found: type[Engine] = getattr(importlib.import_module(module), class_name)
     return found

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines import int8_graph
 from jntrt.runtime.engines.cpu import saturates_int8
 from jntrt.runtime.engines.onnx_bytes import read_nodes
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Pair, open_graphs
+from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
 from numpy.typing import NDArray
 
@@ -23,43 +27,43 @@ class OnnxRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, precision: str, threads: int | None) -> None:
-        self.precision = precision
-        self.threads = threads
+    def __init__(self, graph: Path, precision: Precision, options: EngineOptions) -> None:
+        """Opens the graph. Raises UserError with ONNX Runtime's reason in one line."""
+        import onnxruntime as ort
+
+        self.threads = options.threads
         self._session: Any = None
-        self._outputs: list[str] = []
         self._int8: dict[str, Any] = {}
+        session_options = ort.SessionOptions()
+        session_options.log_severity_level = 3
+        session_options.inter_op_num_threads = 1
+        if self.threads is not None:
+            session_options.intra_op_num_threads = self.threads
+        nodes = read_nodes(graph.read_bytes()) if precision.int8 else []
+        layers = int8_graph.quantised_layers(nodes)
+        try:
+            self._session = (
+                self._int8_session(graph, session_options, layers)
+                if layers
+                else _session(graph, session_options)
+            )
+        except ort_errors() as error:
+            raise UserError(f"{graph}: ONNX Runtime refuses the graph: {_first_line(error)}") from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
     @classmethod
-    def obstacle(cls, precision: str) -> str | None:
+    def obstacle(cls, precision: Precision) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("onnxruntime") is None:
             return "onnxruntime is not installed: pip install 'jntrt[cpu]'"
-        if precision in ("bf16", "int8-bf16"):
+        if precision.bf16:
             return "bf16 on a CPU is OpenVINO's: take --backend openvino"
         return None
 
     @classmethod
-    def open(cls, precision: str, threads: int | None) -> "OnnxRuntime":
-        """An instance without a graph."""
-        return cls(precision, threads)
-
-    def load(self, graph: Path) -> None:
-        """Open the graph. Raises UserError with ONNX Runtime's reason in one line."""
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.inter_op_num_threads = 1
-        if self.threads is not None:
-            options.intra_op_num_threads = self.threads
-        nodes = read_nodes(graph.read_bytes()) if self.precision.startswith("int8") else []
-        layers = int8_graph.quantised_layers(nodes)
-        try:
-            self._session = self._int8_session(graph, options, layers) if layers else _session(graph, options)
-        except ort_errors() as error:
-            raise UserError(f"{graph}: ONNX Runtime refuses the graph: {_first_line(error)}") from error
-        self._outputs = [output.name for output in self._session.get_outputs()]
+    def open(cls, bundle: Bundle, precision: Precision, options: EngineOptions) -> Pair:
+        """A bundle's two graphs."""
+        return Pair(*open_graphs(cls, bundle, precision, options))
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
         """All outputs by name. Raises TrackerError when the graph does not take these feeds."""
@@ -84,6 +88,10 @@ class OnnxRuntime:
             "threads": threads,
             **self._int8,
         }
+
+    def close(self) -> None:
+        """Lets the session go."""
+        self._session = None
 
     def _int8_session(self, graph: Path, options: Any, layers: list[str]) -> Any:
         """A session of an int8 graph whose quantised layers all run in int8, or UserError."""

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from jntrt.runtime.cuda.driver import CudaError, Event, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
 from jntrt.runtime.cuda.network import DeviceEngine, describe_device, shared_device
 from jntrt.runtime.engines.onnxruntime import ort_errors
+from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
 
 log = logging.getLogger(__name__)
@@ -44,21 +45,17 @@ class OnnxRuntimeCuda(DeviceEngine):
     """One graph in an `InferenceSession` of the CUDA provider."""
 
     name = "onnxruntime-cuda"
-    own_graph: ClassVar[bool] = False  # the session's own CUDA graph, between our two launches
-
-    def __init__(self, precision: str) -> None:
-        super().__init__(precision)
-        self._session: Any = None
-        self._binding: Any = None
-        self._run_options: Any = None
-        self._order: Event | None = None
+    _session: Any = None
+    _binding: Any = None
+    _run_options: Any = None
+    _order: Event | None = None
 
     @classmethod
-    def obstacle(cls, precision: str) -> str | None:
+    def obstacle(cls, precision: Precision) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("onnxruntime") is None:
             return "onnxruntime-gpu is not installed: pip install 'jntrt[gpu]'"
-        if precision not in ("fp32", "fp16"):
+        if precision.bf16 or precision.int8:
             return f"its CUDA provider has no {precision}: take fp16"
         import onnxruntime as ort
 
@@ -72,20 +69,19 @@ class OnnxRuntimeCuda(DeviceEngine):
             return str(error)
         return provider_obstacle()
 
-    def load(self, graph: Path) -> None:
-        """Open the graph. Raises UserError when the provider does not load or leaves a node to the CPU."""
+    def _open(self, graph: Path) -> None:
         import onnxruntime as ort
 
-        device = shared_device()
+        device = self.device
         self._stream, self._order = Stream(device), Event(device)
         settings = {
             "user_compute_stream": str(self._stream.handle),
             "use_tf32": "0",  # a graph's types are meant as they are written
             "cudnn_conv_algo_search": "EXHAUSTIVE",
-            "enable_cuda_graph": str(int(self.own_graph)),
+            "enable_cuda_graph": str(int(self.options.own_graph)),
         }
         try:
-            self._session = open_session(str(graph), settings)
+            self._session = open_session(str(graph), settings, device.info.ordinal)
         except ort_errors() as error:
             text = " ".join(str(error).split())
             if "fallback" in text:
@@ -107,8 +103,7 @@ class OnnxRuntimeCuda(DeviceEngine):
 
     def _bind(self, name: str, tensor: DeviceTensor) -> None:
         bind = self._binding.bind_input if name in self._inputs else self._binding.bind_output
-        ordinal = shared_device().info.ordinal
-        bind(name, "cuda", ordinal, tensor.dtype.type, list(tensor.shape), tensor.pointer)
+        bind(name, "cuda", self.device.info.ordinal, tensor.dtype.type, list(tensor.shape), tensor.pointer)
 
     def enqueue(self, stream: Stream) -> None:
         """Runs the session on what lies in its inputs, after what `stream` holds and before what follows."""
@@ -136,8 +131,8 @@ class OnnxRuntimeCuda(DeviceEngine):
         return {
             "backend": self.name,
             "version": ort.__version__,
-            **describe_device(shared_device().info),
-            "own graph": self.own_graph,
+            **describe_device(self.device.info),
+            "own graph": self.options.own_graph,
         }
 
     def close(self) -> None:
@@ -158,7 +153,7 @@ def provider_obstacle() -> str | None:
     with redirect_stdout(sys.stderr):
         ort.preload_dlls()
     try:
-        session = open_session(PROBE, {})
+        session = open_session(PROBE, {}, shared_device().info.ordinal)
     except ort_errors() as error:
         log.info("ONNX Runtime's CUDA provider: %s", error)
     else:
@@ -167,13 +162,13 @@ def provider_obstacle() -> str | None:
     return f"its CUDA provider does not load: {NEEDS}"
 
 
-def open_session(model: str | bytes, settings: Mapping[str, str]) -> Any:
+def open_session(model: str | bytes, settings: Mapping[str, str], ordinal: int) -> Any:
     """A session of the CUDA provider alone: a graph of which it cannot run every node is refused."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    provider = {"device_id": str(shared_device().info.ordinal), **settings}
+    provider = {"device_id": str(ordinal), **settings}
     # enable_fallback would print to stdout, try the CPU instead, and report that in place of the reason.
     return ort.InferenceSession(model, options, providers=[(PROVIDER, provider)], enable_fallback=0)

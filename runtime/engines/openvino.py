@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.cpu import saturates_int8
 from jntrt.runtime.engines.int8_graph import weight_bits
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Pair, open_graphs
+from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
 from numpy.typing import NDArray
 
@@ -25,45 +29,39 @@ class OpenVino:
 
     name = "openvino"
 
-    def __init__(self, precision: str, threads: int | None) -> None:
-        self.precision = precision
-        self.threads = threads
-        self._request: Any = None
-        self._outputs: list[tuple[str, Any]] = []
-        self._hint = "bf16" if precision in ("bf16", "int8-bf16") else "f32"
-
-    @classmethod
-    def obstacle(cls, precision: str) -> str | None:
-        """Why it cannot run `precision` on this machine, or None."""
-        if importlib.util.find_spec("openvino") is None:
-            return "openvino is not installed: pip install 'jntrt[cpu]'"
-        if precision in ("bf16", "int8-bf16") and "BF16" not in _capabilities():
-            other = "fp32" if precision == "bf16" else "int8"
-            return f"this CPU has no bf16 instructions (AMX or AVX512-BF16): take {other}"
-        return None
-
-    @classmethod
-    def open(cls, precision: str, threads: int | None) -> "OpenVino":
-        """An instance without a graph."""
-        return cls(precision, threads)
-
-    def load(self, graph: Path) -> None:
-        """Compile the graph. Raises UserError with OpenVINO's reason in one line."""
-        options: dict[str, Any] = {
+    def __init__(self, graph: Path, precision: Precision, options: EngineOptions) -> None:
+        """Compiles the graph. Raises UserError with OpenVINO's reason in one line."""
+        self.threads = options.threads
+        self._hint = "bf16" if precision.bf16 else "f32"
+        settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._hint,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
         if self.threads is not None:
-            options["INFERENCE_NUM_THREADS"] = self.threads
-        if self.precision.startswith("int8") and saturates_int8() and weight_bits(graph.read_bytes()) > 7:
+            settings["INFERENCE_NUM_THREADS"] = self.threads
+        if precision.int8 and saturates_int8() and weight_bits(graph.read_bytes()) > 7:
             _warn_of_saturation()
         try:
-            compiled = core().compile_model(str(graph), "CPU", options)
+            compiled = core().compile_model(str(graph), "CPU", settings)
         except RuntimeError as error:
             raise UserError(f"{graph}: OpenVINO refuses the graph: {_last_line(error)}") from error
-        self._request = compiled.create_infer_request()
+        self._request: Any = compiled.create_infer_request()
         self._outputs = [(port.any_name, port) for port in compiled.outputs]
+
+    @classmethod
+    def obstacle(cls, precision: Precision) -> str | None:
+        """Why it cannot run `precision` on this machine, or None."""
+        if importlib.util.find_spec("openvino") is None:
+            return "openvino is not installed: pip install 'jntrt[cpu]'"
+        if precision.bf16 and "BF16" not in _capabilities():
+            return f"this CPU has no bf16 instructions (AMX or AVX512-BF16): take {precision.stored}"
+        return None
+
+    @classmethod
+    def open(cls, bundle: Bundle, precision: Precision, options: EngineOptions) -> Pair:
+        """A bundle's two graphs."""
+        return Pair(*open_graphs(cls, bundle, precision, options))
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
         """All outputs by name, copied out of the request's buffers.
@@ -88,6 +86,10 @@ class OpenVino:
             "threads": self.threads if self.threads is not None else "all cores",
             "precision hint": self._hint,
         }
+
+    def close(self) -> None:
+        """Lets the compiled graph go."""
+        self._request = None
 
 
 def _last_line(error: BaseException) -> str:

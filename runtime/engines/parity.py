@@ -9,6 +9,7 @@ difference is told apart and does not decide.
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,16 @@ from zipfile import BadZipFile
 
 import numpy as np
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines import STORED_AS, Backend, open_backend
+from jntrt.runtime.engines import Engine, backend_class, choose_backend
 from jntrt.runtime.engines.onnx_bytes import read_nodes, with_outputs
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Network, Pair
+from jntrt.runtime.engines.precision import Precision, find_precision
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
 
-# Largest difference of box (units of the search crop) and of score that still counts as the same network.
-# fp32: another order of summation; the others: their mantissa's share. How much accuracy int8 costs is its
-# gate's question; here it must only be the same network.
-LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
-INT8_LIMIT = 2e-1  # with anything around it
 KEPT = "/ce/kept"
 
 
@@ -78,7 +77,23 @@ def compare(
     threads: int | None = None,
     kept_sets: bool = False,
 ) -> Difference:
-    """Run a bundle's precision in an engine on the stored crops.
+    """Run a bundle's precision in a backend on the stored crops, as `compare_pair` does."""
+    wanted, options = find_precision(precision), EngineOptions(threads=threads)
+    engine = backend_class(choose_backend(backend, wanted).name)
+    with closing(engine.open(bundle, wanted, options)) as pair:
+        return compare_pair(bundle, wanted, engine, pair, options, kept_sets=kept_sets)
+
+
+def compare_pair(
+    bundle: Bundle,
+    precision: Precision,
+    engine: type[Engine],
+    pair: Pair,
+    options: EngineOptions,
+    *,
+    kept_sets: bool = False,
+) -> Difference:
+    """Run a pair of `engine` on the stored crops.
 
     kept_sets: also compare which tokens each layer kept, with ONNX Runtime's fp32 run as the reference, in a
     copy of the graph that returns them. The copy is another engine, so box and score stay the shipped
@@ -86,26 +101,21 @@ def compare(
     than half of the samples may. Raises UserError as the engine does.
     """
     stored = read_samples(bundle)
-    graphs = STORED_AS.get(precision, precision)
-    template, track = bundle.graph("template", graphs), bundle.graph("track", graphs)
-    template_engine = _loaded(backend, precision, threads, template)
-    engine = _loaded(backend, precision, threads, track)
-    got = _run(bundle, template_engine, engine, stored)
+    got = _run(bundle, pair.template, pair.track, stored)
     if not kept_sets:
         return _judge(got, stored, precision, None)
-    del engine
     with tempfile.TemporaryDirectory() as folder:
-        layers = promote_kept(track, Path(folder) / "track.onnx")
-        promote_kept(bundle.graph("track", "fp32"), Path(folder) / "reference.onnx")
-        engine = _loaded(backend, precision, threads, Path(folder) / "track.onnx")
-        copy = _run(bundle, template_engine, engine, stored)
-        del engine
-        reference = _run(
-            bundle,
-            _loaded("onnxruntime", "fp32", threads, bundle.graph("template", "fp32")),
-            _loaded("onnxruntime", "fp32", threads, Path(folder) / "reference.onnx"),
-            stored,
-        )
+        track, original = Path(folder) / "track.onnx", Path(folder) / "reference.onnx"
+        layers = promote_kept(bundle.graph("track", precision.stored), track)
+        promote_kept(bundle.graph("track", "fp32"), original)
+        with closing(engine(track, precision, options)) as copied:
+            copy = _run(bundle, pair.template, copied, stored)
+        reference_engine, fp32 = backend_class("onnxruntime"), find_precision("fp32")
+        with (
+            closing(reference_engine(bundle.graph("template", "fp32"), fp32, options)) as template,
+            closing(reference_engine(original, fp32, options)) as followed,
+        ):
+            reference = _run(bundle, template, followed, stored)
     same = _within(got, stored, precision) | ~_within(copy, stored, precision)
     same |= ~np.isfinite(sum(_errors(got, stored)))  # no swapped token gives a NaN
     for layer in layers:
@@ -137,13 +147,7 @@ def promote_kept(graph: Path, target: Path) -> list[str]:
     return names
 
 
-def _loaded(backend: str, precision: str, threads: int | None, graph: Path) -> Backend:
-    engine = open_backend(backend, precision=precision, threads=threads)
-    engine.load(graph)
-    return engine
-
-
-def _run(bundle: Bundle, template: Backend, track: Backend, stored: Arrays) -> dict[str, NDArray[Any]]:
+def _run(bundle: Bundle, template: Network, track: Network, stored: Arrays) -> dict[str, NDArray[Any]]:
     collected: dict[str, list[NDArray[Any]]] = {}
     for crops in _batches(stored, bundle.batch):
         memory = template.run({name: crops[name] for name in _taken(bundle, "template", crops)})
@@ -168,14 +172,14 @@ def _errors(got: Arrays, stored: Arrays) -> tuple[NDArray[np.float64], NDArray[n
     return box, np.abs(got["score"].astype(np.float64) - stored["score"])
 
 
-def _within(got: Arrays, stored: Arrays, precision: str) -> NDArray[np.bool_]:
-    limit = LIMITS.get(precision, INT8_LIMIT)
+def _within(got: Arrays, stored: Arrays, precision: Precision) -> NDArray[np.bool_]:
+    limit = precision.limit
     box, score = _errors(got, stored)
     within: NDArray[np.bool_] = (box <= limit) & (score <= limit)
     return within
 
 
-def _judge(got: Arrays, stored: Arrays, precision: str, same: NDArray[np.bool_] | None) -> Difference:
+def _judge(got: Arrays, stored: Arrays, precision: Precision, same: NDArray[np.bool_] | None) -> Difference:
     box, score = _errors(got, stored)
     judged = np.ones(len(box), dtype=bool) if same is None else same
     if not judged.any():
@@ -183,7 +187,7 @@ def _judge(got: Arrays, stored: Arrays, precision: str, same: NDArray[np.bool_] 
     return Difference(
         box=float(box[judged].max()),
         score=float(score[judged].max()),
-        limit=LIMITS.get(precision, INT8_LIMIT),
+        limit=precision.limit,
         samples=len(box),
         kept_differs=None if same is None else int((~same).sum()),
         box_elsewhere=float(box[~judged].max(initial=0.0)),

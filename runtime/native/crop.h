@@ -1,11 +1,8 @@
 // The crop's arithmetic, shared by host and device: one function per output pixel, no state, no allocation.
 //
-// A crop is a square of the frame, zero outside it, resized to size×size as OpenCV's INTER_LINEAR does it on
+// A crop is a square of the frame, one colour outside it, resized to size×size as OpenCV's INTER_LINEAR does it on
 // 8-bit images: half-pixel centres, 11-bit coefficients, two roundings. The result is equal to OpenCV's bit for
-// bit, whichever side runs it. Nothing is padded or copied: a tap outside the frame reads zero.
-//
-// The released tracker pads one column and one row too many on the right and at the bottom, so the frame's last
-// column and row never show: they count as outside here too.
+// bit, whichever side runs it. Nothing is padded or copied: a tap outside the frame reads the border's colour.
 #pragma once
 
 #include <math.h>
@@ -20,12 +17,16 @@
 
 namespace jntrt {
 
-// H×W×3 bytes in memory; `row_bytes` from one row to the next.
+// H×W×3 bytes in memory; `row_bytes` from one row to the next. The last `hidden` columns and rows count as outside
+// (OSTrack's released tracker pads one too many on the right and at the bottom). `border`: what a pixel outside reads as,
+// in the frame's order of channels.
 struct Frame {
   const uint8_t* pixels;
   int width;
   int height;
   ptrdiff_t row_bytes;
+  int hidden;
+  uint8_t border[4];
 };
 
 // Corner and side of the square in pixels of the frame.
@@ -87,14 +88,22 @@ JNTRT_HD inline Tap crop_row(int row, double scale, const Rectangle& square) {
   return {square.y + above, square.y + below, crop_weight(1.0f - fraction), crop_weight(fraction)};
 }
 
-JNTRT_HD inline bool crop_shows(int position, int length) { return position >= 0 && position < length - 1; }
+JNTRT_HD inline bool crop_shows_column(int column, const Frame& frame) {
+  return column >= 0 && column < frame.width - frame.hidden;
+}
+JNTRT_HD inline bool crop_shows_row(int row, const Frame& frame) {
+  return row >= 0 && row < frame.height - frame.hidden;
+}
 
 // One row's share of a pixel: the horizontal sum of one channel, in units of 1/2048.
 JNTRT_HD inline int crop_horizontal(const Frame& frame, int row, const Tap& column, int channel) {
-  if (!crop_shows(row, frame.height)) return 0;
+  const int border = frame.border[channel];
+  if (!crop_shows_row(row, frame)) return border * (column.first_weight + column.second_weight);
   const uint8_t* pixels = frame.pixels + row * frame.row_bytes + channel;
-  const int first = crop_shows(column.first, frame.width) ? pixels[3 * static_cast<ptrdiff_t>(column.first)] : 0;
-  const int second = crop_shows(column.second, frame.width) ? pixels[3 * static_cast<ptrdiff_t>(column.second)] : 0;
+  const int first =
+      crop_shows_column(column.first, frame) ? pixels[3 * static_cast<ptrdiff_t>(column.first)] : border;
+  const int second =
+      crop_shows_column(column.second, frame) ? pixels[3 * static_cast<ptrdiff_t>(column.second)] : border;
   return first * column.first_weight + second * column.second_weight;
 }
 

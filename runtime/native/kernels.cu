@@ -1,7 +1,8 @@
 // The two kernels around the network: crop before it, box after it. The host launches nothing else per frame.
 //
 // All they need lies at fixed device addresses, so that one captured graph serves every frame: the frame's description
-// (its pixels may be elsewhere each time), the state of every object, and the square that the last box asks for.
+// (its pixels may be elsewhere each time), the family's rule, the state of every object, the square that the last box asks
+// for, and what the network is told of the state.
 // Compiled without contraction (--fmad=false): the arithmetic of crop.h and box.h must give the host's bits.
 #include "box.h"
 #include "crop.h"
@@ -12,6 +13,7 @@ namespace jntrt {
 struct Lane {
   double box[4];     // x, y, w, h in pixels of the frame
   double scale;      // crop_scale of the square: two double divisions that no pixel has to repeat
+  double span;       // crop_span of the square
   Rectangle square;  // side 0: lost to arithmetic, the crop is black and the result says so
   int reserved;
 };
@@ -24,12 +26,14 @@ struct Result {
 };
 
 static_assert(sizeof(void*) == 8, "runtime/cuda/kernels.py mirrors these layouts");
-static_assert(sizeof(Frame) == 24 && sizeof(Lane) == 56 && sizeof(Result) == 40,
+static_assert(sizeof(Frame) == 32 && sizeof(Rule) == 40 && sizeof(Lane) == 64 && sizeof(Result) == 40,
               "runtime/cuda/kernels.py mirrors these layouts");
 
-JNTRT_HD inline void aim(Lane& lane, double factor, int size) {
-  lane.square = crop_square(lane.box, factor);
-  lane.scale = lane.square.side > 0 ? crop_scale(lane.square.side, size) : 0.0;
+JNTRT_HD inline void aim_lane(Lane& lane, const Rule& rule) {
+  const Aim aim = crop_square(lane.box, rule);
+  lane.square = aim.square;
+  lane.span = crop_span(aim, rule);
+  lane.scale = lane.square.side > 0 ? crop_scale(lane.square.side, rule.size) : 0.0;
 }
 
 }  // namespace jntrt
@@ -51,9 +55,11 @@ extern "C" __global__ void jntrt_crop(const jntrt::Frame* frame, const jntrt::La
 }
 
 // The network's boxes (count×4: cx, cy, w, h in units of the crop) and scores to the new states, the next squares and the
-// results; one thread per object.
-extern "C" __global__ void jntrt_box(const jntrt::Frame* frame, const float* boxes, const float* scores,
-                                     jntrt::Lane* lanes, jntrt::Result* results, int count, double factor, int size) {
+// results; one thread per object. `sizes`: count×2, where the network wants each state's width and height in pixels of its
+// crop, or null.
+extern "C" __global__ void jntrt_box(const jntrt::Frame* frame, const jntrt::Rule* rule, const float* boxes,
+                                     const float* scores, jntrt::Lane* lanes, jntrt::Result* results, float* sizes,
+                                     int count) {
   const int index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= count) return;
   const float* crop_box = boxes + 4 * index;
@@ -63,9 +69,14 @@ extern "C" __global__ void jntrt_box(const jntrt::Frame* frame, const float* box
   const double score = scores[index];
   result.score = scores[index];
   if (lane.square.side > 0 && jntrt::is_finite_box(box) && score - score == 0.0) {
-    jntrt::box_to_frame(crop_box, lane.box, lane.square.side, frame->width, frame->height, box);
+    jntrt::box_to_frame(crop_box, lane.box, lane.span, frame->width, frame->height, *rule, box);
     for (int i = 0; i < 4; ++i) lane.box[i] = box[i];
-    jntrt::aim(lane, factor, size);
+    jntrt::aim_lane(lane, *rule);
+    if (sizes != nullptr && lane.square.side > 0) {
+      const double scale = rule->size / lane.span;
+      sizes[2 * index] = static_cast<float>(lane.box[2] * scale);
+      sizes[2 * index + 1] = static_cast<float>(lane.box[3] * scale);
+    }
     result.status = 0;
   } else {
     result.status = 1;

@@ -1,7 +1,9 @@
 // The fused crop on the host: crop.h's arithmetic, four pixels at a time where the processor has AVX2.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 
+#include <array>
 #include <cstring>
 #include <stdexcept>
 #include <vector>
@@ -22,7 +24,7 @@ constexpr int kMaxSize = 4096;     // of a crop: past any network
 constexpr int kMaxSide = 1 << 16;  // of its square in the frame, as in geometry.py
 
 // The columns of one crop: taps of all, the span [begin, end) of those whose two pixels lie inside the frame beside
-// each other, and the span [lit_begin, lit_end) of those that meet the frame at all.
+// each other and before its last column, and the span [lit_begin, lit_end) of those that meet the frame at all.
 struct Columns {
   std::vector<Tap> taps;
   std::vector<int16_t> weights;  // per column: first and second weight, four times (one 128-bit vector)
@@ -44,12 +46,13 @@ Columns columns_of(const Frame& frame, const Rectangle& square, int size, double
       columns.weights[8 * column + 2 * copy] = static_cast<int16_t>(tap.first_weight);
       columns.weights[8 * column + 2 * copy + 1] = static_cast<int16_t>(tap.second_weight);
     }
-    if (crop_shows(tap.first, frame.width) || crop_shows(tap.second, frame.width)) {
+    if (crop_shows_column(tap.first, frame) || crop_shows_column(tap.second, frame)) {
       columns.lit_begin = columns.lit_begin < column ? columns.lit_begin : column;
       columns.lit_end = column + 1;
     }
     // first + 1 and not `second`: at the square's edge both are the same pixel, the second with no weight.
-    if (crop_shows(tap.first, frame.width) && crop_shows(tap.first + 1, frame.width)) {
+    // Without the last column, whether it shows or not: two_sums reads past it.
+    if (tap.first >= 0 && tap.first + 1 < frame.width - 1) {
       columns.begin = columns.begin < column ? columns.begin : column;
       columns.end = column + 1;
     }
@@ -62,7 +65,7 @@ Columns columns_of(const Frame& frame, const Rectangle& square, int size, double
 #ifdef JNTRT_AVX2
 // Two pixels of one row as pairs for vpmaddwd, one pixel per 128-bit lane: sums ×1/2048 of R, G, B (and a fourth
 // that nobody reads), shifted right by 4 so that they fit 16 bits. Eight bytes are read per pixel where six are
-// needed: the frame's last column does not show, so they lie in the same row.
+// needed: neither is the frame's last column, so they lie in the same row.
 __attribute__((target("avx2"))) inline __m256i two_sums(const uint8_t* row, const Tap* taps,
                                                         const int16_t* weights, __m256i pairs) {
   const __m128i left = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + 3 * static_cast<ptrdiff_t>(taps[0].first)));
@@ -111,50 +114,61 @@ __attribute__((target("avx2"))) int row_avx2(const uint8_t* first_row, const uin
 }
 #endif
 
+void fill(uint8_t* out, int count, const uint8_t colour[3]) {
+  for (int x = 0; x < count; ++x, out += 3) std::memcpy(out, colour, 3);
+}
+
 void crop_rows(const Frame& frame, const Rectangle& square, int size, bool swap, uint8_t* out) {
   const double scale = crop_scale(square.side, size);
   const Columns columns = columns_of(frame, square, size, scale);
+  // A pixel that only reads the border has its colour: what its two roundings lose never reaches the next level.
+  const uint8_t* border = frame.border;
+  const uint8_t shown[3] = {border[swap ? 2 : 0], border[1], border[swap ? 0 : 2]};
 #ifdef JNTRT_AVX2
   static const bool avx2 = __builtin_cpu_supports("avx2");
   // A row of the frame outside it reads as this one.
-  std::vector<uint8_t> zeros(avx2 ? static_cast<size_t>(frame.width) * 3 : 0);
+  std::vector<uint8_t> outside(avx2 ? static_cast<size_t>(frame.width) * 3 : 0);
+  if (avx2) fill(outside.data(), frame.width, border);
 #endif
   for (int y = 0; y < size; ++y, out += 3 * static_cast<ptrdiff_t>(size)) {
     const Tap row = crop_row(y, scale, square);
-    const bool first_shows = crop_shows(row.first, frame.height);
-    const bool second_shows = crop_shows(row.second, frame.height);
+    const bool first_shows = crop_shows_row(row.first, frame);
+    const bool second_shows = crop_shows_row(row.second, frame);
     if (!first_shows && !second_shows) {
-      std::memset(out, 0, 3 * static_cast<size_t>(size));
+      fill(out, size, shown);
       continue;
     }
     int done = columns.begin;
 #ifdef JNTRT_AVX2
     if (avx2) {
-      const uint8_t* first_row = first_shows ? frame.pixels + row.first * frame.row_bytes : zeros.data();
-      const uint8_t* second_row = second_shows ? frame.pixels + row.second * frame.row_bytes : zeros.data();
+      const uint8_t* first_row = first_shows ? frame.pixels + row.first * frame.row_bytes : outside.data();
+      const uint8_t* second_row = second_shows ? frame.pixels + row.second * frame.row_bytes : outside.data();
       done = row_avx2(first_row, second_row, row, columns, columns.begin, columns.end, swap, out);
     }
 #endif
-    std::memset(out, 0, 3 * static_cast<size_t>(columns.lit_begin));
+    fill(out, columns.lit_begin, shown);
     for (int x = columns.lit_begin; x < columns.begin; ++x) crop_pixel(frame, row, columns.taps[x], swap, out + 3 * x);
     for (int x = done; x < columns.lit_end; ++x) crop_pixel(frame, row, columns.taps[x], swap, out + 3 * x);
-    std::memset(out + 3 * columns.lit_end, 0, 3 * static_cast<size_t>(size - columns.lit_end));
+    fill(out + 3 * columns.lit_end, size - columns.lit_end, shown);
   }
 }
 
 using FrameArray = nb::ndarray<const uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
 using CropArray = nb::ndarray<uint8_t, nb::shape<-1, -1, 3>, nb::c_contig, nb::device::cpu>;
 
-void crop(FrameArray array, CropArray out, int x, int y, int side, bool swap) {
+using Colour = std::array<uint8_t, 3>;
+
+void crop(FrameArray array, CropArray out, int x, int y, int side, bool swap, int hidden, Colour border) {
   if (array.stride(2) != 1 || array.stride(1) != 3) throw std::invalid_argument("a frame's rows must be contiguous");
   if (array.shape(0) > kMaxSide || array.shape(1) > kMaxSide) throw std::invalid_argument("the frame is too large");
   if (out.shape(0) != out.shape(1) || out.shape(0) < 1 || out.shape(0) > kMaxSize)
     throw std::invalid_argument("a crop is a square of 1 to 4096 pixels");
   if (side < 1 || side > kMaxSide) throw std::invalid_argument("a crop's side must be 1 to 65536 pixels");
+  if (hidden < 0 || hidden > 1) throw std::invalid_argument("a frame hides no column and row, or one");
   constexpr int limit = 1 << 29;  // far outside any frame, and x + side still fits
   if (x < -limit || x > limit || y < -limit || y > limit) throw std::invalid_argument("the crop is out of reach");
   const Frame frame{array.data(), static_cast<int>(array.shape(1)), static_cast<int>(array.shape(0)),
-                    static_cast<ptrdiff_t>(array.stride(0))};
+                    static_cast<ptrdiff_t>(array.stride(0)), hidden, {border[0], border[1], border[2], 0}};
   const Rectangle square{x, y, side};
   nb::gil_scoped_release unlocked;
   crop_rows(frame, square, static_cast<int>(out.shape(0)), swap, out.data());
@@ -166,6 +180,6 @@ void crop(FrameArray array, CropArray out, int x, int y, int side, bool swap) {
 NB_MODULE(_native, m) {
   m.doc() = "Native parts of jntrt.runtime.";
   m.def("crop", &jntrt::crop, nb::arg("frame").noconvert(), nb::arg("out").noconvert(), nb::arg("x"), nb::arg("y"),
-        nb::arg("side"), nb::arg("swap"),
-        "Fill `out` (size×size×3 uint8) with the square at (x, y) of `frame` (H×W×3 uint8), zero outside.");
+        nb::arg("side"), nb::arg("swap"), nb::arg("hidden"), nb::arg("border"),
+        "Fill `out` (size×size×3 uint8) with the square at (x, y) of `frame` (H×W×3 uint8), `border` outside.");
 }

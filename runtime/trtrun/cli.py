@@ -107,8 +107,9 @@ def trtrun(
     from jntrt.runtime.bundle import Bundle, default_bundle
     from jntrt.runtime.command.console import clean_stderr
     from jntrt.runtime.command.interrupts import interrupts
+    from jntrt.runtime.engines.options import EngineOptions
     from jntrt.runtime.engines.tensorrt.build import BuildOptions
-    from jntrt.runtime.engines.tensorrt.build_ahead import building
+    from jntrt.runtime.engines.tensorrt.build_ahead import build_bar
     from jntrt.runtime.tracker import Tracker
     from jntrt.runtime.trtrun.draw_box import draw_box
     from jntrt.runtime.trtrun.first_box import check_boxes, given_boxes
@@ -139,11 +140,11 @@ def trtrun(
         if boxes is None:
             boxes = np.stack([draw_box(first) for _ in range(targets)])
         check_boxes(boxes, first)
-        with building(BuildOptions(workspace, optimization_level, timing_cache)):
+        with build_bar() as bar:
+            build = BuildOptions(workspace, optimization_level, timing_cache)
+            options = EngineOptions(threads, build=build, progress=bar)
             trackers = [
-                stack.enter_context(
-                    Tracker.from_bundle(model, backend=backend, precision=precision, threads=threads)
-                )
+                stack.enter_context(Tracker.from_bundle(model, backend, precision, options=options))
                 for _ in range(targets // model.batch)
             ]
         engine = trackers[0].choice if verbose else trackers[0].choice.split(";")[0]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jntrt.runtime import crop as crop_module
+from jntrt.runtime.bundle.conventions import CropSpec, Edge
 from jntrt.runtime.crop import crop, crop_opencv
 from jntrt.runtime.geometry import CropRectangle, crop_rectangle
 
@@ -42,14 +43,14 @@ def test_the_native_path_is_there() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["id"])
 def test_golden_crops(case: dict, path: str) -> None:
     frame = read_rgb(GOLDEN / "crops" / f"{case['frame']}.png")
-    rectangle = crop_rectangle(case["box"], case["factor"])
+    rectangle = crop_rectangle(case["box"], CropSpec(case["size"], case["factor"]))
     assert digest(PATHS[path](frame, rectangle, case["size"])) == case["sha256"]
 
 
 @pytest.mark.parametrize("case", CASES[:6], ids=lambda c: c["id"])
 def test_swapped_channels(case: dict) -> None:
     frame = read_rgb(GOLDEN / "crops" / f"{case['frame']}.png")
-    rectangle = crop_rectangle(case["box"], case["factor"])
+    rectangle = crop_rectangle(case["box"], CropSpec(case["size"], case["factor"]))
     bgr = np.ascontiguousarray(frame[..., ::-1])
     for path in PATHS.values():
         assert digest(path(bgr, rectangle, case["size"], swap=True)) == case["sha256"]
@@ -59,7 +60,10 @@ def test_without_the_native_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crop_module, "_native", None)
     case = CASES[0]
     frame = read_rgb(GOLDEN / "crops" / f"{case['frame']}.png")
-    assert digest(crop(frame, crop_rectangle(case["box"], case["factor"]), case["size"])) == case["sha256"]
+    assert (
+        digest(crop(frame, crop_rectangle(case["box"], CropSpec(case["size"], case["factor"])), case["size"]))
+        == case["sha256"]
+    )
 
 
 @pytest.mark.parametrize("name", ["loops/ostrack256_ce_loop", "jn/loop"])
@@ -69,7 +73,7 @@ def test_crops_of_the_golden_loops(name: str) -> None:
     for record in records:
         frame = read_rgb(GOLDEN / name / "frames" / f"{record['frame']:03d}.png")
         state = record.get("state_before") or record["state"]
-        rectangle = crop_rectangle(state, 4.0)
+        rectangle = crop_rectangle(state, CropSpec(256, 4.0))
         assert digest(crop(frame, rectangle, 256)) == record["crop_sha256"]
 
 
@@ -82,11 +86,23 @@ def test_crops_of_the_golden_loops(name: str) -> None:
     side=st.integers(1, 260),
     size=st.integers(1, 140),
     swap=st.booleans(),
+    edge=st.sampled_from(Edge),
+    border=st.tuples(*[st.integers(0, 255)] * 3),
     layout=st.sampled_from(["plain", "slice", "flipped", "column-major"]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_native_equals_opencv(
-    width: int, height: int, x: int, y: int, side: int, size: int, swap: bool, layout: str, seed: int
+    width: int,
+    height: int,
+    x: int,
+    y: int,
+    side: int,
+    size: int,
+    swap: bool,
+    edge: Edge,
+    border: tuple[int, int, int],
+    layout: str,
+    seed: int,
 ) -> None:
     """Any frame (from one pixel), any square (over the border, outside), any size and memory layout."""
     noise = np.random.default_rng(seed).integers(0, 256, (height + 2, width + 2, 3), np.uint8)
@@ -98,18 +114,23 @@ def test_native_equals_opencv(
     }[layout]
     rectangle = CropRectangle(x, y, side)
     np.testing.assert_array_equal(
-        crop(frame, rectangle, size, swap=swap), crop_opencv(frame, rectangle, size, swap=swap)
+        crop(frame, rectangle, size, swap=swap, edge=edge, border=border),
+        crop_opencv(frame, rectangle, size, swap=swap, edge=edge, border=border),
     )
 
 
 @pytest.mark.parametrize("side", [64, 128, 256, 512, 255, 257, 1000, 1999])
-@pytest.mark.parametrize("size", [128, 144, 192, 256, 384])
+@pytest.mark.parametrize("size", [127, 128, 144, 192, 255, 256, 384])
 def test_network_sizes_equal_opencv(side: int, size: int) -> None:
     """The networks' own sizes, with the identity and the exact 2:1 that OpenCV treats by themselves."""
     frame = np.random.default_rng(side * size).integers(0, 256, (720, 1280, 3), np.uint8)
     for x, y in [(100, 50), (-side // 3, -side // 2), (1280 - side // 2, 720 - side // 3)]:
         rectangle = CropRectangle(x, y, side)
-        np.testing.assert_array_equal(crop(frame, rectangle, size), crop_opencv(frame, rectangle, size))
+        for edge in Edge:
+            np.testing.assert_array_equal(
+                crop(frame, rectangle, size, edge=edge, border=(1, 128, 255)),
+                crop_opencv(frame, rectangle, size, edge=edge, border=(1, 128, 255)),
+            )
 
 
 def test_a_read_only_frame_is_cropped_as_it_is() -> None:

@@ -1,5 +1,6 @@
 """The tracker: golden loops in both engines, batches, colours, and what it refuses."""
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import pytest
 from golden_bundles import export_golden, golden_loop
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Pair
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import TrackerError, UserError
 
 TOLERANCE_PX = {"ostrack": 5e-3, "jn": 1e-3}
@@ -93,7 +97,7 @@ def test_box_range_weights_are_given_to_the_track_graph(tmp_path: Path) -> None:
     assert np.isfinite(tracker.update(loop.frame(1)).box).all()
 
 
-class FakeBackend:
+class FakeNetwork:
     """Answers every crop with one box; stands for an engine where the test is about the rest of the frame."""
 
     name = "fake"
@@ -101,22 +105,14 @@ class FakeBackend:
     def __init__(self, box: list[float], score: float = 0.5) -> None:
         self.answer = {"box": np.array([box], np.float32), "score": np.array([score], np.float32)}
 
-    @classmethod
-    def obstacle(cls, precision: str) -> str | None:
-        return None
-
-    @classmethod
-    def open(cls, precision: str, threads: int | None) -> "FakeBackend":
-        return cls([0.5, 0.5, 0.25, 0.25])
-
-    def load(self, graph: Path) -> None:
-        """Nothing to read."""
-
     def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
         return self.answer if "search" in feeds else {"memory": feeds["template"]}
 
     def describe(self) -> dict[str, Any]:
         return {"backend": self.name}
+
+    def close(self) -> None:
+        """Holds nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -126,16 +122,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture
 def tracker(bundle: Bundle) -> Tracker:
-    backend = FakeBackend([0.5, 0.5, 0.25, 0.25])
-    return Tracker(bundle, backend, backend)
+    backend = FakeNetwork([0.5, 0.5, 0.25, 0.25])
+    return Tracker(bundle, Pair(backend, backend))
 
 
 FRAME = np.full((240, 320, 3), 90, np.uint8)
 
 
 def test_a_lost_target_is_reported_and_followed_all_the_same(bundle: Bundle) -> None:
-    backend = FakeBackend([0.6, 0.5, 0.25, 0.25], score=0.1)
-    tracker = Tracker(bundle, backend, backend)
+    backend = FakeNetwork([0.6, 0.5, 0.25, 0.25], score=0.1)
+    tracker = Tracker(bundle, Pair(backend, backend))
     tracker.init(FRAME, (100, 80, 40, 40))
     result = tracker.update(FRAME)
     assert result.lost is True
@@ -149,8 +145,8 @@ def test_a_lost_target_is_reported_and_followed_all_the_same(bundle: Bundle) -> 
 def test_output_that_is_not_finite(bundle: Bundle, bad: float, where: int) -> None:
     values = [0.5, 0.5, 0.25, 0.25, 0.9]
     values[where] = bad
-    backend = FakeBackend(values[:4], values[4])
-    tracker = Tracker(bundle, backend, backend)
+    backend = FakeNetwork(values[:4], values[4])
+    tracker = Tracker(bundle, Pair(backend, backend))
     tracker.init(FRAME, (100, 80, 40, 40))
     with pytest.raises(TrackerError, match="not finite"):
         tracker.update(FRAME)
@@ -168,7 +164,7 @@ def test_output_that_is_not_finite(bundle: Bundle, bad: float, where: int) -> No
 )
 def test_a_graph_of_something_else(tracker: Tracker, answer: dict[str, Any]) -> None:
     tracker.init(FRAME, (100, 80, 40, 40))
-    tracker._track.answer = answer
+    tracker._pair.track.answer = answer
     with pytest.raises(TrackerError, match="no graph of this bundle"):
         tracker.update(FRAME)
 
@@ -233,7 +229,8 @@ def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: 
 
     for arguments, complaint in (
         ({"backend": "caffe"}, "no backend 'caffe': take auto, "),
-        ({"precision": "int3"}, r"has no precision int3 \(it has fp32\)"),
+        ({"precision": "int3"}, "no precision 'int3': take fp32, fp16, "),
+        ({"precision": "int8"}, r"has no precision int8 \(it has fp32\)"),
         ({"threads": 0}, "0 threads: give a number above zero"),
         ({"color": "yuv"}, "color 'yuv': say rgb, or bgr"),
         ({"backend": "onnxruntime", "precision": "bf16"}, "onnxruntime cannot run bf16 here: .*openvino"),
@@ -262,8 +259,22 @@ def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch, bund
 
 @pytest.mark.parametrize("backend", ENGINES)
 def test_a_graph_that_is_none(bundle: Bundle, tmp_path: Path, backend: str) -> None:
-    from jntrt.runtime.engines import open_backend
+    from jntrt.runtime.engines import backend_class
 
     (tmp_path / "bad.onnx").write_bytes(b"not a graph")
     with pytest.raises(UserError, match="refuses the graph"):
-        open_backend(backend, precision="fp32", threads=1).load(tmp_path / "bad.onnx")
+        backend_class(backend)(tmp_path / "bad.onnx", find_precision("fp32"), EngineOptions(threads=1))
+
+
+def test_each_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = export_golden("jn256", tmp_path / "jn256").path
+    hashed: list[str] = []
+    digest = hashlib.file_digest
+
+    def counted(stream: Any, name: str) -> Any:
+        hashed.append(Path(stream.name).name)
+        return digest(stream, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    Tracker.from_bundle(path, backend="onnxruntime", threads=1).close()
+    assert sorted(hashed) == ["template.onnx", "track.onnx"]

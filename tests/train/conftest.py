@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from jntrt.export.families import family
-from jntrt.export.families.crops import crop_specs
+from jntrt.export.families.crops import conventions_of
 from jntrt.export.families.ostrack.objective import Settings
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.train.data.assets import Assets
@@ -69,7 +69,7 @@ def pair_source(
     config: TrainConfig, assets: Assets | None, videos: VideoPairs | None = None, **shares: float
 ) -> PairSource:
     """Pairs for the network of `config`."""
-    crops = crop_specs(family(config.family), config.recipe)
+    crops = conventions_of(family(config.family), config.recipe)
     return PairSource(config.objective(), crops, assets, videos, **shares)
 
 

@@ -10,6 +10,7 @@ from jntrt.export.experiment_yaml import read_experiment_yaml
 from jntrt.export.families.ostrack import family as ostrack
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.runtime.bundle.conventions import CropSpec
 from jntrt.runtime.command.app import run
 from jntrt.runtime.errors import UserError
 from jntrt.train.cli import app
@@ -177,7 +178,7 @@ def test_coco(tmp_path):
     path.write_text(json.dumps(content))
     (sequence,) = find_sequences(tmp_path)
     assert sequence.name == "coco-1"
-    first, second = VideoPairs([sequence], 4.0).draw(np.random.default_rng(0), absent=False)
+    first, second = VideoPairs([sequence], CropSpec(128, 4.0)).draw(np.random.default_rng(0), absent=False)
     assert first.box == second.box == (10.0, 10.0, 30.0, 40.0)
     path.write_text("{}")
     with pytest.raises(UserError, match="not COCO"):
@@ -209,7 +210,7 @@ def test_the_large_sets_layouts_give_pairs(layout, tmp_path, draw_sequence):
             (root / "frames" / name).mkdir(parents=True)
             for index, image in enumerate(images):
                 image.rename(root / "frames" / name / f"{index}.png")
-    videos = VideoPairs(find_sequences(root), 4.0)
+    videos = VideoPairs(find_sequences(root), CropSpec(128, 4.0))
     first, second = videos.draw(np.random.default_rng(0), absent=False)
     for still in (first, second):
         assert still.box is not None

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from jntrt.export.families.contract import Objective
-from jntrt.runtime.bundle.manifest import CropSpec
+from jntrt.export.families.crops import Conventions
+from jntrt.runtime.bundle.conventions import StateInput
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.geometry import Box, CropRectangle, crop_rectangle
+from jntrt.runtime.geometry import Box, CropRectangle, crop_rectangle, state_input
 from jntrt.train.data.assets import Assets
 from jntrt.train.data.scene import Image
 from jntrt.train.data.synthetic import FRAME, Shot, random_pair
@@ -41,15 +42,15 @@ class Pair:
 class PairSource:
     """Draws pairs, `positive` (ρ) of them with the target in the search crop.
 
-    objective: says how far the tracker may be off, and what it takes beside the crops. crops: how the
-    template and the search crop are cut. synthetic: the share of pairs that are rendered scenes; the others
+    objective: says how far the tracker may be off, and what it takes beside the crops. crops: how they are
+    cut. synthetic: the share of pairs that are rendered scenes; the others
     come from `videos`.
     """
 
     def __init__(
         self,
         objective: Objective,
-        crops: tuple[CropSpec, CropSpec],
+        crops: Conventions,
         assets: Assets | None,
         videos: VideoPairs | None,
         synthetic: float = 0.7,
@@ -58,7 +59,7 @@ class PairSource:
         if assets is None and videos is None:
             raise ValueError("a pair source needs scenes, videos or both")
         self.objective, self._assets, self._videos = objective, assets, videos
-        self._template, self._search = crops
+        self._crops = crops
         self._synthetic = 1.0 if videos is None else 0.0 if assets is None else synthetic
         self._positive = positive
 
@@ -99,9 +100,9 @@ class PairSource:
     ) -> Pair | None:
         if first.box is None or around is None or min(first.box[2:]) < 2 or min(around[2:]) < 2:
             return None
-        z = crop_rectangle(first.box, self._template.factor)
+        z = crop_rectangle(first.box, self._crops.template)
         believed = self.objective.jitter(around, rng)
-        x = crop_rectangle(believed, self._search.factor)
+        x = crop_rectangle(believed, self._crops.search)
         box = np.zeros(4, np.float32)
         if not absent:
             bx, by, bw, bh = around
@@ -113,9 +114,9 @@ class PairSource:
             )
             if not (0.02 < box[0] < 0.98 and 0.02 < box[1] < 0.98):
                 return None
-        template = _render(first, z, self._template.size, rng)
-        search = _render(second, x, self._search.size, rng)
-        previous = np.array(believed[2:], np.float32) * np.float32(self._search.size / x.side)
+        template = _render(first, z, self._crops.template.size, rng)
+        search = _render(second, x, self._crops.search.size, rng)
+        previous = state_input(StateInput.SIZE, believed, self._crops.search)
         return Pair(template, search, self.objective.side_inputs(first.box), previous, box, not absent)
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jntrt.bench.sequences.clips import Clip
-from jntrt.runtime.crop import crop
+from jntrt.runtime.bundle.conventions import CropSpec
+from jntrt.runtime.crop import BLACK, Colour, border_colour, crop
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.geometry import Box, CropRectangle
+from jntrt.runtime.geometry import Box, CropRectangle, exact_side
 from jntrt.train.data.scene import Image
 
 MAX_GAP = 200  # frames between template and search (OSTrack)
@@ -19,17 +20,20 @@ REACH = 2.7  # a kept piece of a video's frame is this many search crops wide: j
 @dataclass(frozen=True, eq=False)
 class Still:
     """A frame, or the piece of it around the target. corner: the piece's place in the frame; box: x, y, w, h
-    in the frame, None where the target is absent; size: the frame's width and height."""
+    in the frame, None where the target is absent; size: the frame's width and height; border: the colour that
+    crops show outside the frame."""
 
     image: Image
     corner: tuple[int, int]
     box: Box | None
     size: tuple[int, int]
+    border: Colour = BLACK
 
     def render(self, rectangle: CropRectangle, size: int) -> Image:
-        """`rectangle` of the frame as size×size×3, black outside the frame."""
+        """`rectangle` of the frame as size×size×3."""
         x, y = self.corner
-        return crop(self.image, CropRectangle(rectangle.x - x, rectangle.y - y, rectangle.side), size)
+        piece = CropRectangle(rectangle.x - x, rectangle.y - y, rectangle.side)
+        return crop(self.image, piece, size, border=self.border)
 
 
 class ClipFrames:
@@ -39,15 +43,15 @@ class ClipFrames:
     surroundings.
     """
 
-    def __init__(self, sequence: Clip, factor: float, stride: int = 2) -> None:
-        self._sequence = sequence
+    def __init__(self, sequence: Clip, search: CropSpec, stride: int = 2) -> None:
+        self._sequence, self._search = sequence, search
         self._kept: dict[int, Still] = {}
         if sequence.images:
             self._numbers = np.arange(len(sequence))
             return
         for number, frame in enumerate(sequence.frames()):
             if number % stride == 0:
-                self._kept[number] = _cut(frame, _box(sequence, number), REACH * factor)
+                self._kept[number] = _cut(frame, _box(sequence, number), search)
         self._numbers = np.array(sorted(self._kept))
 
     def still(self, number: int) -> Still:
@@ -55,7 +59,8 @@ class ClipFrames:
         if number in self._kept:
             return self._kept[number]
         frame = self._sequence.frame(number)
-        return Still(frame, (0, 0), _box(self._sequence, number), (frame.shape[1], frame.shape[0]))
+        size, border = (frame.shape[1], frame.shape[0]), border_colour(frame, self._search)
+        return Still(frame, (0, 0), _box(self._sequence, number), size, border)
 
     def numbers(self, present: bool) -> np.ndarray:
         """ClipFrames in which the target is visible, or those in which it is annotated as absent."""
@@ -64,10 +69,10 @@ class ClipFrames:
 
 
 class VideoPairs:
-    """Draws pairs of frames from annotated sequences; `factor`: the search crop's, in target sizes."""
+    """Draws pairs of frames from annotated sequences; `search`: how the search crop is cut."""
 
-    def __init__(self, sequences: Sequence[Clip], factor: float, stride: int = 2) -> None:
-        frames = [ClipFrames(sequence, factor, stride) for sequence in sequences]
+    def __init__(self, sequences: Sequence[Clip], search: CropSpec, stride: int = 2) -> None:
+        frames = [ClipFrames(sequence, search, stride) for sequence in sequences]
         self._frames = [f for f in frames if len(f.numbers(True)) > 1]
         if not self._frames:
             raise UserError("no sequence has two frames in which its target is visible: nothing to train on")
@@ -101,13 +106,14 @@ def _box(sequence: Clip, number: int) -> Box | None:
     return x, y, w, h
 
 
-def _cut(frame: Image, box: Box | None, reach: float) -> Still:
-    """The square of `reach` target sizes around the target's centre, or the whole frame without a target."""
+def _cut(frame: Image, box: Box | None, search: CropSpec) -> Still:
+    """The square of `REACH` search crops around the target's centre, or the whole frame without a target."""
     height, width = frame.shape[:2]
+    border = border_colour(frame, search)
     if box is None:
-        return Still(frame, (0, 0), None, (width, height))
+        return Still(frame, (0, 0), None, (width, height), border)
     x, y, w, h = box
-    half = reach / 2 * float(np.sqrt(w * h))
+    half = REACH / 2 * exact_side(box, search)
     left, top = max(0, int(x + w / 2 - half)), max(0, int(y + h / 2 - half))
     piece = frame[top : int(y + h / 2 + half) + 1, left : int(x + w / 2 + half) + 1]
-    return Still(np.ascontiguousarray(piece), (left, top), box, (width, height))
+    return Still(np.ascontiguousarray(piece), (left, top), box, (width, height), border)

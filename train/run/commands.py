@@ -13,7 +13,7 @@ import cv2
 import torch
 from jntrt.bench.sequences.clips import Clip, load_clips
 from jntrt.export.families import family
-from jntrt.export.families.crops import crop_specs
+from jntrt.export.families.crops import conventions_of
 from jntrt.export.families.plain import PlainForm
 from jntrt.runtime.errors import UserError
 from jntrt.train.data.assets import Assets
@@ -94,10 +94,10 @@ def prepare(config: TrainConfig, data: Path) -> tuple[PlainForm, PairSource]:
     assets = None
     if (data / "images").is_dir() and (data / "masks").is_dir() and config.synthetic > 0:
         assets = Assets.load(data / "images", data / "masks", held_out=False)
-    objective, crops = config.objective(), crop_specs(family(config.family), config.recipe)
+    objective, crops = config.objective(), conventions_of(family(config.family), config.recipe)
     videos = None
     if config.synthetic < 1 or assets is None:
-        videos = VideoPairs(find_sequences(data), crops[1].factor)
+        videos = VideoPairs(find_sequences(data), crops.search)
     model = objective.network()
     objective.initialise(model, config.start, None if assets is None else assets.photos, config.seed)
     return model, PairSource(objective, crops, assets, videos, config.synthetic, config.positive)

@@ -10,11 +10,12 @@ import torch
 from jntrt.bench.sequences.clips import Clip
 from jntrt.export.families import family
 from jntrt.export.families.contract import Family
-from jntrt.export.families.crops import crop_specs
+from jntrt.export.families.crops import conventions_of
 from jntrt.export.families.plain import PlainForm
-from jntrt.runtime.crop import crop
+from jntrt.runtime.crop import BLACK, border_colour
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.geometry import Box, box_to_frame, crop_rectangle
+from jntrt.runtime.geometry import Box, box_to_frame, crop_span, start_box
+from jntrt.runtime.inputs import crops, state_inputs
 from jntrt.train.data.scene import Image
 from jntrt.train.run.config import TrainConfig
 from jntrt.train.run.state import load_average
@@ -28,30 +29,35 @@ class PlainTracker:
 
     def __init__(self, kind: Family, model: PlainForm) -> None:
         self._kind, self._model = kind, model.eval()
-        self._template, self._search = crop_specs(kind, model.recipe)
-        self._state_inputs = tuple(kind.conventions(model.recipe).get("state_inputs", ()))
+        self._crops = conventions_of(kind, model.recipe)
+        self._border = BLACK
 
     def init(self, frame: Image, box: Box) -> None:
         """Remembers the target `box` (x, y, w, h) of `frame` (H×W×3 uint8 RGB)."""
-        template = crop(frame, crop_rectangle(box, self._template.factor), self._template.size)
+        box = start_box(box, self._crops.state)
+        spec = self._crops.template
+        template = crops(frame, [box], spec, border=border_colour(frame, spec))
         self._memory = {
             name: torch.from_numpy(value)[None]
             for name, value in self._kind.side_inputs(self._model.recipe, box).items()
         }
-        self._memory["template"] = self._model.normalise(torch.from_numpy(template)[None])
+        self._memory["template"] = self._model.normalise(torch.from_numpy(template))
+        self._border = border_colour(frame, self._crops.search)
         self._state = box
 
     @torch.inference_mode()
     def update(self, frame: Image) -> tuple[Box, float]:
         """The target's box in `frame` and the presence score."""
-        rectangle = crop_rectangle(self._state, self._search.factor)
-        search = torch.from_numpy(crop(frame, rectangle, self._search.size))[None]
+        spec = self._crops.search
+        search = torch.from_numpy(crops(frame, [self._state], spec, border=self._border))
         inputs = {**self._memory, "search": self._model.normalise(search)}
-        size = torch.tensor([self._state[2:]], dtype=torch.float32) * (self._search.size / rectangle.side)
-        inputs |= dict.fromkeys(self._state_inputs, size)
+        told = state_inputs(self._crops.state_inputs, [self._state], spec)
+        inputs |= {name: torch.from_numpy(value) for name, value in told.items()}
         out = self._model.predict(inputs)
         height, width = frame.shape[:2]
-        self._state = box_to_frame(out["box"][0].tolist(), self._state, float(rectangle.side), width, height)
+        span = crop_span(self._state, spec)
+        box = out["box"][0].tolist()
+        self._state = box_to_frame(box, self._state, span, width, height, self._crops.state)
         return self._state, float(out["score"][0])
 
 

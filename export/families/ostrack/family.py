@@ -93,17 +93,15 @@ def conventions(recipe: Recipe) -> dict[str, Any]:
 
 def side_inputs(recipe: Recipe, box: Box) -> dict[str, NDArray[np.float32]]:
     """`target_box` (4) where there is a target token, `template_weights` (Nz) where the box's tokens rank."""
-    import numpy as np
-    from jntrt.runtime.geometry import target_box_in_crop, template_weights
+    from jntrt.runtime.bundle.conventions import CropSpec
+    from jntrt.runtime.inputs import side_inputs as computed
 
-    factor, size = recipe.template_factor, recipe.template_size
-    taken: dict[str, NDArray[np.float32]] = {}
-    if recipe.target_hidden:
-        units = target_box_in_crop(box, factor, size, recipe.target_box_format)
-        taken["target_box"] = np.asarray(units, np.float32)
+    wanted = {"target_box"} if recipe.target_hidden else set()
     if recipe.template_tokens == "box" and recipe.keep_counts:
-        taken["template_weights"] = template_weights(box, factor, size)
-    return taken
+        wanted.add("template_weights")
+    spec = CropSpec(recipe.template_size, recipe.template_factor)
+    taken = computed([box], spec, recipe.target_box_format, wanted)
+    return {name: value[0] for name, value in taken.items()}
 
 
 def macs(recipe: Recipe) -> int:

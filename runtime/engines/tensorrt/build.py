@@ -14,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,15 +66,6 @@ def load_flavour(flavour: str) -> ModuleType:
             f"TensorRT {trt.__version__} is too old: 10.13 or later is needed, {INSTALL[flavour]}"
         )
     return trt
-
-
-@dataclass(frozen=True)
-class BuildSettings:
-    """How this process builds and takes engines."""
-
-    options: BuildOptions = field(default_factory=BuildOptions)
-    progress: Progress | None = None
-    gated: bool = True  # False in the gate's own child
 
 
 _loggers: dict[str, Any] = {}

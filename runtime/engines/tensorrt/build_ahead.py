@@ -9,7 +9,10 @@ from typing import Any
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.manifest import GRAPHS
-from jntrt.runtime.engines.tensorrt.build import FLAVOURS, BuildOptions, BuildSettings
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.precision import find_precision
+from jntrt.runtime.engines.tensorrt.build import FLAVOURS, BuildOptions
+from jntrt.runtime.engines.tensorrt.build import Progress as BuildProgress
 from jntrt.runtime.engines.tensorrt.cache import EngineCache
 from jntrt.runtime.errors import UserError
 
@@ -32,9 +35,8 @@ class BuiltEngine:
 
 
 @contextmanager
-def building(options: BuildOptions) -> Iterator[None]:
-    """Within, missing engines are built with these options, under a bar where stderr is a terminal."""
-    from jntrt.runtime.engines.tensorrt.engine import TensorRT
+def build_bar() -> Iterator[BuildProgress]:
+    """What a build is to tell its steps to: a bar where stderr is a terminal, shown when a build begins."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -59,12 +61,9 @@ def building(options: BuildOptions) -> Iterator[None]:
         bar.update(tasks[phase], completed=done, visible=done < count)
         return True
 
-    before = TensorRT.settings
-    TensorRT.settings = BuildSettings(options, step, before.gated)
     try:
-        yield
+        yield step
     finally:
-        TensorRT.settings = before
         if tasks:
             bar.stop()
 
@@ -80,33 +79,30 @@ def build_engine(
     from jntrt.runtime.cuda.network import shared_device
     from jntrt.runtime.engines import backend_class
     from jntrt.runtime.engines.tensorrt import gate as engine_gate
-    from jntrt.runtime.engines.tensorrt.engine import TensorRT, obtain_engine
 
     if backend not in FLAVOURS:
         raise UserError(f"backend {backend} has no engines to build: take {' or '.join(FLAVOURS)}")
-    graphs = {graph: bundle.graph(graph, precision) for graph in GRAPHS}
-    obstacle = backend_class(backend).obstacle(precision)
+    wanted = find_precision(precision)
+    obstacle = backend_class(backend).obstacle(wanted)
     if obstacle:
         raise UserError(f"backend {backend} cannot run {precision} here: {obstacle}")
     begin = time.perf_counter()
-    with building(options or BuildOptions()):
-        device, settings, cache = shared_device().info, TensorRT.settings, EngineCache()
-        verdict = engine_gate.ensure(bundle, precision, backend, device, settings)
-        built = []
-        for graph, file in graphs.items():
-            key, engine = obtain_engine(file, precision, backend, device, settings, cache)
-            built.append(
-                BuiltEngine(
-                    graph=graph,
-                    precision=precision,
-                    backend=backend,
-                    path=str(cache.engine_path(key)),
-                    bytes=len(engine.plan),
-                    parity=verdict["text"],
-                    seconds=time.perf_counter() - begin,
-                )
-            )
-    return built
+    with build_bar() as progress:
+        given = EngineOptions(build=options or BuildOptions(), progress=progress)
+        verdict, engines = engine_gate.ensure(bundle, wanted, backend, shared_device().info, given)
+    cache = EngineCache()
+    return [
+        BuiltEngine(
+            graph=graph,
+            precision=precision,
+            backend=backend,
+            path=str(cache.engine_path(key)),
+            bytes=len(engine.plan),
+            parity=verdict["text"],
+            seconds=time.perf_counter() - begin,
+        )
+        for graph, (key, engine) in zip(GRAPHS, engines, strict=True)
+    ]
 
 
 def print_engines(engines: list[BuiltEngine]) -> None:

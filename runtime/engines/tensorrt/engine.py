@@ -5,19 +5,20 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from jntrt.runtime.bundle import Bundle, file_sha256, is_bundle
+from jntrt.runtime.bundle import Bundle, file_sha256
 from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
-from jntrt.runtime.cuda.network import DeviceEngine, describe_device, shared_device
-from jntrt.runtime.engines import STORED_AS
+from jntrt.runtime.cuda.network import DeviceEngine, DevicePair, describe_device, shared_device
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Pair, open_graphs
+from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.engines.tensorrt import gate as engine_gate
 from jntrt.runtime.engines.tensorrt.build import (
     FLAVOURS,
     INSTALL,
     BuildOptions,
-    BuildSettings,
     build_plan,
     last_error,
     load_flavour,
@@ -49,21 +50,22 @@ def engine_key(
 
 def obtain_engine(
     graph: Path,
+    model: str,
     precision: str,
     flavour: str,
     device: DeviceInfo,
-    settings: BuildSettings,
+    options: EngineOptions,
     cache: EngineCache,
 ) -> tuple[EngineKey, Engine]:
-    """A graph's engine for a device, from the cache or built into it."""
-    key = engine_key(file_sha256(graph), precision, flavour, device, settings.options)
+    """A graph's engine for a device, from the cache or built into it. `model`: sha256 of the ONNX file."""
+    key = engine_key(model, precision, flavour, device, options.build)
     major, minor = device.compute_capability
     targets = (f"SM{major}{minor}",) if flavour == "tensorrt-rtx" else ()
 
     def build() -> bytes:
         log.info("building the engine of %s with %s for %s", graph.name, flavour, device.name)
         model = graph.read_bytes()
-        return build_plan(model, flavour, settings.options, targets=targets, progress=settings.progress)
+        return build_plan(model, flavour, options.build, targets=targets, progress=options.progress)
 
     return key, cache.obtain(key, build)
 
@@ -100,25 +102,53 @@ class TensorRT(DeviceEngine):
     """One graph in a TensorRT engine."""
 
     name = "tensorrt"
-    # Of this process; to be set before engines are opened.
-    settings: ClassVar[BuildSettings] = BuildSettings()
+    _engine: Any = None
+    _context: Any = None
+    _runtime: Any = None
+    _scratch: Buffer | None = None
+    _compiled: CompiledKernels | None = None
 
-    def __init__(self, precision: str) -> None:
-        super().__init__(precision)
-        self._engine: Any = None
-        self._context: Any = None
-        self._runtime: Any = None
-        self._scratch: Buffer | None = None
-        self._compiled: CompiledKernels | None = None
+    def __init__(
+        self,
+        graph: Path,
+        precision: Precision,
+        options: EngineOptions,
+        engine: tuple[EngineKey, Engine] | None = None,
+    ) -> None:
+        """`engine`: the graph's, where it is known already; else it comes from the cache, or is built.
+
+        Raises UserError when the engine cannot be built or read.
+        """
+        self._given = engine
+        super().__init__(graph, precision, options)
 
     @classmethod
-    def obstacle(cls, precision: str) -> str | None:
+    def open(cls, bundle: Bundle, precision: Precision, options: EngineOptions) -> Pair:
+        """A bundle's two graphs; new engines are gated first.
+
+        Raises UserError when an engine cannot be built or read, GateError when one computes something else
+        than its graph.
+        """
+        device = shared_device(options.device)
+        _, engines = engine_gate.ensure(bundle, precision, cls.name, device.info, options)
+        given = iter(engines)
+        networks = open_graphs(
+            lambda graph, precision, options: cls(graph, precision, options, next(given)),
+            bundle,
+            precision,
+            options,
+        )
+        return DevicePair(device, *networks)
+
+    @classmethod
+    def obstacle(cls, precision: Precision) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec(FLAVOURS[cls.name]) is None:
             return f"{cls.name} is not installed: {INSTALL[cls.name]}"
-        if precision in STORED_AS:
-            stored = STORED_AS[precision]
-            return f"{precision} is OpenVINO's reading of the {stored} graphs: take --backend openvino"
+        if precision.bf16:
+            return (
+                f"{precision} is OpenVINO's reading of the {precision.stored} graphs: take --backend openvino"
+            )
         try:
             device = shared_device().info  # first: a flavour takes a second to import
             trt = load_flavour(cls.name)
@@ -127,7 +157,7 @@ class TensorRT(DeviceEngine):
         return cls._device_obstacle(trt, device, precision)
 
     @classmethod
-    def _device_obstacle(cls, trt: Any, device: DeviceInfo, precision: str) -> str | None:
+    def _device_obstacle(cls, trt: Any, device: DeviceInfo, precision: Precision) -> str | None:
         major, minor = device.compute_capability
         if (major, minor) < (7, 5):
             return f"{device.name} is {device.architecture}: TensorRT needs sm_75 (Turing) or later"
@@ -135,23 +165,16 @@ class TensorRT(DeviceEngine):
             return None
         if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):
             return f"TensorRT-RTX has no {device.architecture} ({device.name}): take onnxruntime-cuda"
-        if (major, minor) == (7, 5) and precision in ("fp32", "int8"):  # int8 has float32 around it
+        if (major, minor) == (7, 5) and precision.name in ("fp32", "int8"):  # int8 has float32 around it
             return "TensorRT-RTX has no fp32 matrix product for sm_75 (Turing): take fp16 or int8-fp16"
         return None
 
-    def load(self, graph: Path) -> None:
-        """Take the graph's engine from the cache, or build and gate it first.
-
-        Raises UserError when the engine cannot be built or read, GateError when it computes something else
-        than the graph.
-        """
-        device = shared_device()
-        if self.settings.gated and is_bundle(graph.parent):
-            engine_gate.ensure(
-                Bundle.open(graph.parent), self.precision, self.name, device.info, self.settings
-            )
-        cache = EngineCache()
-        key, kept = obtain_engine(graph, self.precision, self.name, device.info, self.settings, cache)
+    def _open(self, graph: Path) -> None:
+        device, cache = self.device, EngineCache()
+        key, kept = self._given or obtain_engine(
+            graph, file_sha256(graph), str(self.precision), self.name, device.info, self.options, cache
+        )
+        self._given = None  # the plan is megabytes
         trt = load_flavour(self.name)
         sink = logger(trt)
         sink.errors.clear()
@@ -188,7 +211,7 @@ class TensorRT(DeviceEngine):
         self._compiled = CompiledKernels(runtime_config, cache, key)
         context = self._engine.create_execution_context(runtime_config)
         if context is not None:
-            self._scratch = Buffer(shared_device(), self._engine.device_memory_size_v2)
+            self._scratch = Buffer(self.device, self._engine.device_memory_size_v2)
             context.set_device_memory(self._scratch.pointer, self._scratch.nbytes)
         return context
 
@@ -228,8 +251,8 @@ class TensorRT(DeviceEngine):
         return {
             "backend": self.name,
             "version": load_flavour(self.name).__version__,
-            **describe_device(shared_device().info),
-            "options": self.settings.options.key(),
+            **describe_device(self.device.info),
+            "options": self.options.build.key(),
         }
 
     def close(self) -> None:

@@ -9,13 +9,17 @@ import json
 import logging
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.manifest import GRAPHS
 from jntrt.runtime.cuda.driver import DeviceInfo
-from jntrt.runtime.engines.tensorrt.build import BuildOptions, BuildSettings
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Pair, open_graphs
+from jntrt.runtime.engines.precision import Precision, find_precision
+from jntrt.runtime.engines.tensorrt.build import BuildOptions
 from jntrt.runtime.engines.tensorrt.cache import Engine, EngineCache, EngineKey
 from jntrt.runtime.errors import GateError, UserError
 
@@ -26,20 +30,29 @@ TIMEOUT = 900  # seconds; RTX compiles its kernels in the first run
 
 def ensure(
     bundle: Bundle,
-    precision: str,
+    precision: Precision,
     flavour: str,
     device: DeviceInfo,
-    settings: BuildSettings,
-) -> dict[str, Any]:
+    options: EngineOptions,
+) -> tuple[dict[str, Any], list[tuple[EngineKey, Engine]]]:
     """Build what the cache lacks of a bundle's two engines, and gate them if no verdict stands.
 
-    Returns the verdict (`parity.Difference.to_dict`). Raises GateError when they compute something else.
+    Returns the verdict (`parity.Difference.to_dict`) and the engines. Raises GateError when they compute
+    something else.
     """
     from jntrt.runtime.engines.tensorrt.engine import obtain_engine
 
-    cache = EngineCache()
-    engines: list[tuple[EngineKey, Engine]] = [
-        obtain_engine(bundle.graph(graph, precision), precision, flavour, device, settings, cache)
+    cache, entry = EngineCache(), bundle.entry(precision.stored)
+    engines = [
+        obtain_engine(
+            bundle.graph(graph, precision.stored),
+            entry[graph]["sha256"],
+            str(precision),
+            flavour,
+            device,
+            options,
+            cache,
+        )
         for graph in GRAPHS
     ]
     pair = [engine.sha256 for _, engine in engines]
@@ -47,7 +60,7 @@ def ensure(
     if all(verdict.get("engines") == pair for verdict in verdicts):
         verdict = dict(verdicts[0])
     else:
-        verdict = {**_measure(bundle, precision, flavour, settings.options), "engines": pair}
+        verdict = {**_measure(bundle, precision, flavour, options), "engines": pair}
         for key, engine in engines:
             cache.record(key, engine, {"parity": verdict})
     if not verdict["passed"]:
@@ -55,25 +68,26 @@ def ensure(
             f"the {flavour} engine of {bundle.name} in {precision} computes something else than its graph"
             f" ({verdict['text']}): take {_remedy(bundle, precision)}"
         )
-    return verdict
+    return verdict, engines
 
 
-def _remedy(bundle: Bundle, precision: str) -> str:
+def _remedy(bundle: Bundle, precision: Precision) -> str:
     """The bundle's other precisions, and the engine on the GPU that compiles none of them."""
-    others = [name for name in bundle.precisions if name != precision and not bundle.failed_gate(name)]
+    others = [name for name in bundle.precisions if name != precision.stored and not bundle.failed_gate(name)]
     choices = [f"--precision {name}" for name in others]
-    if precision in ("fp32", "fp16"):
+    if not precision.int8:
         choices.append("--backend onnxruntime-cuda")
     return " or ".join(choices) or "another backend"
 
 
-def _measure(bundle: Bundle, precision: str, flavour: str, options: BuildOptions) -> dict[str, Any]:
+def _measure(bundle: Bundle, precision: Precision, flavour: str, options: EngineOptions) -> dict[str, Any]:
     """The child's verdict. Raises GateError when it gave none: that is not kept, but asked again."""
     request = {
         "bundle": str(bundle.path),
-        "precision": precision,
+        "precision": precision.name,
         "flavour": flavour,
-        "options": {**options.key(), "timing_cache": None},
+        "device": options.device,
+        "build": options.build.key(),
     }
     # -P: the folder that the user stands in is no place to import from.
     command = [sys.executable, "-P", "-m", "jntrt.runtime.engines.tensorrt.gate"]
@@ -104,25 +118,26 @@ def _measure(bundle: Bundle, precision: str, flavour: str, options: BuildOptions
     return verdict
 
 
-def check(bundle: Bundle, precision: str, flavour: str) -> dict[str, Any]:
+def check(bundle: Bundle, precision: Precision, flavour: str, options: EngineOptions) -> dict[str, Any]:
     """What the child does: compare, and where that fails, look whether only the kept tokens differ."""
-    from jntrt.runtime.engines import parity
+    from jntrt.runtime.engines import backend_class, parity
 
-    difference = parity.compare(bundle, precision, flavour)
-    if not difference.passed and bundle.recipe.get("ce_layers"):
-        # One swapped token moves a box without any miscompilation.
-        difference = parity.compare(bundle, precision, flavour, kept_sets=True)
+    engine = backend_class(flavour)
+    with closing(Pair(*open_graphs(engine, bundle, precision, options))) as pair:  # not through its gate
+        difference = parity.compare_pair(bundle, precision, engine, pair, options)
+        if not difference.passed and bundle.recipe.get("ce_layers"):
+            # One swapped token moves a box without any miscompilation.
+            difference = parity.compare_pair(bundle, precision, engine, pair, options, kept_sets=True)
     return {**difference.to_dict(), "text": str(difference)}
 
 
 def main() -> int:
     """Read a request on stdin, print the verdict as one line of JSON."""
-    from jntrt.runtime.engines.tensorrt.engine import TensorRT
-
     request = json.load(sys.stdin)
-    TensorRT.settings = BuildSettings(BuildOptions(**request["options"]), gated=False)
+    options = EngineOptions(device=request["device"], build=BuildOptions(**request["build"]))
     try:
-        verdict = check(Bundle.open(Path(request["bundle"])), request["precision"], request["flavour"])
+        bundle, precision = Bundle.open(Path(request["bundle"])), find_precision(request["precision"])
+        verdict = check(bundle, precision, request["flavour"], options)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -90,8 +90,6 @@ def test_an_operator_of_others_is_refused():
 def test_as_a_backend(tmp_path):
     models = tiny_models(tiny_recipe())
     onnx.save(models.template, tmp_path / "template.onnx")
-    backend = Emulation.open("fp16", 1)
-    backend.load(tmp_path / "template.onnx")
+    backend = Emulation(tmp_path / "template.onnx", 1)
     assert set(backend.run(feeds(models)[0])) == models.memory
     assert backend.describe()["backend"] == "emulation"
-    assert Emulation.obstacle("fp16") is None

@@ -18,6 +18,8 @@ from jntrt.runtime.engines import openvino as openvino_backend
 from jntrt.runtime.engines.cpu import saturates_int8
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime
 from jntrt.runtime.engines.openvino import OpenVino
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
 from onnx import TensorProto
 
@@ -49,8 +51,7 @@ def test_onnx_runtime_runs_every_quantised_layer_in_int8(head, eliminate, tmp_pa
     model = make_candidate("int8", models, {}, ranges, weight_bits=7).models.track
     wanted = {place.name for place in quantisable(models) if place.quantisable}
     onnx.save(model, tmp_path / "track.onnx")
-    backend = OnnxRuntime.open("int8", 1)
-    backend.load(tmp_path / "track.onnx")
+    backend = OnnxRuntime(tmp_path / "track.onnx", find_precision("int8"), EngineOptions(1))
     assert backend.describe()["int8 layers"] == len(wanted) >= 20
     assert backend.describe()["weight bits"] == 7
     # The engine's int8 numbers are those that the graph says; 7-bit weights cannot saturate.
@@ -90,7 +91,7 @@ def test_the_backend_refuses_a_session_with_float_layers(tmp_path, monkeypatch):
     onnx.save(make_candidate("int8", models, {}, ranges_of(models)[0]).models.track, tmp_path / "t.onnx")
     monkeypatch.setattr(int8_graph, "INT8_KERNELS", ("QLinearConv",))
     with pytest.raises(UserError, match="int8 layers in float"):
-        OnnxRuntime.open("int8", 1).load(tmp_path / "t.onnx")
+        OnnxRuntime(tmp_path / "t.onnx", find_precision("int8"), EngineOptions(1))
     with pytest.raises(UserError, match=r"^the int8 track graph: ONNX Runtime runs .*; --keep LAYER leaves"):
         open_graph(onnx.load(tmp_path / "t.onnx"), "int8", 1)
 
@@ -236,7 +237,7 @@ def test_a_processor_without_vnni_is_told_of_7_bit_weights(backend, bits, tmp_pa
     model = make_candidate("int8", models, {}, ranges_of(models)[0], weight_bits=bits).models.track
     onnx.save(model, tmp_path / "track.onnx")
     with caplog.at_level("WARNING"):
-        backend.open("int8", 1).load(tmp_path / "track.onnx")
+        backend(tmp_path / "track.onnx", find_precision("int8"), EngineOptions(1))
     assert ("--weight-bits 7" in caplog.text) == (bits == 8)
 
 

@@ -5,12 +5,15 @@ import fcntl
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+from golden_conventions import CENTRE, NANOTRACK, NANOTRACK_SECTIONS
 from jntrt.runtime.bundle import Bundle, add_precision, is_bundle, write_bundle
+from jntrt.runtime.bundle.conventions import Clip, CropSpec, StateInput, StateSpec
 from jntrt.runtime.errors import UserError
 
 MANIFEST: dict[str, Any] = {
@@ -53,6 +56,21 @@ def test_what_is_written_is_read(bundle: Bundle) -> None:
     assert not bundle.takes("template", "target_box")
     assert bundle.manifest["somebody"] == {"else's": "key"}
     assert len(bundle.verify()) == 3
+
+
+def test_conventions_are_ostracks_where_nothing_is_said(bundle: Bundle) -> None:
+    assert bundle.template == CropSpec(64, 2.0)
+    assert bundle.state == StateSpec(Clip.BOX, 10.0, 0.0)
+    assert bundle.state_inputs == {}
+
+
+def test_conventions_are_read(bundle: Bundle) -> None:
+    inputs = [*MANIFEST["inputs"], {"graph": "track", "name": "previous_size"}]
+    rewrite(bundle.path, {**bundle.manifest, **NANOTRACK_SECTIONS, "inputs": inputs})
+    opened = Bundle.open(bundle.path)
+    assert (opened.template, opened.search) == (replace(NANOTRACK, size=127), NANOTRACK)
+    assert (opened.state, opened.state_inputs) == (CENTRE, {"previous_size": StateInput.SIZE})
+    assert str(opened.search) == "255 px, padded context"
 
 
 def test_places(tmp_path: Path, bundle: Bundle) -> None:
@@ -191,7 +209,15 @@ def test_file_names_cannot_leave_the_folder(bundle: Bundle, name: object) -> Non
         ({"name": "a\nb"}, "name must be a short text"),
         ({"presence_threshold": 2}, "presence_threshold must be a number 0 … 1"),
         ({"template": {"size": 10**6, "factor": 2.0}}, "template: size must be"),
-        ({"template": {"size": 64, "factor": 2.0, "border": "mean"}}, "needs a newer jntrt"),
+        ({"template": {"size": 64, "factor": 2.0, "border": "red"}}, "border 'red' needs a newer jntrt"),
+        ({"search": {"size": 64, "factor": 2.0, "context": ["area"]}}, "context .* needs a newer jntrt"),
+        ({"search": {"size": 64, "factor": 2.0, "corner": "ceil"}}, "corner 'ceil' needs a newer jntrt"),
+        ({"state": {"clip": "mirror"}}, "state: clip 'mirror' needs a newer jntrt"),
+        ({"state": {"least_size": 0}}, "state: least_size must be a number 1"),
+        ({"state": []}, "state: not an object"),
+        ({"state_inputs": {"search": "speed"}}, "state_inputs: search 'speed' needs a newer jntrt"),
+        ({"state_inputs": {"size": "size"}}, "'size' is no input of the track graph"),
+        ({"state_inputs": {"search": "size", "b": "size"}}, "two inputs of one rule"),
         ({"precisions": []}, "precisions: not an object"),
         ({"precisions": {}}, "no precision in it"),
         ({"inputs": [3]}, "not a list of tensors"),

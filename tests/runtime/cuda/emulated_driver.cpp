@@ -116,7 +116,7 @@ int launch(Function* function, unsigned gx, unsigned gy, unsigned gz, unsigned b
   count(function->name.c_str());
   // The values are read now, as a launch does: the caller's pointers do not outlive this call.
   const bool is_box = function->name == "jntrt_box";
-  const std::vector<size_t> sizes = is_box ? std::vector<size_t>{8, 8, 8, 8, 8, 4, 8, 4} : std::vector<size_t>{8, 8, 8, 4, 4};
+  const std::vector<size_t> sizes = is_box ? std::vector<size_t>{8, 8, 8, 8, 8, 8, 8, 4} : std::vector<size_t>{8, 8, 8, 4, 4};
   std::vector<std::vector<char>> values;
   for (size_t i = 0; i < sizes.size(); ++i) {
     const char* bytes = static_cast<const char*>(parameters[i]);

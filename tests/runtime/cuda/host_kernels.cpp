@@ -39,23 +39,26 @@ extern "C" int jntrt_host_launch(const char* name, const unsigned grid[3], const
     return 0;
   }
   if (std::strcmp(name, "jntrt_box") == 0) {
-    const auto* boxes = argument<const float*>(arguments, 1);
-    const auto* scores = argument<const float*>(arguments, 2);
-    auto* lanes = argument<jntrt::Lane*>(arguments, 3);
-    auto* results = argument<jntrt::Result*>(arguments, 4);
-    const int count = argument<int>(arguments, 5), size = argument<int>(arguments, 7);
-    const double factor = argument<double>(arguments, 6);
-    run(grid, block, [=] { jntrt_box(frame, boxes, scores, lanes, results, count, factor, size); });
+    const auto* rule = argument<const jntrt::Rule*>(arguments, 1);
+    const auto* boxes = argument<const float*>(arguments, 2);
+    const auto* scores = argument<const float*>(arguments, 3);
+    auto* lanes = argument<jntrt::Lane*>(arguments, 4);
+    auto* results = argument<jntrt::Result*>(arguments, 5);
+    auto* sizes = argument<float*>(arguments, 6);
+    const int count = argument<int>(arguments, 7);
+    run(grid, block, [=] { jntrt_box(frame, rule, boxes, scores, lanes, results, sizes, count); });
     return 0;
   }
   return 1;
 }
 
-extern "C" void jntrt_host_square(const double* box, double factor, int* out) {
-  const jntrt::Rectangle square = jntrt::crop_square(box, factor);
-  out[0] = square.x, out[1] = square.y, out[2] = square.side;
+extern "C" void jntrt_host_square(const double* box, const jntrt::Rule* rule, int* out, double* span) {
+  const jntrt::Aim aim = jntrt::crop_square(box, *rule);
+  out[0] = aim.square.x, out[1] = aim.square.y, out[2] = aim.square.side;
+  *span = jntrt::crop_span(aim, *rule);
 }
 
-extern "C" void jntrt_host_box(const float* crop_box, const double* state, int side, int width, int height, double* out) {
-  jntrt::box_to_frame(crop_box, state, side, width, height, out);
+extern "C" void jntrt_host_box(const float* crop_box, const double* state, double span, int width, int height,
+                               const jntrt::Rule* rule, double* out) {
+  jntrt::box_to_frame(crop_box, state, span, width, height, *rule, out);
 }

@@ -12,6 +12,7 @@ from jntrt.runtime.cuda.driver import CudaError, Device
 from jntrt.runtime.cuda.frames import DeviceFrame
 from jntrt.runtime.cuda.network import shared_device
 from jntrt.runtime.engines import backend_class
+from jntrt.runtime.engines.precision import find_precision
 
 ENGINES = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
 NETWORKS = {"ostrack": "ostrack256_ce", "jn": "jn256_ce"}
@@ -30,7 +31,7 @@ def device() -> Device:
 
 @pytest.fixture(scope="module")
 def engines(device: Device) -> list[str]:
-    reasons = {name: backend_class(name).obstacle("fp32") for name in ENGINES}
+    reasons = {name: backend_class(name).obstacle(find_precision("fp32")) for name in ENGINES}
     found = [name for name, reason in reasons.items() if reason is None]
     assert found, f"a GPU, and no engine for it: {reasons}"
     return found

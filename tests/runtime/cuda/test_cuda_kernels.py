@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,22 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from golden_conventions import (
+    CENTRE,
+    FAMILIES,
+    NANOTRACK,
+    NANOTRACK_LOOPS,
+    OSTRACK,
+    frame_of,
+    nanotrack_loop,
+)
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from jntrt.runtime.bundle.conventions import CropSpec, StateSpec
+from jntrt.runtime.crop import BLACK, Colour, border_colour, crop
 from jntrt.runtime.cuda import kernels
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.geometry import box_to_frame, crop_rectangle
+from jntrt.runtime.geometry import box_to_frame, crop_rectangle, crop_span, hidden_lines
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[3]
@@ -34,9 +46,9 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[..., ::-1])
 
 
-def describe(frame: NDArray[np.uint8]) -> NDArray[Any]:
-    row_bytes = frame.strides[0]
-    return np.array([(frame.ctypes.data, frame.shape[1], frame.shape[0], row_bytes)], kernels.FRAME)
+def describe(frame: NDArray[np.uint8], spec: CropSpec, border: Colour = BLACK) -> NDArray[Any]:
+    size = (frame.shape[1], frame.shape[0], frame.strides[0])
+    return np.array([(frame.ctypes.data, *size, hidden_lines(spec.edge), (*border, 0))], kernels.FRAME)
 
 
 def launch(
@@ -50,10 +62,16 @@ def launch(
 
 
 def host_crop(
-    library: ctypes.CDLL, frame: NDArray[np.uint8], lanes: NDArray[Any], size: int, swap: bool = False
+    library: ctypes.CDLL,
+    frame: NDArray[np.uint8],
+    lanes: NDArray[Any],
+    spec: CropSpec,
+    swap: bool = False,
+    border: Colour = BLACK,
 ) -> NDArray[np.uint8]:
+    size = spec.size
     out = np.full((len(lanes), size, size, 3), 77, np.uint8)
-    description = describe(frame)
+    description = describe(frame, spec, border)
     grid = (-(-size // kernels.BLOCK[0]), -(-size // kernels.BLOCK[1]), len(lanes))
     addresses = [ctypes.c_void_p(array.ctypes.data) for array in (description, lanes, out)]
     launch(library, "jntrt_crop", grid, kernels.BLOCK, [*addresses, ctypes.c_int(size), ctypes.c_int(swap)])
@@ -66,23 +84,31 @@ def host_step(
     lanes: NDArray[Any],
     boxes: NDArray[np.float32],
     scores: NDArray[np.float32],
-    factor: float,
-    size: int,
+    spec: CropSpec = OSTRACK,
+    rule: StateSpec | None = None,
+    sizes: NDArray[np.float32] | None = None,
 ) -> NDArray[Any]:
     results = np.zeros(len(lanes), kernels.RESULT)
-    description = describe(frame)
-    arrays = (description, boxes, scores, lanes, results)
+    arrays = (
+        describe(frame, spec),
+        kernels.rule_of(spec, rule or StateSpec()),
+        boxes,
+        scores,
+        lanes,
+        results,
+    )
     addresses = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
-    rest = [ctypes.c_int(len(lanes)), ctypes.c_double(factor), ctypes.c_int(size)]
-    launch(library, "jntrt_box", (-(-len(lanes) // 32), 1, 1), (32, 1, 1), [*addresses, *rest])
+    addresses.append(ctypes.c_void_p(0 if sizes is None else sizes.ctypes.data))
+    count = ctypes.c_int(len(lanes))
+    launch(library, "jntrt_box", (-(-len(lanes) // 32), 1, 1), (32, 1, 1), [*addresses, count])
     return results
 
 
 @pytest.mark.parametrize("case", [c for c in CROPS if "quirk" not in c], ids=lambda c: c["id"])
 def test_golden_crops(host_kernels: ctypes.CDLL, case: dict[str, Any]) -> None:
     frame = read_rgb(GOLDEN / "crops" / f"{case['frame']}.png")
-    lanes = kernels.aim(np.array([case["box"]]), case["factor"], case["size"])
-    crop = host_crop(host_kernels, frame, lanes, case["size"])
+    spec = CropSpec(case["size"], case["factor"])
+    crop = host_crop(host_kernels, frame, kernels.aim(np.array([case["box"]]), spec), spec)
     assert hashlib.sha256(crop.tobytes()).hexdigest() == case["sha256"]
 
 
@@ -90,14 +116,14 @@ def test_lanes_share_a_frame_and_channels_swap(host_kernels: ctypes.CDLL) -> Non
     cases = [c for c in CROPS if c["frame"] == "f0_1280x720" and c["size"] == 256 and c["factor"] == 4.0][:3]
     assert len(cases) > 1
     frame = np.ascontiguousarray(read_rgb(GOLDEN / "crops" / "f0_1280x720.png")[..., ::-1])
-    lanes = kernels.aim(np.array([c["box"] for c in cases]), 4.0, 256)
-    crops = host_crop(host_kernels, frame, lanes, 256, swap=True)
+    lanes = kernels.aim(np.array([c["box"] for c in cases]), OSTRACK)
+    crops = host_crop(host_kernels, frame, lanes, OSTRACK, swap=True)
     assert [hashlib.sha256(crop.tobytes()).hexdigest() for crop in crops] == [c["sha256"] for c in cases]
 
 
 def test_a_lost_lane_is_black(host_kernels: ctypes.CDLL) -> None:
     lanes = np.zeros(1, kernels.LANE)
-    assert not host_crop(host_kernels, np.full((48, 64, 3), 200, np.uint8), lanes, 32).any()
+    assert not host_crop(host_kernels, np.full((48, 64, 3), 200, np.uint8), lanes, CropSpec(32)).any()
 
 
 def recorded_steps(folder: Path) -> list[dict[str, Any]]:
@@ -136,30 +162,32 @@ def test_golden_loop(host_kernels: ctypes.CDLL, folder: str) -> None:
     assert len(steps) >= 15
     for step in steps:
         frame = read_rgb(GOLDEN / folder / "frames" / f"{step['frame']:03}.png")
-        lanes = kernels.aim(np.array([step["state"]]), 4.0, 256)
+        lanes = kernels.aim(np.array([step["state"]]), OSTRACK)
         assert (lanes["x"][0], lanes["y"][0], lanes["side"][0]) == step["square"]
-        crop = host_crop(host_kernels, frame, lanes, 256)
+        crop = host_crop(host_kernels, frame, lanes, OSTRACK)
         assert hashlib.sha256(crop.tobytes()).hexdigest() == step["sha256"]
         boxes = np.array([step["box"]], np.float32)
-        result = host_step(host_kernels, frame, lanes, boxes, np.array([0.5], np.float32), 4.0, 256)[0]
+        result = host_step(host_kernels, frame, lanes, boxes, np.array([0.5], np.float32))[0]
         assert result["status"] == 0
         # The released trackers scale the box to pixels in single precision: 7.3e-5 px at most.
         np.testing.assert_allclose(result["box"], step["new_state"], atol=2e-4, rtol=0)
         np.testing.assert_array_equal(lanes["box"][0], result["box"])
-        following = kernels.aim(lanes["box"], 4.0, 256)
+        following = kernels.aim(lanes["box"], OSTRACK)
         assert following.tobytes() == lanes.tobytes()
 
 
 def test_golden_boxes(host_kernels: ctypes.CDLL) -> None:
+    rule = kernels.rule_of(OSTRACK, StateSpec())
     for case in json.loads((GOLDEN / "boxes.json").read_text())["cases"]:
         side = round(case["search_size"] / case["resize_factor"])
         out = np.zeros(4)
         host_kernels.jntrt_host_box(
             np.array(case["pred_norm"], np.float32).ctypes.data_as(ctypes.c_void_p),
             np.array(case["state"]).ctypes.data_as(ctypes.c_void_p),
-            ctypes.c_int(side),
+            ctypes.c_double(side),
             ctypes.c_int(case["W"]),
             ctypes.c_int(case["H"]),
+            ctypes.c_void_p(rule.ctypes.data),
             out.ctypes.data_as(ctypes.c_void_p),
         )
         np.testing.assert_allclose(out, case["new_state"], atol=2e-4, rtol=2e-7)
@@ -169,60 +197,131 @@ coordinate = st.floats(-1e5, 1e5)
 length = st.floats(1e-3, 1e5)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.tuples(coordinate, coordinate, length, length), st.sampled_from([2.0, 4.0, 5.0]))
-def test_squares_equal_geometry(host_kernels: ctypes.CDLL, box: tuple[float, ...], factor: float) -> None:
-    out = (ctypes.c_int * 3)()
-    host_kernels.jntrt_host_square((ctypes.c_double * 4)(*box), ctypes.c_double(factor), out)
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=200, deadline=None)
+@given(
+    st.tuples(coordinate, coordinate, length, length),
+    st.sampled_from([2.0, 4.0, 5.0]),
+    st.sampled_from([127, 255, 256]),
+)
+def test_squares_equal_geometry(
+    host_kernels: ctypes.CDLL, family: str, box: tuple[float, ...], factor: float, size: int
+) -> None:
+    spec = replace(FAMILIES[family][0], factor=factor, size=size)
+    rule = kernels.rule_of(spec, StateSpec())
+    out, span = (ctypes.c_int * 3)(), ctypes.c_double()
+    host_kernels.jntrt_host_square(
+        (ctypes.c_double * 4)(*box), ctypes.c_void_p(rule.ctypes.data), out, ctypes.byref(span)
+    )
     try:
-        expected = crop_rectangle(box, factor)
+        expected = crop_rectangle(box, spec)
     except UserError:
         assert out[2] == 0
     else:
         assert tuple(out) == (expected.x, expected.y, expected.side)
+        assert span.value == crop_span(box, spec)
 
 
 unit = st.floats(-2, 3, width=32)
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.parametrize("rule", [StateSpec(), StateSpec(least_size=4.0), CENTRE], ids=str)
+@settings(max_examples=200, deadline=None)
 @given(
     st.tuples(unit, unit, unit, unit),
     st.tuples(coordinate, coordinate, length, length),
-    st.integers(1, 65536),
+    st.floats(1, 65536),
     st.tuples(st.integers(1, 4000), st.integers(1, 4000)),
 )
 def test_boxes_equal_geometry(
     host_kernels: ctypes.CDLL,
+    rule: StateSpec,
     crop_box: tuple[float, ...],
     state: tuple[float, ...],
-    side: int,
+    span: float,
     size: tuple[int, int],
 ) -> None:
     out = (ctypes.c_double * 4)()
+    native_rule = kernels.rule_of(OSTRACK, rule)
     host_kernels.jntrt_host_box(
         (ctypes.c_float * 4)(*crop_box),
         (ctypes.c_double * 4)(*state),
-        ctypes.c_int(side),
+        ctypes.c_double(span),
         ctypes.c_int(size[0]),
         ctypes.c_int(size[1]),
+        ctypes.c_void_p(native_rule.ctypes.data),
         out,
     )
-    assert tuple(out) == box_to_frame(crop_box, state, side, *size)
+    assert tuple(out) == box_to_frame(crop_box, state, span, *size, rule)
+
+
+@pytest.mark.parametrize("number", NANOTRACK_LOOPS)
+def test_nanotrack_loop(host_kernels: ctypes.CDLL, number: int) -> None:
+    """The crop of every recorded state, then the recorded box, the next square and the next size."""
+    loop = nanotrack_loop(number)
+    border = border_colour(frame_of(loop, 0), NANOTRACK)
+    for index, step in enumerate(loop["steps"], start=1):
+        frame = frame_of(loop, index)
+        (cx, cy), (w, h) = step["previous_centre"], step["previous_size"]
+        lanes = kernels.aim(np.array([[cx - w / 2, cy - h / 2, w, h]]), NANOTRACK)
+        expected = (step["crop"]["x1"], step["crop"]["y1"], step["crop"]["side"])
+        assert (lanes["x"][0], lanes["y"][0], lanes["side"][0]) == expected
+        pixels = host_crop(host_kernels, frame, lanes, NANOTRACK, border=border)
+        assert hashlib.sha256(pixels.tobytes()).hexdigest() == step["crop"]["sha256"]
+        span = lanes["span"][0]
+        centre = [(new - old) / span + 0.5 for new, old in zip(step["centre"], (cx, cy), strict=True)]
+        boxes = np.array([[*centre, step["size"][0] / span, step["size"][1] / span]], np.float32)
+        sizes, scores = np.zeros((1, 2), np.float32), np.ones(1, np.float32)
+        result = host_step(host_kernels, frame, lanes, boxes, scores, NANOTRACK, CENTRE, sizes)[0]
+        assert result["status"] == 0
+        np.testing.assert_allclose(result["box"], step["box"], atol=2e-4, rtol=0)
+        assert lanes.tobytes() == kernels.aim(lanes["box"], NANOTRACK).tobytes()
+        np.testing.assert_array_equal(sizes, kernels.sizes(lanes["box"], NANOTRACK))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    width=st.integers(1, 60),
+    height=st.integers(1, 60),
+    box=st.tuples(st.floats(-80, 80), st.floats(-80, 80), st.floats(1, 60), st.floats(1, 60)),
+    size=st.integers(1, 80),
+    border=st.tuples(*[st.integers(0, 255)] * 3),
+    swap=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_pixels_equal_the_host(
+    host_kernels: ctypes.CDLL,
+    width: int,
+    height: int,
+    box: tuple[float, ...],
+    size: int,
+    border: Colour,
+    swap: bool,
+    seed: int,
+) -> None:
+    spec = replace(NANOTRACK, size=size)
+    try:
+        lanes = kernels.aim(np.array([box]), spec)
+    except UserError:
+        assume(False)
+    frame = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    rectangle = crop_rectangle(box, spec)
+    wanted = crop(frame, rectangle, size, swap=swap, edge=spec.edge, border=border)
+    np.testing.assert_array_equal(host_crop(host_kernels, frame, lanes, spec, swap, border)[0], wanted)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_box_that_is_not_finite_moves_nothing(host_kernels: ctypes.CDLL, bad: float) -> None:
     frame = np.zeros((100, 100, 3), np.uint8)
     for place in range(5):
-        lanes = kernels.aim(np.array([[10.0, 10, 20, 20], [40.0, 40, 20, 20]]), 4.0, 256)
+        lanes = kernels.aim(np.array([[10.0, 10, 20, 20], [40.0, 40, 20, 20]]), OSTRACK)
         before = lanes.copy()
         boxes, scores = np.full((2, 4), 0.5, np.float32), np.full(2, 0.5, np.float32)
         if place < 4:
             boxes[0, place] = bad
         else:
             scores[0] = bad
-        results = host_step(host_kernels, frame, lanes, boxes, scores, 4.0, 256)
+        results = host_step(host_kernels, frame, lanes, boxes, scores)
         assert list(results["status"]) == [1, 0]
         assert lanes[0] == before[0]
         assert lanes[1] != before[1]

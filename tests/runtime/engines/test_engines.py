@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from jntrt.runtime.engines import BACKENDS, backend_class, choose_backend, open_backend
+from jntrt.runtime.engines import BACKENDS, backend_class, choose_backend
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import TrackerError, UserError
 from onnx import TensorProto, helper
 
 ENGINES = ("onnxruntime", "openvino")
+
+FP32 = find_precision("fp32")
 
 
 def write_sum(path: Path, location: str = "") -> Path:
@@ -52,8 +56,7 @@ signal.raise_signal(signal.SIGUSR1)
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_feeds_that_the_graph_does_not_take(tmp_path: Path, name: str) -> None:
-    backend = open_backend(name, precision="fp32", threads=1)
-    backend.load(write_sum(tmp_path / "sum.onnx"))
+    backend = backend_class(name)(write_sum(tmp_path / "sum.onnx"), FP32, EngineOptions(threads=1))
     np.testing.assert_array_equal(backend.run({"x": np.ones(4, np.float32)})["y"], [1, 2, 3, 4])
     for feeds in ({"x": np.ones(5, np.float32)}, {"z": np.ones(4, np.float32)}):
         with pytest.raises(TrackerError, match="cannot run the graph") as caught:
@@ -72,7 +75,7 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path, name: str, 
     (folder / "link.bin").symlink_to(secret)
     graph = write_sum(folder / "sum.onnx", str(secret) if location == "absolute" else location)
     with pytest.raises(UserError, match="refuses the graph") as caught:
-        open_backend(name, precision="fp32", threads=1).load(graph)
+        backend_class(name)(graph, FP32, EngineOptions(threads=1))
     assert "\n" not in str(caught.value)
 
 
@@ -81,7 +84,7 @@ def test_auto_on_a_cpu_takes_onnx_runtime_and_says_so_shortly(monkeypatch: pytes
         if name not in ENGINES:
             why = f"{name} is not installed (or too old): pip install it"
             monkeypatch.setattr(backend_class(name), "obstacle", lambda _, why=why: why)
-    choice = choose_backend("auto", "fp32")
+    choice = choose_backend("auto", FP32)
     assert choice.name == "onnxruntime"
     assert str(choice) == (
         "onnxruntime; not tensorrt (not installed), tensorrt-rtx (not installed),"
@@ -90,8 +93,9 @@ def test_auto_on_a_cpu_takes_onnx_runtime_and_says_so_shortly(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_engines_say_what_they_are(name: str) -> None:
-    told = open_backend(name, precision="fp32", threads=2).describe()
+def test_engines_say_what_they_are(name: str, tmp_path: Path) -> None:
+    engine = backend_class(name)(write_sum(tmp_path / "sum.onnx"), FP32, EngineOptions(threads=2))
+    told = engine.describe()
     assert told["backend"] == name
     assert told["threads"] == 2
     assert told["version"]

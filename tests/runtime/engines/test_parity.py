@@ -12,7 +12,8 @@ import pytest
 from golden_bundles import export_golden, golden_loop
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines import Backend, parity
+from jntrt.runtime.engines.onnxruntime import OnnxRuntime
+from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.parity import Difference, compare, read_samples
 from jntrt.runtime.errors import UserError
 
@@ -53,23 +54,22 @@ def test_the_shipped_engine_is_judged_and_not_its_copy(
     passes: bool,
 ) -> None:
     _, bundle = golden_loop_bundle
-    load = parity._loaded
+    original = OnnxRuntime.open
 
-    def loaded(backend: str, precision: str, threads: int | None, graph: Path) -> Backend:
-        engine = load(backend, precision, threads, graph)
-        if graph == bundle.graph("track", "fp32"):
-            run, calls = engine.run, []
+    def opened(*arguments: Any) -> Pair:
+        pair = original(*arguments)
+        run, calls = pair.track.run, []
 
-            def miscompiled(feeds: dict[str, Any]) -> dict[str, Any]:
-                outputs = run(feeds)
-                calls.append(None)
-                moved = wrong is None or len(calls) <= wrong
-                return outputs | {"box": outputs["box"] + np.float32(off)} if moved else outputs
+        def miscompiled(feeds: dict[str, Any]) -> dict[str, Any]:
+            outputs = run(feeds)
+            calls.append(None)
+            moved = wrong is None or len(calls) <= wrong
+            return outputs | {"box": outputs["box"] + np.float32(off)} if moved else outputs
 
-            monkeypatch.setattr(engine, "run", miscompiled)
-        return engine
+        monkeypatch.setattr(pair.track, "run", miscompiled)
+        return pair
 
-    monkeypatch.setattr(parity, "_loaded", loaded)
+    monkeypatch.setattr(OnnxRuntime, "open", opened)
     difference = compare(bundle, "fp32", "onnxruntime", threads=2, kept_sets=True)
     assert difference.passed == passes
     if np.isfinite(off):

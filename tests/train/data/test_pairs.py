@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.export.families.ostrack.objective import jitter
+from jntrt.runtime.bundle.conventions import CropSpec
 from jntrt.runtime.crop import crop
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.geometry import crop_rectangle
@@ -59,7 +60,7 @@ def test_a_rendered_crop_equals_the_crop_of_the_rendered_frame():
     view = plain_view([(red_rectangle(), pose)])
     rng = np.random.default_rng(0)
     frame = view.render((0, 0), (200, 160), (200, 160), rng)
-    rectangle = crop_rectangle(pose.box(red_rectangle()), 4.0)
+    rectangle = crop_rectangle(pose.box(red_rectangle()), CropSpec(96, 4.0))
     expected = crop(frame, rectangle, 96).astype(int)
     got = view.render((rectangle.x, rectangle.y), (rectangle.side,) * 2, (96, 96), rng).astype(int)
     assert np.abs(got - expected).mean() < 3  # bilinear twice against once, at the sprite's edges
@@ -142,7 +143,7 @@ def test_a_lost_target_is_looked_for_in_the_whole_frame(tmp_path, tiny):
         cv2.imwrite(str(folder / f"{number + 1:08d}.png"), frame)
     (folder / "groundtruth.txt").write_text("800,40,20,20\n" * 4)
     (folder / "absence.label").write_text("0\n0\n1\n1\n")
-    source = pair_source(tiny, None, VideoPairs(load_clips(folder), 4.0), positive=0.001)
+    source = pair_source(tiny, None, VideoPairs(load_clips(folder), CropSpec(128, 4.0)), positive=0.001)
     rng = np.random.default_rng(10)
     assert all(source.draw(rng).search.max() > 100 for _ in range(10))
 
@@ -207,7 +208,7 @@ def test_jitter_is_ostracks():
 def test_videos_give_near_frames_and_labelled_absence(tmp_path, tiny, draw_sequence):
     draw_sequence(tmp_path / "a", 0, gone=(5,))
     draw_sequence(tmp_path / "b", 1)
-    videos = VideoPairs(load_clips(tmp_path), 4.0)
+    videos = VideoPairs(load_clips(tmp_path), CropSpec(128, 4.0))
     rng = np.random.default_rng(7)
     for _ in range(20):
         first, second = videos.draw(rng, absent=False)
@@ -224,6 +225,6 @@ def test_videos_give_near_frames_and_labelled_absence(tmp_path, tiny, draw_seque
 
 def test_one_sequence_without_absence_has_no_negatives(tmp_path, draw_sequence):
     draw_sequence(tmp_path / "a", 0)
-    videos = VideoPairs(load_clips(tmp_path / "a"), 4.0)
+    videos = VideoPairs(load_clips(tmp_path / "a"), CropSpec(128, 4.0))
     with pytest.raises(UserError, match="second sequence"):
         videos.draw(np.random.default_rng(0), absent=True)

@@ -11,7 +11,10 @@ import onnxruntime as ort
 import pytest
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import Device, Stream
-from jntrt.runtime.cuda.network import Tensors, open_loop, shared_device
+from jntrt.runtime.cuda.network import DevicePair, Tensors, shared_device
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import open_graphs
+from jntrt.runtime.engines.precision import Precision
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -57,26 +60,24 @@ class HostNetwork:
 
     name = "host"
 
-    def __init__(self) -> None:
+    def __init__(self, graph: Path, precision: Precision, options: EngineOptions) -> None:
         self.poisoned: Any = None  # an index of targets whose numbers are not finite
-
-    @classmethod
-    def obstacle(cls, precision: str) -> str | None:
-        return None
-
-    @classmethod
-    def open(cls, precision: str, threads: int | None) -> "HostNetwork":
-        return cls()
-
-    def load(self, graph: Path) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        session_options = ort.SessionOptions()
+        session_options.intra_op_num_threads = 1
+        self._session = ort.InferenceSession(str(graph), session_options, providers=["CPUExecutionProvider"])
         self._inputs = [value.name for value in self._session.get_inputs()]
         self._outputs = [value.name for value in self._session.get_outputs()]
         values = (*self._session.get_inputs(), *self._session.get_outputs())
         self._tensors = Tensors(shared_device(), {v.name: (tuple(v.shape), TYPES[v.type]) for v in values})
         self._callback = HOST_FUNCTION(self._run)
+
+    @classmethod
+    def obstacle(cls, precision: Precision) -> str | None:
+        return None
+
+    @classmethod
+    def open(cls, bundle: Bundle, precision: Precision, options: EngineOptions) -> Any:
+        return DevicePair(shared_device(), *open_graphs(cls, bundle, precision, options))
 
     @property
     def tensors(self) -> Any:
@@ -108,9 +109,6 @@ class HostNetwork:
     def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
         raise AssertionError("the loop does not call it")
 
-    def device_loop(self, template: "HostNetwork", bundle: Bundle, *, swap: bool) -> Any:
-        return open_loop(shared_device(), template, self, bundle, swap=swap)
-
     def describe(self) -> dict[str, Any]:
         return {"backend": self.name}
 
@@ -127,5 +125,4 @@ def host_backend(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(
         engines, "backend_class", lambda name: HostNetwork if name == "host" else original(name)
     )
-    monkeypatch.setattr("jntrt.runtime.tracker.backend_class", engines.backend_class)
     return "host"

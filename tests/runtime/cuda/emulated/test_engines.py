@@ -12,6 +12,8 @@ from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import DeviceInfo
 from jntrt.runtime.engines import choose_backend
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.engines.tensorrt import gate as engine_gate
 from jntrt.runtime.engines.tensorrt.build import FLAVOURS, BuildOptions
 from jntrt.runtime.engines.tensorrt.build_ahead import build_engine
@@ -19,6 +21,7 @@ from jntrt.runtime.engines.tensorrt.cache import default_root
 from jntrt.runtime.engines.tensorrt.engine import TensorRT, TensorRTRTX
 from jntrt.runtime.errors import GateError, UserError
 
+FP32 = find_precision("fp32")
 PASSED = {"passed": True, "text": "box 1.0e-06", "box": 1e-6}
 
 
@@ -96,7 +99,7 @@ def test_what_a_child_may_do(
 
     monkeypatch.setattr(engine_gate.subprocess, "run", run)
     with pytest.raises(GateError, match=words):
-        engine_gate._measure(bundle, "fp32", "tensorrt", BuildOptions())
+        engine_gate._measure(bundle, FP32, "tensorrt", EngineOptions())
 
 
 def test_the_child_imports_nothing_from_where_the_user_stands(
@@ -105,7 +108,9 @@ def test_the_child_imports_nothing_from_where_the_user_stands(
     (tmp_path / "numpy.py").write_text("raise SystemExit('imported from the working folder')")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(GateError, match="cannot read its own engine"):
-        engine_gate._measure(bundle, "fp32", "tensorrt-rtx", BuildOptions(optimization_level=0))
+        engine_gate._measure(
+            bundle, FP32, "tensorrt-rtx", EngineOptions(build=BuildOptions(optimization_level=0))
+        )
 
 
 def test_auto_says_why_it_passed_engines_over(
@@ -113,11 +118,11 @@ def test_auto_says_why_it_passed_engines_over(
 ) -> None:
     monkeypatch.setattr(TensorRT, "obstacle", classmethod(lambda cls, precision: f"no {cls.name} here"))
     with caplog.at_level(logging.INFO):
-        choice = choose_backend("auto", "fp32")
+        choice = choose_backend("auto", FP32)
     assert list(choice.passed_over)[:3] == ["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
     assert "no tensorrt-rtx here" in caplog.text
     with pytest.raises(UserError, match="backend tensorrt-rtx cannot run fp32 here: no tensorrt-rtx here"):
-        choose_backend("tensorrt-rtx", "fp32")
+        choose_backend("tensorrt-rtx", FP32)
 
 
 @pytest.mark.parametrize(
@@ -135,14 +140,16 @@ def test_devices_that_an_engine_cannot_have(
     capability: tuple[int, int], precision: str, words: str | None
 ) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    obstacle = TensorRTRTX._device_obstacle(trt, DeviceInfo(0, "Card", "00", capability, 13000), precision)
+    obstacle = TensorRTRTX._device_obstacle(
+        trt, DeviceInfo(0, "Card", "00", capability, 13000), find_precision(precision)
+    )
     assert (obstacle is None) if words is None else (words in str(obstacle))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8-bf16"])
 def test_precisions_that_are_openvinos(precision: str) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    assert f"{precision} is OpenVINO's reading" in str(TensorRTRTX.obstacle(precision))
+    assert f"{precision} is OpenVINO's reading" in str(TensorRTRTX.obstacle(find_precision(precision)))
 
 
 def test_only_engines_are_built(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ from jntrt.runtime.cuda.driver import Device
 
 def test_the_kernels_are_compared(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_crop(device, 20) == "equal in 20 frames"
-    assert check_box(device, 100) == "equal for 100 boxes"
+    assert check_box(device, 100) == "equal for 200 boxes"
 
-    def black(frame: Any, rectangle: Any, size: int, *, swap: bool) -> np.ndarray:
+    def black(frame: Any, rectangle: Any, size: int, **_: Any) -> np.ndarray:
         return np.zeros((size, size, 3), np.uint8)
 
     monkeypatch.setattr("jntrt.bench.gpu.kernels.crop", black)

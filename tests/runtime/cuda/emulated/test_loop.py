@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
+from golden_conventions import frame_of, nanotrack_loop, write_size_bundle
 from jntrt.runtime import Tracker
 from jntrt.runtime.cuda.driver import Buffer, Device, Stream
 from jntrt.runtime.cuda.frames import DeviceFrame
@@ -141,6 +142,36 @@ def test_batches(host_backend: str, device: Device, tmp_path: Path) -> None:
     np.testing.assert_array_equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_mean_colour_and_state_input(host_backend: str, device: Device, tmp_path: Path, batch: int) -> None:
+    """Another family's conventions: the same bits as on the host, however the frames come."""
+    loop = nanotrack_loop(6)  # over the border
+    bundle = write_size_bundle(tmp_path / "size", batch).path
+    boxes = np.array([loop["init"], [30.0, 40.0, 50.0, 20.0]][:batch])
+
+    def padded(device: Device, frame: np.ndarray) -> Any:
+        wide = np.zeros((frame.shape[0], frame.shape[1] * 3 + 20), np.uint8)
+        wide[:, : frame.shape[1] * 3] = frame.reshape(frame.shape[0], -1)
+        return Interface(device, wide, shape=frame.shape, strides=(wide.strides[0], 3, 1), typestr="|u1")
+
+    results = []
+    for backend, form in (("onnxruntime", host), *((host_backend, way) for way in (host, Interface, padded))):
+        for color in ("rgb", "bgr"):
+            with Tracker.from_bundle(bundle, backend=backend, threads=1, color=color) as tracker:
+                frames = [frame_of(loop, number) for number in range(8)]
+                if color == "bgr":
+                    frames = [np.ascontiguousarray(frame[..., ::-1]) for frame in frames]
+                tracker.init(form(device, frames[0]), boxes)
+                tracked = [tracker.update(form(device, frame)) for frame in frames[1:4]]
+                tracker.state = boxes + 3  # with its size, not the one that the last frame left
+                tracked += [tracker.update(form(device, frame)) for frame in frames[4:]]
+                results.append([(result.box, result.score) for result in tracked])
+    for other in results[1:]:
+        for (box, score), (wanted_box, wanted_score) in zip(other, results[0], strict=True):
+            np.testing.assert_array_equal(box, wanted_box)
+            np.testing.assert_array_equal(score, wanted_score)
+
+
 def test_of_several_targets_one_is_not_finite(host_backend: str, device: Device, tmp_path: Path) -> None:
     """No state moves, on the host or on the device, whichever way the next frame comes."""
     loop = golden_loop("jn")
@@ -152,7 +183,7 @@ def test_of_several_targets_one_is_not_finite(host_backend: str, device: Device,
     for form in (host, Interface):
         with Tracker.from_bundle(bundle, backend=host_backend) as tracker:
             tracker.init(loop.frame(0), boxes)
-            network: Any = tracker._track
+            network: Any = tracker._pair.track
             network.poisoned = 1
             with pytest.raises(TrackerError, match="not finite"):
                 tracker.update(loop.frame(1))
@@ -210,7 +241,7 @@ def test_a_network_that_is_not_finite(jn_bundle: Path, host_backend: str, device
     with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
         tracker.init(loop.frame(0), loop.init_box)
         before = tracker.state
-        network: Any = tracker._track
+        network: Any = tracker._pair.track
         network.poisoned = slice(None)
         with pytest.raises(TrackerError, match="not finite"):
             tracker.update(loop.frame(1))

@@ -16,6 +16,7 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines import onnxruntime_cuda
 from jntrt.runtime.engines.onnxruntime_cuda import PROBE, PROVIDER, OnnxRuntimeCuda, provider_obstacle
 from jntrt.runtime.engines.parity import compare
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import TrackerError, UserError
 
 
@@ -181,7 +182,7 @@ def test_tensors_of_other_types(
 
 def test_obstacles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if PROVIDER not in ort.get_available_providers():
-        assert "this onnxruntime has no CUDA" in str(OnnxRuntimeCuda.obstacle("fp32"))
-    assert "has no int8: take fp16" in str(OnnxRuntimeCuda.obstacle("int8"))
+        assert "this onnxruntime has no CUDA" in str(OnnxRuntimeCuda.obstacle(find_precision("fp32")))
+    assert "has no int8: take fp16" in str(OnnxRuntimeCuda.obstacle(find_precision("int8")))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install 'jntrt[gpu]'" in str(OnnxRuntimeCuda.obstacle("fp32"))
+    assert "pip install 'jntrt[gpu]'" in str(OnnxRuntimeCuda.obstacle(find_precision("fp32")))

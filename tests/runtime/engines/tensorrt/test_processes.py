@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from jntrt.runtime.cuda.driver import DeviceInfo
-from jntrt.runtime.engines.tensorrt.build import BuildSettings
+from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.tensorrt.cache import EngineCache
 from jntrt.runtime.engines.tensorrt.engine import obtain_engine
 
@@ -19,7 +19,7 @@ import sys, time
 from pathlib import Path
 from jntrt.runtime.engines.tensorrt.cache import EngineCache
 from jntrt.runtime.engines.tensorrt.engine import obtain_engine
-from jntrt.runtime.engines.tensorrt.build import BuildSettings
+from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.cuda.driver import DeviceInfo
 root, pause = Path(sys.argv[1]), float(sys.argv[2])
 def progress(phase, step, count):
@@ -29,8 +29,8 @@ def progress(phase, step, count):
     return True
 device = DeviceInfo(0, "NVIDIA GeForce RTX 4090", "00" * 16, (8, 9), 13000)
 cache = EngineCache(root / "engines", root / "engine.key")
-settings = BuildSettings(progress=progress)
-_, engine = obtain_engine(root / "track.onnx", "fp16", "tensorrt-rtx", device, settings, cache)
+settings = EngineOptions(progress=progress)
+_, engine = obtain_engine(root / "track.onnx", "0" * 64, "fp16", "tensorrt-rtx", device, settings, cache)
 print(engine.sha256, flush=True)
 """
 
@@ -66,14 +66,18 @@ def test_a_killed_build_leaves_nothing(root: Path) -> None:
     process.communicate(timeout=60)
     assert [path.suffix for path in (root / "engines").iterdir()] == [".lock"]
     cache = EngineCache(root / "engines", root / "engine.key")
-    _, engine = obtain_engine(root / "track.onnx", "fp16", "tensorrt-rtx", DEVICE, BuildSettings(), cache)
+    _, engine = obtain_engine(
+        root / "track.onnx", "0" * 64, "fp16", "tensorrt-rtx", DEVICE, EngineOptions(), cache
+    )
     assert len(engine.plan) > 50_000
     assert not list(cache.root.glob(".*"))
 
 
 def test_the_key_is_the_devices_and_the_graphs(root: Path) -> None:
     cache = EngineCache(root / "engines", root / "engine.key")
-    key, _ = obtain_engine(root / "track.onnx", "fp16", "tensorrt-rtx", DEVICE, BuildSettings(), cache)
+    key, _ = obtain_engine(
+        root / "track.onnx", "0" * 64, "fp16", "tensorrt-rtx", DEVICE, EngineOptions(), cache
+    )
     assert (key.gpu, key.compute_capability, key.driver) == (DEVICE.name, "8.9", 13000)
     assert key.version.count(".") >= 2
     assert len(key.model) == 64

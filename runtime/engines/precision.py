@@ -1,0 +1,44 @@
+"""The precisions: which graphs each reads, what an engine computes them in, what still counts as the same."""
+
+from dataclasses import dataclass
+
+from jntrt.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Precision:
+    """`stored`: the bundle's precision whose graphs it reads. `int8`: these quantise.
+
+    bf16: float32 tensors are computed in bfloat16. limit: the largest difference of box (units of the search
+    crop) and of score from fp32's that still counts as the same network: another order of summation, or the
+    mantissa's share. How much accuracy int8 costs is its gate's question.
+    """
+
+    name: str
+    stored: str
+    limit: float
+    bf16: bool = False
+    int8: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PRECISIONS = {
+    precision.name: precision
+    for precision in (
+        Precision("fp32", "fp32", 1e-4),
+        Precision("fp16", "fp16", 1e-2),
+        Precision("bf16", "fp32", 5e-2, bf16=True),
+        Precision("int8", "int8", 2e-1, int8=True),
+        Precision("int8-fp16", "int8-fp16", 2e-1, int8=True),
+        Precision("int8-bf16", "int8", 2e-1, bf16=True, int8=True),
+    )
+}
+
+
+def find_precision(name: str) -> Precision:
+    """The precision of a name. Raises UserError for a name that is none."""
+    if name not in PRECISIONS:
+        raise UserError(f"no precision {name!r}: take {', '.join(PRECISIONS)}")
+    return PRECISIONS[name]

@@ -1,0 +1,154 @@
+"""The tracker's loop, wherever it runs: state → crop → network → box → state.
+
+`HostLoop` is the one on the CPU; that on a GPU is in cuda/loop.py.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from jntrt.runtime import geometry
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.crop import BLACK, border_colour
+from jntrt.runtime.errors import TrackerError
+from jntrt.runtime.inputs import crops, state_inputs
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one frame gave: boxes B×4 float64 (x, y, w, h in pixels), scores (B,), and milliseconds."""
+
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    crop_ms: float  # on the host; 0 where the GPU crops, which then is part of network_ms
+    network_ms: float
+    box_ms: float = 0.0  # on the host; 0 where the GPU maps the box
+
+
+class Runs(Protocol):
+    """A graph that the host calls."""
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """All outputs by name. Arrays in and out; memory tensors may be the engine's own objects."""
+
+
+class Loop(Protocol):
+    """Tracks a bundle's targets through frames of one size. `start` shows them, `step` follows them."""
+
+    on_device: bool  # whether it takes frames that lie on the GPU
+    launch: str  # how a frame is launched, for reports
+
+    def accept(self, frame: Any) -> Any:
+        """The frame as the loop takes it, with a `shape`. Raises TrackerError for what is no frame."""
+
+    def start(self, frame: Any, boxes: geometry.Boxes, side: Mapping[str, NDArray[Any]]) -> None:
+        """Runs the template graph on the crops around `boxes` (B of x, y, w, h); they become the state.
+
+        `side`: the other inputs, of either graph, that depend on the target.
+        """
+
+    def step(self, frame: Any) -> Step:
+        """Follows the targets into the next frame.
+
+        Raises TrackerError when the output is not finite; the state then stays where it was.
+        """
+
+    def move(self, boxes: geometry.Boxes) -> None:
+        """Puts the state at `boxes` and keeps the template."""
+
+    def close(self) -> None:
+        """Lets go of all that is the loop's own; the networks belong to their owner."""
+
+
+class HostLoop:
+    """The loop on the CPU."""
+
+    on_device = False
+    launch = "host"
+
+    def __init__(self, template: Runs, track: Runs, bundle: Bundle, *, swap: bool) -> None:
+        """`swap`: frames are BGR."""
+        self._template, self._track, self._bundle, self._swap = template, track, bundle, swap
+        self._boxes: list[geometry.Box] = []
+        self._memory: dict[str, Any] = {}
+        self._border = BLACK  # of the search crops
+
+    def accept(self, frame: Any) -> Image:
+        """The frame itself, when it is H×W×3 uint8. Raises TrackerError."""
+        return checked_frame(frame)
+
+    def start(self, frame: Image, boxes: geometry.Boxes, side: Mapping[str, NDArray[Any]]) -> None:
+        """Runs the template graph on the crops around `boxes` (B of x, y, w, h); they become the state."""
+        spec = self._bundle.template
+        template = crops(frame, boxes, spec, border=border_colour(frame, spec), swap=self._swap)
+        given = {name: value for name, value in side.items() if self._bundle.takes("template", name)}
+        kept = {name: value for name, value in side.items() if name not in given}
+        self._memory = {**self._template.run({"template": template, **given}), **kept}
+        self._border = border_colour(frame, self._bundle.search)
+        self.move(boxes)
+
+    def move(self, boxes: geometry.Boxes) -> None:
+        """Puts the state at `boxes` and keeps the template."""
+        self._boxes = [(x, y, w, h) for x, y, w, h in boxes]
+
+    def step(self, frame: Image) -> Step:
+        """Follows the targets into the next frame. Raises TrackerError when the output is not finite."""
+        bundle, spec = self._bundle, self._bundle.search
+        start = perf_counter()
+        search = crops(frame, self._boxes, spec, border=self._border, swap=self._swap)
+        told = state_inputs(bundle.state_inputs, self._boxes, spec)
+        cropped = perf_counter()
+        outputs = self._track.run({"search": search, **told, **self._memory})
+        found = perf_counter()
+        predictions, scores = _predictions(outputs, bundle.batch)
+        height, width = frame.shape[:2]
+        self._boxes = [
+            geometry.box_to_frame(prediction, box, geometry.crop_span(box, spec), width, height, bundle.state)
+            for prediction, box in zip(predictions, self._boxes, strict=True)
+        ]
+        boxes = np.array(self._boxes, np.float64)
+        return Step(
+            boxes=boxes,
+            scores=np.array(scores, np.float64),
+            crop_ms=(cropped - start) * 1e3,
+            network_ms=(found - cropped) * 1e3,
+            box_ms=(perf_counter() - found) * 1e3,
+        )
+
+    def close(self) -> None:
+        """Lets the template's memory go."""
+        self._memory, self._boxes = {}, []
+
+
+def checked_frame(frame: Any) -> Image:
+    """`frame` when it is an array H×W×3 of uint8 with pixels in it. Raises TrackerError."""
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        kind = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise TrackerError(f"a frame is an array H×W×3 of uint8, not {kind}")
+    if 0 in frame.shape:
+        raise TrackerError("the frame has no pixels")
+    return frame
+
+
+def _predictions(outputs: Mapping[str, Any], batch: int) -> tuple[Sequence[list[float]], list[float]]:
+    """The network's boxes (cx, cy, w, h in units of the crop) and scores, all finite, or TrackerError."""
+    shapes = {name: value.shape for name, value in outputs.items()}
+    if shapes.get("box") != (batch, 4) or shapes.get("score") != (batch,):
+        raise TrackerError(
+            f"the track graph gives {shapes}, not box ({batch}, 4) and score ({batch},): it is no graph of"
+            " this bundle, export the checkpoint again"
+        )
+    boxes, scores = outputs["box"].tolist(), outputs["score"].tolist()
+    for prediction, value in zip(boxes, scores, strict=True):
+        if not all(map(math.isfinite, (*prediction, value))):
+            raise TrackerError(
+                f"the network's output is not finite (box {prediction}, score {value}): the bundle or its"
+                " precision is broken, try fp32"
+            )
+    return boxes, scores
