@@ -299,6 +299,7 @@ def test_a_rate_that_is_a_filler_is_none(tmp_path: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=15360)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {"bf": "0"}
         for index in range(3):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
         container.mux(stream.encode(None))
