@@ -7,7 +7,7 @@ bits are rounded, transparency is ignored.
 
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -138,6 +138,7 @@ class _Reader:
         # Matroska lies there without holes, so that a hole in it is data that FFmpeg skipped.
         self._gapless = "matroska" in container.format.name
         self._numbering = Numbering(step)
+        self._suspect: set[int | None] = set()  # time stamps of packets that the container calls damaged
         self._count = 0
 
     def read(self) -> Generator[Numbered, None, None]:
@@ -147,29 +148,14 @@ class _Reader:
         cut = not self._live and _cut_short(self._container, self._stream)
         promised = 0.0 if self._live else (self._container.duration or 0) / 1e6
         starts = (self._container.start_time or 0) / 1e6
-        ends, last, end_of_bytes = 0.0, -1, None
-        holes = False
-        suspect: set[int | None] = (
-            set()
-        )  # time stamps of packets whose data the container knows to be damaged
+        ends, last = 0.0, -1
         with self._container:
             try:
-                for packet in self._container.demux(() if self._gapless else self._stream):
-                    skipped = self._gapless and _skips(end_of_bytes, packet.pos)
-                    if packet.pos is not None:
-                        end_of_bytes = packet.pos + packet.size
-                    if packet.stream.index != self._stream.index:  # sound, whose bytes lie between
-                        holes |= skipped
-                        continue
-                    skipped, holes = skipped or holes, False
-                    if packet.is_corrupt:
-                        suspect.add(packet.pts)
-                    if not packet.is_discard:  # an edit list's: decoded, but never shown
-                        self._numbering.announce(packet.pts, damaged=skipped or packet.is_corrupt)
+                for packet in self._packets():
                     for frame in self._decode(packet):
                         number, lost = self._numbering.place(frame.pts)
-                        self._report(number, lost, flawed=frame.is_corrupt or frame.pts in suspect)
-                        suspect.discard(frame.pts)
+                        self._report(number, lost, flawed=frame.is_corrupt or frame.pts in self._suspect)
+                        self._suspect.discard(frame.pts)
                         image = self._picture(frame)
                         ends, last = (frame.time or 0.0) - starts, number
                         yield number, image
@@ -184,6 +170,23 @@ class _Reader:
                 raise self._broken("no frames in it")
             if not self._live:
                 self._judge_end(last + 1, ends, promised)
+
+    def _packets(self) -> "Iterator[av.Packet[Any]]":
+        """The video's packets; what the container knows of damage is noted."""
+        end: int | None = None
+        hole = False
+        for packet in self._container.demux(() if self._gapless else self._stream):
+            hole |= self._gapless and _skips(end, packet.pos)
+            if packet.pos is not None:
+                end = packet.pos + packet.size
+            if packet.stream.index != self._stream.index:  # sound, whose bytes lie between
+                continue
+            if packet.is_corrupt:
+                self._suspect.add(packet.pts)
+            if not packet.is_discard:  # an edit list's: decoded, but never shown
+                self._numbering.announce(packet.pts, damaged=hole or packet.is_corrupt)
+            hole = False
+            yield packet
 
     def _decode(self, packet: "av.Packet[Any]") -> "list[av.VideoFrame]":
         import av
@@ -200,9 +203,9 @@ class _Reader:
             return []
 
     def _report(self, number: int, lost: int, *, flawed: bool) -> None:
-        if not lost and not flawed:
+        if self._live or not (lost or flawed):
             return
-        if self._strict and not self._live:
+        if self._strict:
             raise self._broken("data are missing or damaged there")
         if lost:
             self.damage.missing.append(range(number - lost, number))
