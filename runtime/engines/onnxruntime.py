@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jntrt.runtime.engines import int8_graph
 from jntrt.runtime.engines.cpu import saturates_int8
+from jntrt.runtime.engines.graph_check import check_graph_file
 from jntrt.runtime.engines.onnx_bytes import read_nodes
 from jntrt.runtime.errors import TrackerError, UserError
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ class OnnxRuntime:
         """Open the graph. Raises UserError with ONNX Runtime's reason in one line."""
         import onnxruntime as ort
 
+        check_graph_file(graph)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.inter_op_num_threads = 1

@@ -18,6 +18,7 @@ import numpy as np
 from jntrt.runtime.cuda.driver import CudaError, Event, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
 from jntrt.runtime.cuda.network import DeviceEngine, describe_device, shared_device
+from jntrt.runtime.engines.graph_check import check_graph_file
 from jntrt.runtime.engines.onnxruntime import ort_errors
 from jntrt.runtime.errors import TrackerError, UserError
 
@@ -76,6 +77,7 @@ class OnnxRuntimeCuda(DeviceEngine):
         """Open the graph. Raises UserError when the provider does not load or leaves a node to the CPU."""
         import onnxruntime as ort
 
+        check_graph_file(graph)
         device = shared_device()
         self._stream, self._order = Stream(device), Event(device)
         settings = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from jntrt.runtime.engines.cpu import saturates_int8
+from jntrt.runtime.engines.graph_check import check_graph_file
 from jntrt.runtime.engines.int8_graph import weight_bits
 from jntrt.runtime.errors import TrackerError, UserError
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ class OpenVino:
 
     def load(self, graph: Path) -> None:
         """Compile the graph. Raises UserError with OpenVINO's reason in one line."""
+        check_graph_file(graph)
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._hint,
             "PERFORMANCE_HINT": "LATENCY",

@@ -13,6 +13,7 @@ from jntrt.runtime.cuda.loop import DeviceTensor
 from jntrt.runtime.cuda.network import DeviceEngine, describe_device, shared_device
 from jntrt.runtime.engines import STORED_AS
 from jntrt.runtime.engines.tensorrt import gate as engine_gate
+from jntrt.runtime.engines.graph_check import check_graph_bytes
 from jntrt.runtime.engines.tensorrt.build import (
     FLAVOURS,
     INSTALL,
@@ -63,6 +64,7 @@ def obtain_engine(
     def build() -> bytes:
         log.info("building the engine of %s with %s for %s", graph.name, flavour, device.name)
         model = graph.read_bytes()
+        check_graph_bytes(model, graph.name)
         return build_plan(model, flavour, settings.options, targets=targets, progress=settings.progress)
 
     return key, cache.obtain(key, build)
