@@ -12,6 +12,7 @@ from jntrt.runtime.engines.cpu import saturates_int8
 from jntrt.runtime.engines.graph_check import check_graph_file
 from jntrt.runtime.engines.int8_graph import weight_bits
 from jntrt.runtime.errors import TrackerError, UserError
+from jntrt.runtime.telemetry import silent_openvino
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ class OpenVino:
 
     def describe(self) -> dict[str, Any]:
         """Engine, version, device, threads and the precision hint."""
-        import openvino as ov
+        with silent_openvino():
+            import openvino as ov
 
         return {
             "backend": self.name,
@@ -113,7 +115,8 @@ def core() -> Any:
     in the order in which they began, the second puts back what the first has unmapped, and the next signal,
     Ctrl-C say, is a segmentation fault (seen with 2026.4).
     """
-    import openvino as ov
+    with silent_openvino():
+        import openvino as ov
 
     return ov.Core()
 
