@@ -20,7 +20,7 @@ MAX_PORT_ELEMENTS = 1 << 28
 
 DOMAINS = ("", "ai.onnx")
 # Those with graphs inside are refused by their attributes as well, whatever they are called.
-FORBIDDEN = ("If", "Loop", "Scan", "SequenceMap", "NonZero", "Resize", "Shape", "RandomNormal", "RandomUniform")
+FORBIDDEN = ("If", "Loop", "Scan", "SequenceMap", "NonZero", "Resize", "Shape")
 # TensorProto.DataType: float, uint8, int8, int32, int64, bool, float16, double, bfloat16.
 PORT_TYPES = (1, 2, 3, 6, 7, 9, 10, 11, 16)
 _STRING = 8
@@ -29,10 +29,12 @@ _STRING = 8
 def check_graph_file(file: Path) -> None:
     """Raises UserError, in one line, where an engine should not see the ONNX file."""
     try:
-        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            # Released at the end: a mapped file that something still looks into cannot be closed.
-            with memoryview(content) as model:
-                wrong = _wrong(model)
+        with (
+            file.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            memoryview(content) as model,
+        ):
+            wrong = _wrong(model)
     except (OSError, ValueError):
         raise UserError(f"{file} cannot be read: export the bundle again") from None
     if wrong:
@@ -155,7 +157,7 @@ class _Walk:
                     raise _Refused("it has external data")
                 case (6, _) | (2, int(8)):
                     raise _Refused("it has strings")
-                case (4 | 5 | 7 | 9 | 10 | 11), _:
+                case ((4 | 5 | 7 | 9 | 10 | 11), _):
                     stored += len(content) if isinstance(content, memoryview) else 4
         if elements > 2 * stored:  # two four-bit numbers in a byte are the smallest there are
             raise _Refused(f"tensor {name!r:.80} has fewer numbers than its shape")

@@ -24,7 +24,8 @@ static void note(const char *text) {
   int file = open(getenv("WITNESS"), O_WRONLY | O_APPEND | O_CREAT, 0600);
   if (file >= 0) { dprintf(file, "%s\n", text); close(file); }
 }
-int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **found) {
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found) {
   int (*next)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
       dlsym(RTLD_NEXT, "getaddrinfo");
   note(host ? host : "(none)");
@@ -84,7 +85,8 @@ def run(
     places = {f"XDG_{kind}_HOME": str(home / kind) for kind in ("CACHE", "CONFIG", "DATA", "STATE")}
     witnessed = {"LD_PRELOAD": str(witness), "WITNESS": str(folder / "seen"), "HOME": str(home)}
     environment = left | places | witnessed | more
-    subprocess.run([sys.executable, "-c", TRACK, backend, str(seconds)], env=environment, check=True, timeout=120)
+    command = [sys.executable, "-c", TRACK, backend, str(seconds)]
+    subprocess.run(command, env=environment, check=True, timeout=120)
     seen = (folder / "seen").read_text().split()
     return seen, [str(file.relative_to(home)) for file in home.rglob("*") if file.is_file()]
 

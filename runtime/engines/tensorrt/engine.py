@@ -12,8 +12,8 @@ from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
 from jntrt.runtime.cuda.network import DeviceEngine, describe_device, shared_device
 from jntrt.runtime.engines import STORED_AS
-from jntrt.runtime.engines.tensorrt import gate as engine_gate
 from jntrt.runtime.engines.graph_check import check_graph_bytes
+from jntrt.runtime.engines.tensorrt import gate as engine_gate
 from jntrt.runtime.engines.tensorrt.build import (
     FLAVOURS,
     INSTALL,

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
 from jntrt.runtime import Tracker
-from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle import Bundle, read_samples
 from jntrt.runtime.engines import Backend, parity
-from jntrt.runtime.engines.parity import Difference, compare, read_samples
+from jntrt.runtime.engines.parity import Difference, compare
 from jntrt.runtime.errors import UserError
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "bare_onnxruntime.py"
