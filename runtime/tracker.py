@@ -7,14 +7,16 @@ crops around the last state, runs the track graph, and maps the box back to the 
 unrounded.
 """
 
+import functools
 import logging
 import math
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 from jntrt.runtime import geometry
@@ -22,6 +24,7 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.manifest import GRAPHS
 from jntrt.runtime.crop import crop
 from jntrt.runtime.engines import STORED_AS, Backend, backend_class, choose_backend
+from jntrt.runtime.engines.cpu import check_threads
 from jntrt.runtime.errors import TrackerError, UserError
 from numpy.typing import ArrayLike, NDArray
 
@@ -31,7 +34,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_COORDINATE = 1e6  # pixels; a crop's pixels are counted in 32 bits
+
 Frame = NDArray[np.uint8]
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _one_at_a_time(
+    method: Callable[Concatenate["Tracker", P], R],
+) -> Callable[Concatenate["Tracker", P], R]:
+    """The method waits for another thread's: an engine must not be closed while it runs."""
+
+    @functools.wraps(method)
+    def waiting(tracker: "Tracker", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with tracker._busy:
+            return method(tracker, *args, **kwargs)
+
+    return waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +85,7 @@ class Tracker:
         """Two loaded backends of a bundle; most callers want `from_bundle`."""
         if color not in ("rgb", "bgr"):
             raise UserError(f"color {color!r}: say rgb, or bgr for OpenCV's frames")
+        self._busy = threading.RLock()
         self.bundle = bundle
         self.choice = track.name
         self.stage_ms: dict[str, float] = {}
@@ -95,8 +118,7 @@ class Tracker:
         """
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle)
-        if threads is not None and threads < 1:
-            raise UserError(f"{threads} threads: give a number above zero")
+        check_threads(threads)
         stored = STORED_AS.get(precision, precision)
         if bundle.failed_gate(stored):
             log.warning("bundle %s: %s failed its gate, its boxes are not those of fp32", bundle.name, stored)
@@ -112,6 +134,7 @@ class Tracker:
         tracker.choice = str(choice)
         return tracker
 
+    @_one_at_a_time
     def init(self, frame: Frame, boxes: ArrayLike) -> None:
         """Show the target: `frame` H×W×3 uint8, its box x, y, w, h in pixels (floats allowed).
 
@@ -139,6 +162,7 @@ class Tracker:
             self._memory = {**self._template.run(feeds), **weights}
         self._state, self._frame_shape = state, accepted.shape
 
+    @_one_at_a_time
     def update(self, frame: Frame) -> TrackResult:
         """Find the target in the next frame, of the same size as at `init`.
 
@@ -179,6 +203,8 @@ class Tracker:
     @property
     def state(self) -> NDArray[np.float64]:
         """The boxes that the next search crop is made around; setting them keeps the template."""
+        if not self._state:
+            raise TrackerError("state before init: show the target with init(frame, box) first")
         return self._boxes()
 
     @state.setter
@@ -201,6 +227,7 @@ class Tracker:
         """Whether it runs on a GPU and takes frames that lie there."""
         return self._loop is not None
 
+    @_one_at_a_time
     def close(self) -> None:
         """Let the engines and the template's memory go."""
         if self._loop is not None:
@@ -238,7 +265,10 @@ class Tracker:
         return crops[0][None] if len(crops) == 1 else np.stack(crops)
 
     def _checked_boxes(self, boxes: ArrayLike, width: int, height: int) -> list[geometry.Box]:
-        array = np.atleast_2d(np.asarray(boxes, np.float64))
+        try:
+            array = np.atleast_2d(np.asarray(boxes, np.float64))
+        except (TypeError, ValueError, OverflowError):  # no numbers, rows of different lengths, 10⁴⁰⁰
+            raise TrackerError(f"a box is four numbers x,y,w,h in pixels, not {_short(boxes)}") from None
         if array.shape != (self.bundle.batch, 4):
             raise TrackerError(
                 f"bundle {self.bundle.name} tracks {self.bundle.batch} target(s) at once: give that many"
@@ -247,6 +277,8 @@ class Tracker:
         state: list[geometry.Box] = [(x, y, w, h) for x, y, w, h in array.tolist()]
         for box in state:
             text = ",".join(f"{v:g}" for v in box)
+            if any(math.isfinite(value) and abs(value) > MAX_COORDINATE for value in box[:2]):
+                raise TrackerError(f"the box {text} lies outside any frame: give x,y,w,h in pixels")
             if not (box[2] > 0 and box[3] > 0):
                 raise TrackerError(f"the box {text} is empty: width and height must be above zero")
             if not geometry.crop_rectangle(box, self.bundle.template.factor).touches(width, height):
@@ -296,6 +328,10 @@ def _close(engines: Iterable[Backend | None]) -> None:
         close = getattr(engine, "close", None)  # engines on a GPU give their memory back at once
         if close is not None:
             close()
+
+
+def _short(value: object) -> str:
+    return " ".join(ascii(value)[:60].split()) if isinstance(value, str | int) else type(value).__name__
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -206,8 +206,9 @@ def check_sizes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], length: int)
     for name, (dtype, shape) in tensors.items():
         if len(name) > MAX_NAME:
             raise StorageError(f"the name {name[:40]!r}… is longer than {MAX_NAME} characters")
-        if len(shape) > 16 or math.prod(max(size, 1) for size in shape) > MAX_BYTES:
-            raise StorageError(f"tensor {name!r:.80} has an odd shape")  # one of no elements may say that
+        empty = math.prod(shape) == 0  # then any other side costs nothing
+        if len(shape) > 16 or (empty and math.prod(max(size, 1) for size in shape) > MAX_BYTES):
+            raise StorageError(f"tensor {name!r:.80} has an odd shape")
         # Floating types become float32.
         total += math.prod(shape) * (4 if "float" in dtype else _item_size(dtype))
     limit = min(MAX_BYTES, MAX_GROWTH * length)

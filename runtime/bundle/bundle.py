@@ -22,6 +22,7 @@ from jntrt.runtime.bundle.manifest import (
     crop_spec,
     read_manifest,
 )
+from jntrt.runtime.bundle.replace import recover
 from jntrt.runtime.errors import UserError
 
 PARITY = "parity.npz"
@@ -45,8 +46,12 @@ class Bundle:
     @classmethod
     def open(cls, path: str | Path) -> "Bundle":
         """Read and check the manifest of the bundle at `path`. Raises UserError: what is wrong with it."""
-        folder = Path(path).resolve()
-        manifest = read_manifest(folder, str(path))
+        try:
+            folder = Path(path).resolve()
+            recover(folder, MANIFEST)
+            manifest = read_manifest(folder, str(path))
+        except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+            raise UserError(f"{ascii(str(path))[:200]} is not a bundle: it cannot be looked at") from error
         where = f"{path}: {MANIFEST}"
         reader = Reader(manifest, where)
         bundle = cls(

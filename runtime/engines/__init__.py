@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from jntrt.runtime.engines.cpu import check_threads
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -97,8 +98,7 @@ def choose_backend(name: str, precision: str) -> Choice:
 
 def open_backend(name: str, *, precision: str, threads: int | None = None) -> Backend:
     """A backend without a graph, by name or `auto`. Raises UserError as `choose_backend` does."""
-    if threads is not None and threads < 1:
-        raise UserError(f"{threads} threads: give a number above zero")
+    check_threads(threads)
     return backend_class(choose_backend(name, precision).name).open(precision, threads)
 
 

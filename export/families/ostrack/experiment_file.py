@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jntrt.export.bounded_yaml import read_table
 from jntrt.runtime.errors import UserError
 
-MAX_YAML_BYTES = 1 << 20
+MAX_STARS = 4  # in a name of a key map: each multiplies the ways in which a name may match
 
 _TEMPLATE_RANGES = {"CTR_POINT": "center", "CTR_REC": "rect", "GT_BOX": "box", "ALL": "all"}
 _HEADS = {"CENTER": "center", "CORNER": "corner", "DIST": "distribution", "DISTRIBUTION": "distribution"}
@@ -176,7 +177,7 @@ class RecipeYaml:
 
 def read_recipe_yaml(path: str | Path) -> RecipeYaml:
     """The experiment file at `path`. Raises `UserError` for a file that is missing, no YAML or no table."""
-    values = _read(Path(path), "--config")
+    values = read_table(Path(path), "--config")
     known = {"DATA", "MODEL", "TEST", "family", "PRESENCE_THRESHOLD", "LICENSE", "TRAINED"}
     if not known & values.keys():
         raise UserError(f"--config {path}: none of {', '.join(sorted(known))} in it; is it a recipe?")
@@ -192,25 +193,12 @@ def read_recipe_yaml(path: str | Path) -> RecipeYaml:
 
 def read_key_map(path: str | Path) -> dict[str, str]:
     """The renamings (from → to) of a YAML file. Raises `UserError`."""
-    values = _read(Path(path), "--key-map")
+    values = read_table(Path(path), "--key-map")
     if not values or not all(isinstance(k, str) and isinstance(v, str) for k, v in values.items()):
         raise UserError(f"--key-map {path}: needs lines of the form old.name: new.name")
-    return values
-
-
-def _read(path: Path, flag: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise UserError(f"{flag} {path}: larger than 1 MB, so no recipe")
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{flag} {path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise UserError(f"{flag} {path}: no YAML: {' '.join(str(error).split())[:160]}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{flag} {path}: no table in it")
+    for old in values:
+        if old.count("*") > MAX_STARS:
+            raise UserError(f"--key-map {path}: {old!r:.80} has more than {MAX_STARS} *")
     return values
 
 

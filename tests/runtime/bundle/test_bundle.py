@@ -118,7 +118,7 @@ def test_what_is_no_part_of_a_bundle_is_not_lost_with_it(bundle: Bundle) -> None
 
 def test_two_who_add_wait_for_each_other(bundle: Bundle) -> None:
     entry = {"template": {"file": "template.onnx"}, "track": {"file": "track.fp16.onnx"}}
-    handle = os.open(bundle.path, os.O_RDONLY)
+    handle = os.open(bundle.path.parent, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     other = Thread(target=add_precision, args=(bundle, "fp16", {"track.fp16.onnx": b"half"}, entry))
     other.start()
