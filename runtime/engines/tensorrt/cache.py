@@ -284,5 +284,5 @@ def _sign(secret: bytes, manifest: dict[str, Any]) -> str:
 
 
 def _same_digest(ours: str, claimed: str) -> bool:
-    """Compared in constant time; a text that is not ASCII, which `hmac` takes as bytes alone, is no digest."""
+    """Compared in constant time; a text that is not ASCII, which `hmac` refuses, is no digest."""
     return hmac.compare_digest(ours.encode(), claimed.encode("utf-8", "replace"))
