@@ -66,7 +66,7 @@ def _events(events: Iterator[Any]) -> Iterator[Any]:
 
     documents = 0
     for count, event in enumerate(events):
-        line = event.start_mark.line + 1
+        line = _line(event)
         if count > MAX_PARTS:
             raise _Refused(f"more than {MAX_PARTS} parts")
         if isinstance(event, yaml.DocumentStartEvent):
@@ -86,7 +86,7 @@ def _value(event: Any, events: Iterator[Any], depth: int) -> Any:
 
     if isinstance(event, yaml.ScalarEvent):
         return _scalar(event)
-    line = event.start_mark.line + 1
+    line = _line(event)
     if not depth:
         raise _Refused(f"line {line}: tables in tables deeper than {MAX_DEPTH}")
     if isinstance(event, yaml.SequenceStartEvent):
@@ -104,15 +104,20 @@ def _value(event: Any, events: Iterator[Any], depth: int) -> Any:
         if not isinstance(key, yaml.ScalarEvent) or len(key.value) > MAX_TEXT:
             raise _Refused(f"line {line}: a key that is no short text")
         if key.value in table:
-            raise _Refused(f"line {key.start_mark.line + 1}: {key.value!r:.60} for the second time")
+            raise _Refused(f"line {_line(key)}: {key.value!r:.60} for the second time")
         table[key.value] = _value(next(events), events, depth - 1)
     return table
+
+
+def _line(event: Any) -> int:
+    line: int = event.start_mark.line
+    return line + 1
 
 
 def _scalar(event: Any) -> str | int | float | bool | None:
     text: str = event.value
     if len(text) > MAX_TEXT:
-        raise _Refused(f"line {event.start_mark.line + 1}: a text of more than {MAX_TEXT} characters")
+        raise _Refused(f"line {_line(event)}: a text of more than {MAX_TEXT} characters")
     if event.style is not None:  # in quotes, or a block of text
         return text
     if text.lower() in _WORDS:

@@ -1,4 +1,4 @@
-"""Damaged files of every kind: each is read or refused in one line, without a crash, soon and in little memory."""
+"""Damaged files: each is read or refused in one line, soon, in little memory, without a crash."""
 
 import sys
 from pathlib import Path
