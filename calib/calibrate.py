@@ -8,9 +8,8 @@ from pathlib import Path
 
 from jntrt.bench.sequences.clips import Clip, load_clips
 from jntrt.calib.calibration_file import read_ranges, write_precision, write_refusal
-from jntrt.calib.gate.crops import CropSet, Wanted, collect_crops, spread
+from jntrt.calib.crops import CropSet, Wanted, collect_crops, spread
 from jntrt.calib.gate.judge import (
-    Graphs,
     Verdict,
     compare_crops,
     compare_sequences,
@@ -19,9 +18,10 @@ from jntrt.calib.gate.judge import (
     reference_outputs,
 )
 from jntrt.calib.gate.sensitivity import Sensitivity, layer_errors, scan
+from jntrt.calib.graph.engine import Graphs
 from jntrt.calib.graph.layers import int8_share
-from jntrt.calib.graph.observe import observe
 from jntrt.calib.graph.view import Array
+from jntrt.calib.observe import observe
 from jntrt.calib.precisions.candidate import (
     Candidate,
     Models,

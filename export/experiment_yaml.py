@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jntrt.export.bounded_yaml import read_table
 from jntrt.runtime.errors import UserError
-
-MAX_YAML_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -100,23 +99,6 @@ class ExperimentYaml:
 def read_experiment_yaml(path: str | Path) -> ExperimentYaml:
     """The experiment file at `path`. Raises `UserError` for a file that is missing, no YAML or no table."""
     return ExperimentYaml(Path(path).name, read_table(Path(path), "--config"))
-
-
-def read_table(path: Path, flag: str) -> dict[str, Any]:
-    """The table in the YAML file that was given by `flag`; UserError for anything else."""
-    import yaml
-
-    try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise UserError(f"{flag} {path}: larger than 1 MB, so no recipe")
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{flag} {path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise UserError(f"{flag} {path}: no YAML: {' '.join(str(error).split())[:160]}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{flag} {path}: no table in it")
-    return values
 
 
 def _is_number(value: object) -> bool:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jntrt.export.experiment_yaml import read_table
+from jntrt.export.bounded_yaml import read_table
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 
 Weights = Mapping[str, NDArray[Any]]
+
+MAX_STARS = 4  # in a name of a key map: each multiplies the ways in which a name may match
 
 
 def read_key_map(path: str | Path) -> dict[str, str]:
@@ -19,6 +21,9 @@ def read_key_map(path: str | Path) -> dict[str, str]:
     values = read_table(Path(path), "--key-map")
     if not values or not all(isinstance(k, str) and isinstance(v, str) for k, v in values.items()):
         raise UserError(f"--key-map {path}: needs lines of the form old.name: new.name")
+    for old in values:
+        if old.count("*") > MAX_STARS:
+            raise UserError(f"--key-map {path}: {old!r:.80} has more than {MAX_STARS} *")
     return values
 
 

@@ -5,9 +5,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from jntrt.runtime.telemetry import silence_onnxruntime
+
 if TYPE_CHECKING:
     from jntrt.runtime.bundle import Bundle
     from jntrt.runtime.tracker import Tracker, TrackResult
+
+# Here, since every room imports this one before it imports an engine.
+silence_onnxruntime()
 
 __all__ = ["Bundle", "TrackResult", "Tracker"]
 

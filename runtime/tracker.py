@@ -7,10 +7,14 @@ crops around the last state, runs the track graph, and maps the box back to the 
 unrounded.
 """
 
+import functools
+import math
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 from jntrt.runtime import geometry
@@ -23,7 +27,26 @@ from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.inputs import side_inputs
 from numpy.typing import ArrayLike, NDArray
 
+MAX_COORDINATE = 1e6  # pixels; a crop's pixels are counted in 32 bits
+
 Frame = NDArray[np.uint8]
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _one_at_a_time(
+    method: Callable[Concatenate["Tracker", P], R],
+) -> Callable[Concatenate["Tracker", P], R]:
+    """The method waits for another thread's: an engine must not be closed while it runs."""
+
+    @functools.wraps(method)
+    def waiting(tracker: "Tracker", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with tracker._busy:
+            return method(tracker, *args, **kwargs)
+
+    return waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +78,7 @@ class Tracker:
         """A bundle's graphs, open, which the tracker closes; most callers want `from_bundle`."""
         if color not in ("rgb", "bgr"):
             raise UserError(f"color {color!r}: say rgb, or bgr for OpenCV's frames")
+        self._busy = threading.RLock()
         self.bundle = bundle
         self.choice = choice or pair.track.name
         self.stage_ms: dict[str, float] = {}
@@ -95,6 +119,7 @@ class Tracker:
             pair.close()
             raise
 
+    @_one_at_a_time
     def init(self, frame: Frame, boxes: ArrayLike) -> None:
         """Show the target: `frame` H×W×3 uint8, its box x, y, w, h in pixels (floats allowed).
 
@@ -110,6 +135,7 @@ class Tracker:
         self._loop.start(accepted, state, side)
         self._state, self._frame_shape = state, accepted.shape
 
+    @_one_at_a_time
     def update(self, frame: Frame) -> TrackResult:
         """Find the target in the next frame, of the same size as at `init`.
 
@@ -131,6 +157,8 @@ class Tracker:
     @property
     def state(self) -> NDArray[np.float64]:
         """The boxes that the next search crop is made around; setting them keeps the template."""
+        if not self._state:
+            raise TrackerError("state before init: show the target with init(frame, box) first")
         return self._boxes()
 
     @state.setter
@@ -150,6 +178,7 @@ class Tracker:
         """Whether it runs on a GPU and takes frames that lie there."""
         return self._loop.on_device
 
+    @_one_at_a_time
     def close(self) -> None:
         """Let the engines and the template's memory go."""
         if not self._closed:
@@ -167,7 +196,10 @@ class Tracker:
         self.close()
 
     def _checked_boxes(self, boxes: ArrayLike, width: int, height: int) -> list[geometry.Box]:
-        array = np.atleast_2d(np.asarray(boxes, np.float64))
+        try:
+            array = np.atleast_2d(np.asarray(boxes, np.float64))
+        except (TypeError, ValueError, OverflowError):  # no numbers, rows of different lengths, 10⁴⁰⁰
+            raise TrackerError(f"a box is four numbers x,y,w,h in pixels, not {_short(boxes)}") from None
         if array.shape != (self.bundle.batch, 4):
             raise TrackerError(
                 f"bundle {self.bundle.name} tracks {self.bundle.batch} target(s) at once: give that many"
@@ -176,6 +208,8 @@ class Tracker:
         state: list[geometry.Box] = [(x, y, w, h) for x, y, w, h in array.tolist()]
         for box in state:
             text = ",".join(f"{v:g}" for v in box)
+            if any(math.isfinite(value) and abs(value) > MAX_COORDINATE for value in box[:2]):
+                raise TrackerError(f"the box {text} lies outside any frame: give x,y,w,h in pixels")
             if not (box[2] > 0 and box[3] > 0):
                 raise TrackerError(f"the box {text} is empty: width and height must be above zero")
             spec = self.bundle.template
@@ -193,6 +227,10 @@ class Tracker:
             return TrackResult(self._boxes(), scores[0], scores[0] < threshold)
         array = np.array(scores, np.float64)
         return TrackResult(self._boxes(), array, array < threshold)
+
+
+def _short(value: object) -> str:
+    return " ".join(ascii(value)[:60].split()) if isinstance(value, str | int) else type(value).__name__
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -16,9 +16,10 @@ import numpy as np
 from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.evaluate import Contestant, compare, evaluate
 from jntrt.bench.sequences.metrics import overlap
-from jntrt.calib.gate.crops import CropSet
-from jntrt.calib.graph.observe import Run, feeds_of
+from jntrt.calib.crops import CropSet
+from jntrt.calib.graph.engine import Graphs
 from jntrt.calib.graph.view import Array
+from jntrt.calib.observe import feeds_of
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 
@@ -96,20 +97,6 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """For bundle.json: everything, with `passed`."""
         return {**asdict(self), "failures": list(self.failures), "passed": self.passed}
-
-
-@dataclass(frozen=True)
-class Graphs:
-    """One precision in one engine, ready to run.
-
-    memory: names of what track reads of the template graph's outputs; kept: names of the kept sets, which are
-    among track's outputs.
-    """
-
-    template: Run
-    track: Run
-    memory: frozenset[str]
-    kept: tuple[str, ...] = ()
 
 
 def reference_outputs(graphs: Graphs, crops: CropSet) -> list[dict[str, Array]]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from jntrt.calib.gate.crops import CropSet
+from jntrt.calib.crops import CropSet
 from jntrt.calib.gate.judge import CropFigures, compare_crops
 from jntrt.calib.graph.emulate import Emulator
 from jntrt.calib.graph.engine import open_graph
-from jntrt.calib.graph.observe import feeds_of
 from jntrt.calib.graph.view import Array, GraphView, place_of
+from jntrt.calib.observe import feeds_of
 from jntrt.calib.precisions.candidate import Models, make_candidate, quantisable
 from jntrt.export.onnx.promote import promote
 

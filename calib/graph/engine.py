@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from jntrt.calib.graph.emulate import Emulation
+from jntrt.calib.graph.view import Array
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Network
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
+
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """One precision in one engine, ready to run.
+
+    memory: names of what track reads of the template graph's outputs; kept: names of the kept sets, which are
+    among track's outputs.
+    """
+
+    template: Run
+    track: Run
+    memory: frozenset[str]
+    kept: tuple[str, ...] = ()
 
 
 def open_graph(model: onnx.ModelProto, precision: str = "fp32", threads: int | None = None) -> Network:

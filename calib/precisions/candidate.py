@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import onnx
-from jntrt.calib.gate.judge import Graphs
-from jntrt.calib.graph.engine import open_graph
+from jntrt.calib.graph.engine import Graphs, open_graph
 from jntrt.calib.graph.layers import Layer, find_layers
 from jntrt.calib.graph.roles import roles_of
 from jntrt.calib.graph.view import GraphView

@@ -89,7 +89,7 @@ def _read(path: Path, file: IO[bytes], data: mmap.mmap) -> Checkpoint:
     seen, head = Seen(), data[:9]
     storages: Storages
     if head[8:] == b"{":
-        weights, metadata = read_safetensors(data)
+        weights, metadata = read_safetensors(path, len(data))
         return _checked(Checkpoint(path, "safetensors", weights, metadata))
     if head[:2] == b"PK":
         form, storages = "zip", ZipStorages(file, len(data), MAX_PICKLE_BYTES)
@@ -108,7 +108,7 @@ def _read(path: Path, file: IO[bytes], data: mmap.mmap) -> Checkpoint:
 
 def _read_legacy(path: Path, data: mmap.mmap, seen: Seen) -> tuple[Any, Storages]:
     """Five pickles (magic number, protocol, system, the saved value, keys), then the storages."""
-    stream: Any = data  # a mapped file reads, and clips what is asked of it, as a stream does
+    stream = BytesIO(data[: MAX_PICKLE_BYTES + 1])  # one value in it may say that it is as long as the file
     if read_pickle(stream) != LEGACY_MAGIC or read_pickle(stream) != 1001:
         raise UserError(f"{path}: a pickle that torch.save did not write; give {FORMATS}")
     system = read_pickle(stream)
@@ -116,6 +116,7 @@ def _read_legacy(path: Path, data: mmap.mmap, seen: Seen) -> tuple[Any, Storages
     keys = read_pickle(stream)
     if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
         raise StorageError("the list of storages is missing")
+    data.seek(stream.tell())
     little = not isinstance(system, dict) or system.get("little_endian", True)
     return tree, LegacyStorages(data, keys, seen.storages, "<" if little else ">")
 

@@ -1,29 +1,31 @@
 """The bytes behind a checkpoint's tensors: torch's zip archive, its older stream, and safetensors.
 
 Sizes are checked against the file before anything is read or allocated, and the weights together against
-`MAX_ELEMENTS`.
+`MAX_BYTES`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 import zipfile
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from jntrt.export.checkpoint.pickle_reader import StorageRef, TensorRef
 
-MAX_ELEMENTS = 1 << 30
-"""All weights together, as read; a ViT-L has 3·10⁸."""
+MAX_BYTES = 1_600_000_000
+"""All weights together, as read, floating types in float32; a ViT-L has 1.2·10⁹."""
 
-MAX_ELEMENTS_PER_BYTE = 16
-"""Of the file: strides of 0 make large tensors of small storages, and tensors may share a storage."""
+MAX_GROWTH = 8
+"""Bytes as read for each of the file: strides of 0 make large tensors of small storages, and tensors may
+share a storage; 8-bit floats, the smallest type, are not read."""
 
+MAX_NAME = 512  # characters of a weight's name
 MAX_HEADER_BYTES = 16 << 20
 
 Array = npt.NDArray[Any]
@@ -38,7 +40,7 @@ NUMPY_TYPES = {
 SAFETENSORS_TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool", "C64": "complex64",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 
 
@@ -66,6 +68,9 @@ class ZipStorages:
         except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError) as error:
             raise StorageError(f"the zip archive is damaged or cut short ({error})") from None
         entries = self.archive.infolist()
+        if len(self.archive.NameToInfo) != len(entries):
+            # Which one counts is each reader's choice, and torch's is another than ours.
+            raise StorageError("the zip archive has two records of one name")
         if any(entry.filename.rpartition("/")[2] == "constants.pkl" for entry in entries):
             raise StorageError("it is a TorchScript archive; give the training checkpoint or its state dict")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -144,12 +149,9 @@ def gather(references: Mapping[str, TensorRef], storages: Storages, length: int)
     """The tensors of `references` as contiguous arrays (bfloat16 as float32), in the given order.
 
     length: of the file, in bytes. Raises `StorageError` for a tensor outside its storage, a type without a
-    NumPy counterpart, or more elements together than `MAX_ELEMENTS` or than a file of this length can mean.
+    NumPy counterpart, or more bytes together than `MAX_BYTES` or than a file of this length can mean.
     """
-    total = sum(math.prod(reference.shape) for reference in references.values())
-    limit = min(MAX_ELEMENTS, MAX_ELEMENTS_PER_BYTE * length)
-    if total > limit:
-        raise StorageError(f"its tensors have {total:.1e} elements, more than the {limit:.1e} of such a file")
+    check_sizes({name: (tensor.dtype, tensor.shape) for name, tensor in references.items()}, length)
     arrays: dict[str, Array] = {}
     loaded: tuple[StorageRef | None, bytes] = (None, b"")
     # Grouped by storage: a file may keep all its tensors in one.
@@ -161,39 +163,57 @@ def gather(references: Mapping[str, TensorRef], storages: Storages, length: int)
     return {name: arrays[name] for name in references}
 
 
-def read_safetensors(data: mmap.mmap) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The tensors and the `__metadata__` of a safetensors file. Raises `StorageError`."""
-    length = int.from_bytes(data[:8], "little")
-    if not 2 <= length <= min(MAX_HEADER_BYTES, len(data) - 8):
+def read_safetensors(path: Path, length: int) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The tensors and the metadata of a safetensors file of `length` bytes. Raises `StorageError`.
+
+    Its own library reads it, behind the limits of the other formats. bfloat16 needs torch.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if not 2 <= header <= min(MAX_HEADER_BYTES, length - 8):
         raise StorageError("the safetensors header is longer than the file or than 16 MB")
     try:
-        header = json.loads(data[8 : 8 + length])
-    except (ValueError, RecursionError):
-        raise StorageError("the safetensors header is no JSON") from None
-    if not isinstance(header, dict):
-        raise StorageError("the safetensors header is no table")
-    metadata = header.pop("__metadata__", {})
-    start = 8 + length
-    arrays: dict[str, Array] = {}
-    used = 0
-    for name, entry in header.items():
-        match entry:
-            case {"dtype": str(kind), "shape": list(shape), "data_offsets": [int(first), int(last)]}:
-                pass
-            case _:
-                raise StorageError(f"the safetensors entry {name!r:.80} is odd")
-        if not all(type(size) is int and 0 <= size <= MAX_ELEMENTS for size in shape) or len(shape) > 16:
-            raise StorageError(f"the safetensors entry {name!r:.80} has an odd shape")
-        dtype = SAFETENSORS_TYPES.get(kind, kind[:20])
-        count, used = math.prod(shape), used + last - first
-        if not 0 <= first <= last <= len(data) - start or used > len(data) - start:
-            raise StorageError(f"tensor {name!r:.80} lies outside the file, which may be cut short")
-        strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-        storage = StorageRef(name, dtype, count)
-        _same_size(storage, last - first)
-        tensor = TensorRef(storage, dtype, 0, tuple(shape), strides)
-        arrays[name] = _view(name, tensor, data[start + first : start + last], "<")
-    return arrays, metadata if isinstance(metadata, dict) else {}
+        with safe_open(path, "numpy") as file:
+            kinds, shapes = {}, {}
+            for name in file.keys():  # noqa: SIM118 (the file is no dictionary)
+                part = file.get_slice(name)
+                kinds[name], shapes[name] = part.get_dtype(), tuple(part.get_shape())
+            for name, kind in kinds.items():
+                if kind not in SAFETENSORS_TYPES:
+                    raise StorageError(f"tensor {name!r:.80} is {kind!r:.40}; convert the weights to float32")
+            check_sizes({name: (SAFETENSORS_TYPES[kinds[name]], shapes[name]) for name in kinds}, length)
+            metadata = dict(file.metadata() or {})
+            if "BF16" not in kinds.values():
+                return {name: np.asarray(file.get_tensor(name)) for name in kinds}, metadata
+        with safe_open(path, "pt") as file:
+            tensors = ((name, file.get_tensor(name)) for name in kinds)
+            return {n: (t.float() if kinds[n] == "BF16" else t).numpy() for n, t in tensors}, metadata
+    except (SafetensorError, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, StorageError):
+            raise
+        told = " ".join(str(error).split())
+        raise StorageError(f"the safetensors file is damaged or cut short ({told:.120})") from None
+
+
+def check_sizes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], length: int) -> None:
+    """Raises `StorageError` where tensors (type and shape by name) are more than a file of `length` may hold.
+
+    Asked before any of them is read.
+    """
+    total = 0
+    for name, (dtype, shape) in tensors.items():
+        if len(name) > MAX_NAME:
+            raise StorageError(f"the name {name[:40]!r}… is longer than {MAX_NAME} characters")
+        empty = math.prod(shape) == 0  # then any other side costs nothing
+        if len(shape) > 16 or (empty and math.prod(max(size, 1) for size in shape) > MAX_BYTES):
+            raise StorageError(f"tensor {name!r:.80} has an odd shape")
+        # Floating types become float32.
+        total += math.prod(shape) * (4 if "float" in dtype else _item_size(dtype))
+    limit = min(MAX_BYTES, MAX_GROWTH * length)
+    if total > limit:
+        raise StorageError(f"its tensors have {total:.1e} bytes, more than the {limit:.1e} of such a file")
 
 
 def _view(name: str, tensor: TensorRef, memory: bytes, order: str) -> Array:
@@ -201,8 +221,6 @@ def _view(name: str, tensor: TensorRef, memory: bytes, order: str) -> Array:
     if kind is None or kind[0] == "c":
         raise StorageError(f"tensor {name!r:.80} is {tensor.dtype!r:.40}; convert the weights to float32")
     base = np.frombuffer(memory, f"{order}{kind}", len(memory) // item)
-    if math.prod(max(size, 1) for size in tensor.shape) > MAX_ELEMENTS:  # one of no elements may say that
-        raise StorageError(f"tensor {name!r:.80} has an odd shape")
     if math.prod(tensor.shape) == 0:
         view: Array = np.zeros(tensor.shape, kind)
     else:

@@ -1,6 +1,7 @@
 """Bundles, the folder that a checkpoint becomes: read, verified and written here and nowhere else."""
 
 from jntrt.runtime.bundle.bundle import PARITY, Bundle, default_bundle, file_sha256, is_bundle
+from jntrt.runtime.bundle.samples import read_samples
 from jntrt.runtime.bundle.write import add_precision, check_target, write_bundle
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "default_bundle",
     "file_sha256",
     "is_bundle",
+    "read_samples",
     "write_bundle",
 ]

@@ -21,10 +21,14 @@ from jntrt.runtime.bundle.manifest import (
     GRAPHS,
     MANIFEST,
     MAX_BATCH,
+    MAX_CROPS,
     Reader,
     check_file_entry,
+    check_precisions,
+    check_tensors,
     read_manifest,
 )
+from jntrt.runtime.bundle.replace import recover
 from jntrt.runtime.errors import UserError
 
 PARITY = "parity.npz"
@@ -50,8 +54,12 @@ class Bundle:
     @classmethod
     def open(cls, path: str | Path) -> "Bundle":
         """Read and check the manifest of the bundle at `path`. Raises UserError: what is wrong with it."""
-        folder = Path(path).resolve()
-        manifest = read_manifest(folder, str(path))
+        try:
+            folder = Path(path).resolve()
+            recover(folder, MANIFEST)
+            manifest = read_manifest(folder, str(path))
+        except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+            raise UserError(f"{ascii(str(path))[:200]} is not a bundle: it cannot be looked at") from error
         where = f"{path}: {MANIFEST}"
         reader = Reader(manifest, where)
         bundle = cls(
@@ -67,15 +75,12 @@ class Bundle:
             presence_threshold=reader.number("presence_threshold", 0, 1),
             recipe=reader.section("recipe").values,
         )
-        precisions = reader.section("precisions")
-        if not precisions.values:
-            raise UserError(f"{where}: no precision in it: export the checkpoint again")
-        for precision in precisions.values:
-            for graph in GRAPHS:
-                check_file_entry(precisions.section(precision).section(graph))
-        for graph, tensor in bundle.tensors("inputs"):
-            if graph not in GRAPHS:
-                raise UserError(f"{where}: input {tensor!r} belongs to an unknown graph {graph!r}")
+        for spec in (bundle.template, bundle.search):
+            if bundle.batch * spec.size**2 > MAX_CROPS:
+                raise UserError(f"{where}: {bundle.batch} crops of {spec.size} pixels a side are too many")
+        check_precisions(reader.section("precisions"))
+        for kind in ("inputs", "outputs"):
+            check_tensors(manifest, kind, where)
         for name in bundle.state_inputs:
             if not bundle.takes("track", name):
                 raise UserError(f"{where}: state input {name!r} is no input of the track graph: export again")
@@ -93,12 +98,7 @@ class Bundle:
 
     def tensors(self, kind: str) -> list[tuple[str, str]]:
         """(graph, name) of the `inputs` or `outputs` that the manifest lists."""
-        entries = self.manifest.get(kind, [])
-        try:
-            return [(str(entry["graph"]), str(entry["name"])) for entry in entries]
-        except (TypeError, KeyError) as error:
-            text = f"{self.path}: {MANIFEST}: {kind!r} is not a list of tensors: export the checkpoint again"
-            raise UserError(text) from error
+        return [(entry["graph"], entry["name"]) for entry in self.manifest.get(kind, [])]
 
     def takes(self, graph: str, tensor: str) -> bool:
         """Whether `graph` has an input of this name."""

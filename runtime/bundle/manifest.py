@@ -21,8 +21,16 @@ MAX_MANIFEST = 4 << 20  # bytes
 MAX_FILE = 1 << 31  # bytes: an ONNX file without external data stays below
 MAX_BATCH = 64
 MAX_CROP = 4096  # pixels
+MAX_CROPS = 64 << 20  # pixels of one kind of crop, over a batch
+MAX_PRECISIONS = 32
+MAX_TENSORS = 256  # inputs or outputs of the graphs
+MAX_WHOLE = 1 << 53  # whole numbers of any key
+MAX_DEPTH = 20  # objects and lists in one another
+
+DTYPES = ("uint8", "int8", "int32", "int64", "bool", "float16", "float32", "float64", "bfloat16")
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_PRECISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -76,6 +84,45 @@ def short(value: object) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
+def check_precisions(reader: Reader) -> None:
+    """The precisions and their graphs' files."""
+    if not reader.values:
+        raise UserError(f"{reader.where}: no precision in it: export the checkpoint again")
+    if len(reader.values) > MAX_PRECISIONS:
+        raise UserError(f"{reader.where}: more than {MAX_PRECISIONS} of them: export the checkpoint again")
+    for name in reader.values:
+        if not _PRECISION.fullmatch(name):
+            raise UserError(f"{reader.where}: {short(name)} is no name of a precision")
+        for graph in GRAPHS:
+            entry = reader.section(name).section(graph)
+            check_file_entry(entry)
+            if not entry.text("file").endswith(".onnx"):  # an engine may tell formats by their endings
+                raise UserError(f"{entry.where}: {entry.text('file')} is no .onnx file")
+
+
+def check_tensors(manifest: dict[str, Any], kind: str, where: str) -> None:
+    """The `inputs` or `outputs`: graph and name, and type and shape where they are said."""
+    entries = manifest.get(kind, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{where}: {kind!r} is not a list of tensors: export the checkpoint again")
+    if len(entries) > MAX_TENSORS:
+        raise UserError(f"{where}: more than {MAX_TENSORS} {kind}: export the checkpoint again")
+    for entry in entries:
+        reader = Reader(entry, f"{where}: {kind}")
+        if reader.text("graph") not in GRAPHS:
+            raise UserError(f"{reader.where}: it belongs to an unknown graph {short(entry['graph'])}")
+        reader.text("name")
+        if "dtype" in entry and reader.text("dtype") not in DTYPES:
+            raise UserError(f"{reader.where}: dtype {short(entry['dtype'])} is none of {', '.join(DTYPES)}")
+        shape = entry.get("shape", [])
+        if (
+            not isinstance(shape, list)
+            or len(shape) > 8
+            or not all(type(side) is int and 0 < side < 1 << 31 for side in shape)
+        ):
+            raise UserError(f"{reader.where}: {short(entry['name'])} has no shape of up to 8 whole numbers")
+
+
 def check_file_entry(reader: Reader) -> None:
     """A file of the bundle: a plain name, its size in bytes, its sha256."""
     check_file_name(reader.text("file"), reader.where)
@@ -100,9 +147,10 @@ def read_manifest(folder: Path, shown: str) -> dict[str, Any]:
     if len(content) > MAX_MANIFEST:
         raise UserError(f"{shown}: {MANIFEST} is over {MAX_MANIFEST >> 20} MiB: this is no manifest")
     try:
-        manifest = json.loads(content)
+        manifest = json.loads(content, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+        _check_depth(manifest, MAX_DEPTH)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{shown}: {MANIFEST} is not JSON: export the checkpoint again") from error
+        raise UserError(f"{shown}: {MANIFEST} is not sound JSON: export the checkpoint again") from error
     if not isinstance(manifest, dict):
         raise UserError(f"{shown}: {MANIFEST} is not a JSON object: export the checkpoint again")
     version = manifest.get("format")
@@ -113,3 +161,25 @@ def read_manifest(folder: Path, shown: str) -> dict[str, Any]:
     if version != FORMAT:
         raise UserError(f"{shown}: {MANIFEST} has no known format number: export the checkpoint again")
     return manifest
+
+
+def _whole(text: str) -> int:
+    value = int(text)  # a ValueError where there are thousands of digits
+    if abs(value) > MAX_WHOLE:
+        raise ValueError("a whole number that is too large")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number that is not finite")
+    return value
+
+
+def _check_depth(value: object, left: int) -> None:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if inner and not left:
+        raise ValueError("too deep")
+    for part in inner:
+        _check_depth(part, left - 1)

@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jntrt.runtime.bundle.bundle import PARITY, Bundle, file_sha256, is_bundle
 from jntrt.runtime.bundle.manifest import GRAPHS, MANIFEST, check_file_name
+from jntrt.runtime.bundle.replace import clean, locked, recover, replace_folder, work_folder
 from jntrt.runtime.errors import UserError
 
 # What may go with a bundle that is replaced; anything else in its folder is the user's.
@@ -35,27 +35,34 @@ def write_bundle(
 
     `files` are the contents by name, as bytes or as files to copy; the manifest's file entries need only
     `file`, size and sha256 are filled in, and parity.npz gets its entry. The folder is made beside it,
-    checked there and moved: a folder that is a bundle is replaced by one move (unless `overwrite` is False),
+    checked there and moved: a folder that is a bundle is replaced in one step (unless `overwrite` is False),
     an empty one is used, any other is refused with UserError.
     """
     target = Path(directory).resolve()
+    recover(target, MANIFEST)
     check_target(target, str(directory), overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            work.chmod(0o755)
-            for name, content in files.items():
-                _write(work / check_file_name(name, "write_bundle"), content)
-            _write_manifest(work, _complete(manifest, work, PARITY in files))
-            Bundle.open(work).verify()
-            _move(work, target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with locked(target):
+            clean(target)
+            check_target(target, str(directory), overwrite)  # once more: others may have been here meanwhile
+            work = work_folder(target)
+            try:
+                work.chmod(0o755)
+                for name, content in files.items():
+                    _write(work / check_file_name(name, "write_bundle"), content)
+                _write_manifest(work, _complete(manifest, work, PARITY in files))
+                Bundle.open(work).verify()
+                if is_bundle(target):
+                    replace_folder(work, target)
+                else:
+                    work.rename(target)  # takes the place of an empty folder
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+            return Bundle.open(directory)
     except OSError as error:
         text = os.strerror(error.errno or 0)
         raise UserError(f"the bundle {directory} cannot be written: {text}: choose another folder") from error
-    return Bundle.open(directory)
 
 
 def add_precision(
@@ -70,7 +77,9 @@ def add_precision(
     """
     new_entry = copy.deepcopy(dict(entry))
     try:
-        with _locked(bundle.path):
+        with locked(bundle.path):
+            for stale in bundle.path.glob(".new.*"):  # of a writer that was killed
+                stale.unlink(missing_ok=True)
             _add_precision(bundle, name, files, new_entry)
     except OSError as error:
         text = os.strerror(error.errno or 0)
@@ -78,19 +87,6 @@ def add_precision(
             f"the bundle {bundle.path} cannot be changed: {text}: copy it where you may write"
         ) from error
     return Bundle.open(bundle.path)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Others who add a precision to this bundle wait: each would write the manifest as it had read it."""
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _add_precision(bundle: Bundle, name: str, files: Mapping[str, Content], entry: dict[str, Any]) -> None:
@@ -125,21 +121,6 @@ def check_target(target: Path, shown: str, overwrite: bool) -> None:
             raise UserError(f"{shown} holds {foreign[0]}, which is no part of the bundle: move it away first")
     elif target.is_dir() and any(target.iterdir()):
         raise UserError(f"{shown} is not empty and is no bundle: name another folder")
-
-
-def _move(work: Path, target: Path) -> None:
-    """Put the finished folder in its place; the old bundle waits beside it until the new one stands."""
-    if not is_bundle(target):
-        work.rename(target)  # takes the place of an empty folder
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    target.rename(old)
-    try:
-        work.rename(target)
-    except BaseException:  # Ctrl-C too
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(file: Path, content: Content) -> None:

@@ -4,6 +4,17 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from jntrt.runtime.errors import UserError
+
+MAX_THREADS = 256
+
+
+def check_threads(threads: int | None) -> None:
+    """Raises UserError for a number of threads that no engine should be asked for; None leaves it to it."""
+    whole = threads is None or (isinstance(threads, int) and not isinstance(threads, bool))
+    if not whole or (threads is not None and not 1 <= threads <= MAX_THREADS):
+        raise UserError(f"{threads!r:.20} threads: give a whole number from 1 to {MAX_THREADS}")
+
 
 @cache
 def saturates_int8() -> bool:

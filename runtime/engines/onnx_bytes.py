@@ -60,14 +60,23 @@ def with_outputs(model: bytes, names: list[str]) -> bytes:
 
 def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """(number, content) of the length-delimited fields of a protobuf message; others are skipped."""
+    for number, value in all_fields(message):
+        if isinstance(value, memoryview):
+            yield number, value
+
+
+def all_fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(number, value or content) of the fields of a protobuf message; of fixed-size numbers 0."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
         number, kind = key >> 3, key & 7
         if kind == 0:
-            _, position = _varint(message, position)
+            value, position = _varint(message, position)
+            yield number, value
         elif kind in (1, 5):
             position += 8 if kind == 1 else 4
+            yield number, 0
         elif kind == 2:
             length, position = _varint(message, position)
             if position + length > len(message):
@@ -76,6 +85,14 @@ def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             position += length
         else:
             raise UserError("the graph's file is damaged: export the bundle again")
+
+
+def packed(content: memoryview) -> Iterator[int]:
+    """The numbers of a packed field."""
+    position = 0
+    while position < len(content):
+        value, position = _varint(content, position)
+        yield value
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:

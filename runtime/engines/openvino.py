@@ -15,6 +15,7 @@ from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
+from jntrt.runtime.telemetry import silent_openvino
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ class OpenVino:
 
     def describe(self) -> dict[str, Any]:
         """Engine, version, device, threads and the precision hint."""
-        import openvino as ov
+        with silent_openvino():
+            import openvino as ov
 
         return {
             "backend": self.name,
@@ -113,7 +115,8 @@ def core() -> Any:
     in the order in which they began, the second puts back what the first has unmapped, and the next signal,
     Ctrl-C say, is a segmentation fault (seen with 2026.4).
     """
-    import openvino as ov
+    with silent_openvino():
+        import openvino as ov
 
     return ov.Core()
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from jntrt.runtime.engines.cpu import check_threads
 from jntrt.runtime.engines.tensorrt.build import BuildOptions, Progress
-from jntrt.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -22,5 +22,4 @@ class EngineOptions:
     own_graph: bool = False
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"{self.threads} threads: give a number above zero")
+        check_threads(self.threads)

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.manifest import GRAPHS
+from jntrt.runtime.engines.graph_check import check_graph_file
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.loops import HostLoop, Loop
@@ -55,8 +56,13 @@ def open_graphs(
     precision: Precision,
     options: EngineOptions,
 ) -> tuple[_Network, _Network]:
-    """Template and track graph of a bundle, their files verified, each opened by `engine`."""
+    """Template and track graph of a bundle, each opened by `engine` once its file was looked at.
+
+    Raises UserError for a file or graph that no engine may see, and as the engine does.
+    """
     files = [bundle.graph(graph, precision.stored) for graph in GRAPHS]
+    for file in files:
+        check_graph_file(file)
     template = engine(files[0], precision, options)
     try:
         return template, engine(files[1], precision, options)

@@ -7,22 +7,19 @@ difference is told apart and does not decide.
 """
 
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle import Bundle, read_samples
 from jntrt.runtime.engines import Engine, backend_class, choose_backend
 from jntrt.runtime.engines.onnx_bytes import read_nodes, with_outputs
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Network, Pair
 from jntrt.runtime.engines.precision import Precision, find_precision
-from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -121,22 +118,6 @@ def compare_pair(
     for layer in layers:
         same &= (np.sort(copy[layer], axis=1) == np.sort(reference[layer], axis=1)).all(axis=1)
     return _judge(got, stored, precision, same)
-
-
-def read_samples(bundle: Bundle) -> dict[str, NDArray[Any]]:
-    """The arrays of parity.npz, first axis: sample. Raises UserError for a file that is not one."""
-    file = bundle.parity()
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            stored = {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-        raise UserError(f"{file} cannot be read: export the checkpoint again") from error
-    count = len(stored.get("search", ()))
-    needed = ("template", "search", "box", "score")
-    missing = [name for name in needed if len(stored.get(name, ())) != count]
-    if missing or not count or count % bundle.batch:
-        raise UserError(f"{file} has no {', '.join(missing) or 'whole batch of samples'}: export again")
-    return stored
 
 
 def promote_kept(graph: Path, target: Path) -> list[str]:

@@ -16,7 +16,7 @@ from jntrt.bench.latency.timed_engines import plan_engines
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.calib.calibrate import Calibration
 from jntrt.calib.cli import app
-from jntrt.calib.gate.crops import CropSet, Sample, Target, Wanted, collect_crops
+from jntrt.calib.crops import CropSet, Sample, Target, Wanted, collect_crops
 from jntrt.calib.result import Options
 from jntrt.export.report import print_bundle
 from jntrt.runtime import Tracker
@@ -239,7 +239,7 @@ def test_a_killed_calibration_leaves_a_valid_bundle(bundle, sequences, tmp_path,
     script.write_text(
         "import os, sys, time\n"
         "from jntrt.runtime.bundle import write as bundle\n"
-        "import jntrt.calib.gate.crops as crops\n"
+        "import jntrt.calib.crops as crops\n"
         "from jntrt.calib.cli import app\n"
         "from jntrt.runtime.command.app import run\n"
         "moment, words = sys.argv[1], sys.argv[2:]\n"

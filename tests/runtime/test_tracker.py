@@ -231,7 +231,7 @@ def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: 
         ({"backend": "caffe"}, "no backend 'caffe': take auto, "),
         ({"precision": "int3"}, "no precision 'int3': take fp32, fp16, "),
         ({"precision": "int8"}, r"has no precision int8 \(it has fp32\)"),
-        ({"threads": 0}, "0 threads: give a number above zero"),
+        ({"threads": 0}, "0 threads: give a whole number from 1"),
         ({"color": "yuv"}, "color 'yuv': say rgb, or bgr"),
         ({"backend": "onnxruntime", "precision": "bf16"}, "onnxruntime cannot run bf16 here: .*openvino"),
     ):

@@ -12,6 +12,10 @@ from jntrt.runtime.errors import UserError
 FAMILIES = ("ostrack", "jn")
 HEADS = ("center", "corner", "distribution")
 TEMPLATE_TOKENS = ("center", "rect", "box", "all")
+# A shape costs a checkpoint nothing; the network that it asks for is bounded before it is built.
+MAX_SIZE = 2048  # pixels of a crop's side
+MAX_DEPTH = 64  # blocks
+MAX_ACTIVATION = 1 << 27  # elements of the largest tensor of one frame: 768 pixels in a ViT-L
 TARGET_BOX_FORMATS = ("cxcywh", "cxcywh01", "xyxy01")
 
 
@@ -74,6 +78,7 @@ class Recipe:
                 raise UserError(f"{name} factor {factor:g} is not between 0.1 and 100")
         if self.heads < 1 or self.dim % self.heads:
             raise UserError(f"width {self.dim} cannot be divided among {self.heads} heads; give --heads")
+        self._check_cost()
         if len(self.keep_ratio) != len(self.ce_layers):
             wanted, given = len(self.ce_layers), len(self.keep_ratio)
             raise UserError(
@@ -86,6 +91,25 @@ class Recipe:
             raise UserError(f"elimination layers {shown} must rise and lie in 0…{self.depth - 1}")
         if not all(0 < ratio <= 1 for ratio in self.keep_ratio):
             raise UserError(f"keep ratio {','.join(f'{r:g}' for r in self.keep_ratio)} is not in (0, 1]")
+
+    def _check_cost(self) -> None:
+        """Raises `UserError` for a network that no machine should be made to build."""
+        size = max(self.template_size, self.search_size)
+        if size > MAX_SIZE:
+            raise UserError(f"a crop of {size} pixels a side is larger than {MAX_SIZE}; is it a tracker?")
+        if not 1 <= self.depth <= MAX_DEPTH:
+            raise UserError(f"{self.depth} blocks are more than {MAX_DEPTH}; is it a tracker?")
+        tokens = self.template_count + self.search_count + 1
+        attention = self.heads * tokens**2
+        rows = tokens * max(3 * self.dim, self.mlp_dim, self.target_hidden)
+        maps = self.search_count * max(9 * self.head_channels, 4 * self.bins, self.quality_dim)
+        needed = max(attention, rows, maps)
+        if needed > MAX_ACTIVATION:
+            raise UserError(
+                f"crops of {self.template_size} and {self.search_size} pixels in patches of {self.patch}, "
+                f"{self.heads} heads and a width of {self.dim} need a tensor of {needed:.1e} elements, "
+                f"more than {MAX_ACTIVATION:.1e}; is it a tracker?"
+            )
 
     @property
     def template_side(self) -> int:

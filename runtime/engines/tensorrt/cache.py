@@ -120,7 +120,7 @@ class EngineCache:
             raise EngineRefused(
                 f"{path.name} is refused: {len(plan)} bytes where {manifest['bytes']} were written"
             )
-        if not hmac.compare_digest(hashlib.sha256(plan).hexdigest(), manifest["sha256"]):
+        if not _same_digest(hashlib.sha256(plan).hexdigest(), manifest["sha256"]):
             raise EngineRefused(f"{path.name} is refused: its bytes are not those that were written (sha256)")
         return Engine(plan, manifest)
 
@@ -184,7 +184,7 @@ class EngineCache:
             if not isinstance(claimed, dict) or claimed.get(fact) != value:
                 raise EngineRefused(f"{name} is refused: it was built for {FOREIGN[fact]}")
         secret = self._secret(create=False)
-        if secret is None or not hmac.compare_digest(_sign(secret, manifest), signature):
+        if secret is None or not _same_digest(_sign(secret, manifest), signature):
             raise EngineRefused(f"{name} is refused: its manifest was not written by this machine")
         return dict(manifest)
 
@@ -281,3 +281,8 @@ def _canonical(value: Any) -> bytes:
 
 def _sign(secret: bytes, manifest: dict[str, Any]) -> str:
     return hmac.new(secret, _canonical(manifest), hashlib.sha256).hexdigest()
+
+
+def _same_digest(ours: str, claimed: str) -> bool:
+    """Compared in constant time; a text that is not ASCII, which `hmac` refuses, is no digest."""
+    return hmac.compare_digest(ours.encode(), claimed.encode("utf-8", "replace"))

@@ -68,13 +68,13 @@ def test_the_emulation_computes_it(models, feeds):
 def test_int8_runs_in_int8_and_is_the_same_network(models, feeds, ranges, engine, tmp_path):
     model = make_candidate("int8", models, {}, ranges, weight_bits=7).models.track
     onnx.save(promote(model, MAPS), tmp_path / "track.onnx")
-    backend = engine.open("int8", 1)
-    backend.load(tmp_path / "track.onnx")  # ONNX Runtime's refuses where a layer runs in float
+    # ONNX Runtime's refuses where a layer runs in float.
+    backend = engine(tmp_path / "track.onnx", find_precision("int8"), EngineOptions(1))
     if engine is OnnxRuntime:
         wanted = [layer.name for layer in quantisable(models) if layer.quantisable]
         assert backend.describe()["int8 layers"] == len(wanted) == 8
-    assert errors(backend.run, emulated(model), feeds) < LIMITS["int8"]
-    assert 0.01 < errors(backend.run, emulated(models.track), feeds) < LIMITS["int8"]
+    assert errors(backend.run, emulated(model), feeds) < find_precision("int8").limit
+    assert 0.01 < errors(backend.run, emulated(models.track), feeds) < find_precision("int8").limit
 
 
 def test_openvino_runs_every_quantised_convolution_in_int8(models, ranges):

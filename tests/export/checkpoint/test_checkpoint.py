@@ -6,8 +6,10 @@ import json
 import os
 import pickle
 import random
+import resource
 import struct
 import subprocess
+import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -426,3 +428,47 @@ def test_odd_safetensors(tmp_path: Path, header: object) -> None:
         text = b'{"w": [1'
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
     refusal(tmp_path / "a.safetensors")
+
+
+def test_two_records_of_one_name_are_refused(tmp_path: Path) -> None:
+    """torch takes the first of them, Python's zipfile the last: other weights than the user tried."""
+    path = rewritten(tmp_path, {})
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        name = next(n for n in archive.namelist() if n.endswith("data/0"))
+        archive.writestr(name, bytes(archive.getinfo(name).file_size))
+    assert "two records of one name" in refusal(path)
+
+
+def test_a_safetensors_file_of_holes_and_overlaps(tmp_path: Path) -> None:
+    """A sparse file costs nothing to make; two tensors may not share its bytes."""
+
+    def write(header: dict[str, object], length: int) -> Path:
+        text = json.dumps(header).encode()
+        path = tmp_path / "a.safetensors"
+        with path.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            file.truncate(8 + len(text) + length)
+        return path
+
+    half = 6 << 30
+    entry = {"dtype": "F32", "shape": [half // 4], "data_offsets": [0, half]}
+    assert "more than" in refusal(write({"w": entry}, half))
+    small = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+    assert "damaged" in refusal(write({"a": small, "b": small}, 16))
+
+
+def test_a_pickle_that_says_it_is_as_long_as_a_file_of_holes(tmp_path: Path) -> None:
+    """A legacy file of 6 GB that occupies no disk: one text of its pickle spans it."""
+    path = tmp_path / "a.pth"
+    with path.open("wb") as file:
+        file.write(b"\x80\x02\x8d" + struct.pack("<Q", 6 << 30))
+        file.truncate(6 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refusal(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+def test_names_have_an_end(tmp_path: Path) -> None:
+    torch.save({"w" * 600: torch.ones(2)}, tmp_path / "a.pth")
+    assert "longer than 512 characters" in refusal(tmp_path / "a.pth")

@@ -136,7 +136,7 @@ def test_what_is_no_part_of_a_bundle_is_not_lost_with_it(bundle: Bundle) -> None
 
 def test_two_who_add_wait_for_each_other(bundle: Bundle) -> None:
     entry = {"template": {"file": "template.onnx"}, "track": {"file": "track.fp16.onnx"}}
-    handle = os.open(bundle.path, os.O_RDONLY)
+    handle = os.open(bundle.path.parent, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     other = Thread(target=add_precision, args=(bundle, "fp16", {"track.fp16.onnx": b"half"}, entry))
     other.start()
@@ -189,7 +189,7 @@ def test_adding_does_not_bless_a_changed_file(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../track.onnx", "/etc/passwd", "a/b.onnx", "..", ".hidden", "bundle.json", "", 5]
+    "name", ["track.xml", "../track.onnx", "/etc/passwd", "a/b.onnx", "..", ".hidden", "bundle.json", "", 5]
 )
 def test_file_names_cannot_leave_the_folder(bundle: Bundle, name: object) -> None:
     content = json.loads((bundle.path / "bundle.json").read_text())
@@ -222,6 +222,17 @@ def test_file_names_cannot_leave_the_folder(bundle: Bundle, name: object) -> Non
         ({"precisions": {}}, "no precision in it"),
         ({"inputs": [3]}, "not a list of tensors"),
         ({"inputs": [{"graph": "x", "name": "y"}]}, "unknown graph 'x'"),
+        ({"presence_threshold": 10**400}, "not sound JSON"),
+        ({"macs": {"plain": 10**400}}, "not sound JSON"),
+        ({"macs": {"plain": float("inf")}}, "not sound JSON"),
+        ({"recipe": {"deep": [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]}}, "not sound JSON"),
+        ({"batch": 64, "search": {"size": 4096, "factor": 4.0}}, "crops of 4096 pixels a side are too many"),
+        ({"precisions": {f"p{n}": {} for n in range(3000)}}, "more than 32"),
+        ({"precisions": {"\x1b[2J": {}}}, "no name of a precision"),
+        ({"inputs": [{"graph": "track", "name": "a\nb"}]}, "name must be a short text"),
+        ({"inputs": [{"graph": "track", "name": "y", "dtype": "object"}]}, "dtype 'object' is none of"),
+        ({"inputs": [{"graph": "track", "name": "y", "shape": [10**12]}]}, "no shape"),
+        ({"outputs": [{"graph": "track", "name": "y"}] * 300}, "more than 256 outputs"),
     ],
 )
 def test_wrong_manifests(bundle: Bundle, changes: dict[str, Any], complaint: str) -> None:

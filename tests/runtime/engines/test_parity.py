@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
 from jntrt.runtime import Tracker
-from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle import Bundle, read_samples
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime
 from jntrt.runtime.engines.pair import Pair
-from jntrt.runtime.engines.parity import Difference, compare, read_samples
+from jntrt.runtime.engines.parity import Difference, compare
 from jntrt.runtime.errors import UserError
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "bare_onnxruntime.py"

@@ -372,3 +372,25 @@ def test_published_keep_counts() -> None:
     large = Recipe(template_size=192, search_size=384, search_factor=5.0, **common)
     assert list(small.keep_counts.values()) == [180, 126, 89]
     assert list(large.keep_counts.values()) == [404, 283, 199]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"search_size": 16 * 1500}, "24000 pixels a side"),
+        ({"search_size": 8 * 200, "template_size": 8 * 200, "patch": 8}, "is it a tracker"),
+        ({"depth": 5000}, "5000 blocks"),
+        ({"mlp_dim": 1 << 20}, "is it a tracker"),
+        ({"head_channels": 1 << 20}, "is it a tracker"),
+        ({"bins": 1 << 20}, "is it a tracker"),
+    ],
+)
+def test_networks_that_are_too_large_are_not_built(changes: dict[str, int], complaint: str) -> None:
+    base = {
+        "family": "ostrack", "template_size": 128, "template_factor": 2.0, "search_size": 256,
+        "search_factor": 4.0, "dim": 768, "depth": 12, "heads": 12, "mlp_dim": 3072,
+    }  # fmt: skip
+    assert Recipe(**base).search_count == 256
+    assert Recipe(**{**base, "template_size": 384, "search_size": 768, "dim": 1024, "heads": 16}).depth == 12
+    with pytest.raises(UserError, match=complaint):
+        Recipe(**{**base, **changes})

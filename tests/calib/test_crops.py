@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jntrt.bench.sequences.clips import load_clips
-from jntrt.calib.gate import crops as crops_of
-from jntrt.calib.gate.crops import (
+from jntrt.calib import crops as crops_of
+from jntrt.calib.crops import (
     CENTRE_JITTER,
     CropSet,
     Sample,
@@ -19,11 +19,12 @@ from jntrt.calib.gate.crops import (
     jitter,
     share_out,
 )
-from jntrt.calib.graph.observe import feeds_of, observe
+from jntrt.calib.observe import feeds_of, observe
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.crop import BLACK
 from jntrt.runtime.errors import UserError
 
-from ..tiny_tracker import random_weights, tiny_models, tiny_recipe, write_sequences, write_tiny
+from .tiny_tracker import random_weights, tiny_models, tiny_recipe, write_sequences, write_tiny
 
 
 @settings(max_examples=50, deadline=None)
@@ -109,6 +110,7 @@ def test_every_further_input_is_kept_by_its_name(tmp_path, sequences):
     with_weights = write_tiny(tmp_path / "box", recipe)
     manifest = json.loads((with_weights.path / "bundle.json").read_text())
     manifest["inputs"].append({"graph": "track", "name": "previous_size"})
+    manifest["state_inputs"] = {"previous_size": "size"}
     (with_weights.path / "bundle.json").write_text(json.dumps(manifest))
     frames = [frame for frame, _ in zip(load_clips(sequences)[0].frames(), range(2), strict=False)]
     with_size = Bundle.open(with_weights.path)
@@ -118,7 +120,7 @@ def test_every_further_input_is_kept_by_its_name(tmp_path, sequences):
         "target_box": (4,),
     }
     assert target.track["template_weights"].sum() == pytest.approx(1)
-    inputs = crops_of._track_inputs(with_size, frames[1], (40.0, 50.0, 44.0, 36.0))
+    inputs = crops_of._track_inputs(with_size, frames[1], (40.0, 50.0, 44.0, 36.0), BLACK)
     side = np.ceil(np.sqrt(44 * 36) * 4)
     assert inputs["previous_size"] == pytest.approx(np.array([44, 36]) * 128 / side)
     crops = CropSet([target], [Sample("A", 1, 0, inputs)])

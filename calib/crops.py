@@ -16,7 +16,7 @@ from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.metrics import overlap
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.crop import BLACK, border_colour
+from jntrt.runtime.crop import BLACK, Colour, border_colour
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.inputs import crops as cut
 from jntrt.runtime.inputs import state_inputs, target_inputs
@@ -191,12 +191,8 @@ def _follow(
             continue
         if number in chosen:
             around = jitter(tracker.state.tolist(), rng)
-            inputs = {
-                "search": cut(frame, [around], bundle.search, border=border),
-                **state_inputs(bundle.state_inputs, [around], bundle.search),
-            }
-            single = {name: value[0] for name, value in inputs.items()}
-            crops.samples.append(Sample(sequence.name, number, len(crops.templates) - 1, single))
+            inputs = _track_inputs(bundle, frame, around, border)
+            crops.samples.append(Sample(sequence.name, number, len(crops.templates) - 1, inputs))
             if on_crop is not None:
                 on_crop()
         if number == start + stretch:
@@ -215,3 +211,12 @@ def _target(bundle: Bundle, frame: Image, box: list[float]) -> Target:
     of_template = {n: value[0] for n, value in inputs.items() if bundle.takes("template", n)}
     of_track = {n: value[0] for n, value in inputs.items() if bundle.takes("track", n)}
     return Target(of_template, of_track)
+
+
+def _track_inputs(
+    bundle: Bundle, frame: Image, state: geometry.Box, border: Colour
+) -> dict[str, NDArray[Any]]:
+    """The inputs that `update` computes from the frame and the state."""
+    search = cut(frame, [state], bundle.search, border=border)
+    told = state_inputs(bundle.state_inputs, [state], bundle.search)
+    return {"search": search[0], **{name: value[0] for name, value in told.items()}}

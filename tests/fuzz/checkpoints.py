@@ -1,0 +1,50 @@
+"""A child of `isolated`: COUNT damaged checkpoints, from SEED, are read and their recipe inferred."""
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from isolated import attempts
+from mutate import damage
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+
+
+def sources() -> list[Path]:
+    found = [*(GOLDEN / "checkpoints").rglob("*"), *GOLDEN.rglob("*.safetensors")]
+    return sorted(f for f in found if f.is_file() and f.suffix in (".pth", ".tar", ".safetensors"))
+
+
+def main(seed: int, count: int) -> None:
+    from jntrt.export.checkpoint import read_checkpoint
+    from jntrt.export.families.ostrack.infer import Flags, infer_recipe
+    from jntrt.export.families.ostrack.network import OSTrack, load_weights
+    from torch import device
+
+    files = sources()
+    # Changes in the weights' numbers say little: most of the damage goes to the smallest files.
+    files.sort(key=lambda file: file.stat().st_size)
+
+    def attempt(name: str) -> None:
+        draw = random.Random(f"{seed} {name}")
+        source = files[min(int(draw.expovariate(4 / len(files))), len(files) - 1)]
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / source.name
+            path.write_bytes(damage(source.read_bytes(), draw))
+            checkpoint = read_checkpoint(path)
+        recipe = infer_recipe(checkpoint.weights, flags=Flags(heads=2, ce_layers="none")).recipe
+        with device("meta"):
+            load_weights(OSTrack(recipe), checkpoint.weights)
+
+    def names() -> Iterator[str]:
+        for number in range(int(os.environ["JNTRT_FUZZ_FROM"]), count):
+            yield f"checkpoint {number}"
+
+    attempts(names(), attempt)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
