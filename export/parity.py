@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from jntrt.export.families.ostrack.graphs import promote, uses_template_weights
+from jntrt.export.families.ostrack.graphs import uses_template_weights
 from jntrt.export.families.ostrack.network import OSTrack, normalise
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.onnx.promote import promote
 from numpy.typing import NDArray
 
 TOLERANCE = 1e-4  # of box and score between the plain form and a graph, absolute

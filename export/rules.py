@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
+from jntrt.export.onnx.roles import Roles, read_roles
 from jntrt.runtime.errors import UserError
 from onnx import helper
 
 OPSET = 20
 MAX_FOLDED = 4096  # elements of a constant that shape inference may look into
 FORBIDDEN = {"If", "Loop", "Scan", "NonZero", "Resize", "Shape"}
-# What LayerNormalization, Gelu and Softmax turn into when an exporter writes them out.
+# What LayerNormalization, Gelu and Softmax turn into when an exporter writes them out. A graph that needs one
+# of them for something else (boxes of an exponential head) says so in its metadata, `jntrt.allowed`.
 WRITTEN_OUT = {"Erf", "Exp", "Tanh", "Pow"}
 
 
@@ -32,8 +35,18 @@ def graph_violations(model: onnx.ModelProto) -> list[str]:
         infos = _inferred(model)
     except onnx.shape_inference.InferenceError as error:
         infos, failed = {}, [f"shapes cannot be inferred ({str(error).splitlines()[0]})"]
+    try:
+        roles = read_roles(model) or Roles()
+    except UserError as error:
+        roles, failed = Roles(), [*failed, str(error)]
     graph = model.graph
-    return [*failed, *_format(model, infos), *_names(graph), *_operators(graph, infos), *_interior(graph)]
+    return [
+        *failed,
+        *_format(model, infos),
+        *_names(graph),
+        *_operators(graph, infos, set(roles.allowed)),
+        *_interior(graph, roles),
+    ]
 
 
 def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
@@ -80,65 +93,74 @@ def _names(graph: onnx.GraphProto) -> Iterator[str]:
         yield f"nodes share names: {_some([name for name in set(names) if names.count(name) > 1])}"
 
 
-def _operators(graph: onnx.GraphProto, infos: Mapping[str, onnx.ValueInfoProto]) -> Iterator[str]:
+def _operators(
+    graph: onnx.GraphProto, infos: Mapping[str, onnx.ValueInfoProto], allowed: set[str]
+) -> Iterator[str]:
     bytes_in = {i.name for i in graph.input if i.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
     ranks = {name: len(_static_shape(info) or ()) for name, info in infos.items()}
     ranks |= {i.name: len(i.dims) for i in graph.initializer}
-    readers: dict[str, int] = {}
+    readers: dict[str, list[str]] = {output.name: [""] for output in graph.output}
     for node in graph.node:
         for name in node.input:
-            readers[name] = readers.get(name, 0) + 1
+            readers.setdefault(name, []).append(node.op_type)
     for node in graph.node:
         if node.domain not in ("", "ai.onnx"):
             yield f"{node.name} is of domain {node.domain}"
         if node.op_type in FORBIDDEN:
             yield f"{node.name} is a {node.op_type}"
-        if node.op_type in WRITTEN_OUT:
+        if node.op_type in WRITTEN_OUT - allowed:
             yield f"{node.name} ({node.op_type}) is a written-out LayerNormalization, Gelu or Softmax"
         if node.op_type != "Cast" and bytes_in.intersection(node.input):
             yield f"{node.name} ({node.op_type}) reads uint8, only Cast may"
         if node.op_type == "Gather" and ranks.get(node.input[1]) != 1:
             yield f"{node.name} gathers with an index that is not 1-D"
-        if node.op_type == "Softmax" and "/attn/" in node.name and readers.get(node.output[0], 0) > 1:
+        read = readers.get(node.output[0], [])
+        if node.op_type == "Softmax" and "MatMul" in read and len(read) > 1:
             yield f"{node.name} has a second reader, which breaks its fusion"
-        if node.op_type == "TopK" and "/ce/" in node.name and _attribute(node, "sorted", 1):
+        if node.op_type == "TopK" and not read and _attribute(node, "sorted", 1):
             yield f"{node.name} sorts for nothing"
 
 
-def _interior(graph: onnx.GraphProto) -> Iterator[str]:
-    """What tests and gates promote: `head/score_map` in a track graph, `blocks.N/ce/kept` per TopK."""
+def _interior(graph: onnx.GraphProto, roles: Roles) -> Iterator[str]:
+    """What tests and gates promote has the names that the metadata says."""
     made = {name for node in graph.node for name in node.output}
-    if "box" in made and "head/score_map" not in made:
-        yield "head/score_map is missing"
-    for node in graph.node:
-        if node.op_type == "TopK" and "/ce/" in node.name:
-            kept = node.name.partition("/ce/")[0] + "/ce/kept"
-            if kept not in made:
-                yield f"{kept} is missing"
+    for name in (*roles.kept, *roles.interior):
+        if name not in made:
+            yield f"{name} is missing"
 
 
 def count_macs(model: onnx.ModelProto) -> int:
-    """Multiply-accumulates of the graph's linear and convolution layers (the papers' scope)."""
+    """Multiply-accumulates of the graph's linear and convolution layers (the papers' scope): `layer_macs`."""
+    return sum(layer_macs(model).values())
+
+
+def layer_macs(model: onnx.ModelProto) -> dict[str, int]:
+    """Multiply-accumulates of one call by node name, in the graph's order.
+
+    Counted are products and convolutions with constant weights (also such as Q/DQ or a cast make of one), and
+    convolutions with a kernel that is computed: the correlation of a Siamese tracker. A product of two
+    activations is attention, which the papers leave out. Raises ValueError where a shape is not static.
+    """
     graph = model.graph
     shapes = {name: _static_shape(info) for name, info in _inferred(model).items()}
-    constants = {i.name: tuple(i.dims) for i in graph.initializer}
-    for node in graph.node:  # weights of reduced precision
-        if node.op_type in ("Cast", "DequantizeLinear") and node.input[0] in constants:
-            constants[node.output[0]] = constants[node.input[0]]
-    total = 0
+    shapes |= {i.name: tuple(i.dims) for i in graph.initializer}
+    constants = {i.name for i in graph.initializer}
+    macs = {}
     for node in graph.node:
-        weight = constants.get(node.input[1]) if len(node.input) > 1 else None
-        if weight is None or node.op_type not in ("MatMul", "Gemm", "Conv"):
+        if node.op_type in ("Cast", "QuantizeLinear", "DequantizeLinear") and node.input[0] in constants:
+            constants.add(node.output[0])
+        fixed = [name in constants for name in node.input[:2]]
+        if node.op_type != "Conv" and not (node.op_type in ("MatMul", "Gemm") and any(fixed)):
             continue
-        shape = shapes[node.output[0]]
-        if shape is None:
-            raise ValueError(f"{node.output[0]} has no static shape")
+        left, right, out = (shapes.get(name) for name in (*node.input[:2], node.output[0]))
+        if left is None or right is None or out is None:
+            raise ValueError(f"{node.name} has no static shape")
         if node.op_type == "Conv":
-            depth = int(np.prod(weight[1:]))
+            depth = math.prod(right[1:])  # O×C/groups×k×k
         else:
-            depth = weight[1] if _attribute(node, "transB", 0) else weight[-2]
-        total += int(np.prod(shape)) * depth
-    return total
+            depth = left[0] if _attribute(node, "transA", 0) else left[-1]
+        macs[node.name] = math.prod(out) * depth
+    return macs
 
 
 def _static_shape(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -49,6 +50,10 @@ def test_built_graphs_keep_the_rules(name: str) -> None:
 
 def node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
     return next(n for n in model.graph.node if n.name == name)
+
+
+def allow(model: onnx.ModelProto, *operators: str) -> None:
+    next(p for p in model.metadata_props if p.key == "jntrt.allowed").value = json.dumps(operators)
 
 
 def _newer_opset(model: onnx.ModelProto) -> None:
@@ -133,6 +138,12 @@ def _no_kept(model: onnx.ModelProto) -> None:
         info.name = "chosen" if info.name == "blocks.2/ce/kept" else info.name
 
 
+def _nonzero_that_allows_itself(model: onnx.ModelProto) -> None:
+    """A graph may say that it needs an Exp; of what engines cannot run it may not."""
+    _nonzero(model)
+    allow(model, "NonZero")
+
+
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
@@ -145,6 +156,7 @@ def _no_kept(model: onnx.ModelProto) -> None:
         (_external_constant, "external data"),
         (_nonzero, "head/conv1/relu is a NonZero"),
         (_written_out_gelu, "blocks.2/mlp/gelu (Erf) is a written-out"),
+        (_nonzero_that_allows_itself, "head/conv1/relu is a NonZero"),
         (_reads_bytes, "early (Transpose) reads uint8"),
         (_wide_index, "blocks.1/stay gathers with an index that is not 1-D"),
         (_second_reader, "blocks.3/attn/softmax has a second reader"),
@@ -162,6 +174,26 @@ def test_a_broken_graph_is_refused(damage: Callable[[onnx.ModelProto], None], co
     with pytest.raises(UserError, match="the track graph breaks the graph rules: ") as refusal:
         check_graph(track)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_graph_may_say_what_it_needs() -> None:
+    _, track = built("small_rec")
+    node(track, "head/conv1/relu").op_type = "Exp"
+    assert graph_violations(track) == [
+        "head/conv1/relu (Exp) is a written-out LayerNormalization, Gelu or Softmax"
+    ]
+    allow(track, "Exp")
+    assert graph_violations(track) == []
+
+
+def test_an_older_graph_without_roles_keeps_the_rules() -> None:
+    _, track = built("small_rec")
+    for n in track.graph.node:
+        for names in (n.input, n.output):
+            names[:] = ["map" if name == "head/score_map" else name for name in names]
+    assert graph_violations(track) == ["head/score_map is missing"]
+    del track.metadata_props[:]
+    assert graph_violations(track) == []
 
 
 def test_plain_macs_are_the_papers() -> None:

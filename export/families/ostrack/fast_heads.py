@@ -7,250 +7,193 @@ zero row. What only the chosen cell needs (size, distances) is decoded there alo
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jntrt.export.families.ostrack.fold import Weights, fold_conv
 from jntrt.export.families.ostrack.heads import HEADS, hann
 from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.export.onnx.ops import Ops, Value, integers, linear, reshape, take_rows
+from jntrt.export.onnx.layers import concat, convolution, linear, where
+from jntrt.export.onnx.value import Value
+from jntrt.export.onnx.writer import OnnxWriter
 from numpy.typing import NDArray
 
 
 class FastHead:
     """Writes the head of a recipe and its weights for a fixed batch."""
 
-    def __init__(self, ops: Ops, recipe: Recipe, weights: Weights, batch: int) -> None:
-        self.ops, self.recipe, self.weights, self.batch = ops, recipe, weights, batch
+    def __init__(self, graph: OnnxWriter, recipe: Recipe, weights: Weights, batch: int) -> None:
+        self.graph, self.recipe, self.weights, self.batch = graph, recipe, weights, batch
         self.side, self.cells = recipe.search_side, recipe.search_count
         self.branches = HEADS[recipe.head].branches
 
     def predict(self, tokens: Value, cells: Value | None) -> tuple[Value, Value]:
         """(B·K)×D tokens at B×K cells (None: the whole map) → `box` B×4 and `score` B."""
-        maps = self._branches(self._first_convolution(tokens, cells))
         decode = {"center": self._center, "corner": self._corner, "distribution": self._distribution}
-        return decode[self.recipe.head](maps)
+        with self.graph.scope("head"):
+            maps = self._branches(self._first_convolution(tokens, cells))
+            with self.graph.role("float32"):
+                return decode[self.recipe.head](maps)
 
     # ---- convolutions
 
     def _first_convolution(self, tokens: Value, cells: Value | None) -> Value:
         """conv1, batch norm and ReLU of all branches: B×(branches·C)×n×n."""
-        ops, n, dim = self.ops, self.side, self.recipe.dim
+        graph, n, dim = self.graph, self.side, self.recipe.dim
         kernels, biases = zip(
             *(fold_conv(self.weights, f"box_head.conv1_{b}") for b in self.branches), strict=True
         )
         kernel, bias = np.concatenate(kernels), np.concatenate(biases)  # (branches·C)×D×3×3
         width = len(bias)
-        if cells is None:
-            x = reshape(ops, tokens, (self.batch, self.cells, dim), "head/tokens")
-            x = ops.op("Transpose", x, place="head/channels", perm=[0, 2, 1])
-            x = reshape(ops, x, (self.batch, dim, n, n), "head/map")
-            x = self._convolution(x, kernel, bias, "head/conv1")
-            return ops.op("Relu", x, place="head/conv1/relu")
-        zero = ops.constant(np.zeros((1, dim), np.float32), "head/zero_row")
-        x = ops.op("Concat", tokens, zero, place="head/tokens", axis=0)
-        taps = kernel.transpose(1, 2, 3, 0).reshape(dim, 9 * width)  # D×(tap·channel)
-        x = linear(ops, x, np.ascontiguousarray(taps), None, "head/conv1/taps")
-        x = reshape(ops, x, (-1, width), "head/conv1/tap_rows")
-        x = take_rows(ops, x, self._neighbours(cells), "head/conv1/neighbours")
-        x = reshape(ops, x, (self.batch, self.cells, 9, width), "head/conv1/by_cell")
-        x = ops.op("ReduceSum", x, integers(ops, [2], "head/conv1/axis"), place="head/conv1/sum", keepdims=0)
-        x = ops.op("Add", x, ops.constant(bias, "head/conv1/bias"), place="head/conv1")
-        x = ops.op("Relu", x, place="head/conv1/relu")
-        x = ops.op("Transpose", x, place="head/channels", perm=[0, 2, 1])
-        return reshape(ops, x, (self.batch, width, n, n), "head/map")
+        with graph.role("int8"):
+            if cells is None:
+                x = tokens.reshape(self.batch, self.cells, dim, name="tokens")
+                x = x.transpose(0, 2, 1, name="channels").reshape(self.batch, dim, n, n, name="map")
+                return convolution(x, kernel, bias, "conv1").relu("conv1/relu")
+            zero = graph.constant(np.zeros((1, dim), np.float32), "zero_row")
+            x = concat([tokens, zero], 0, "tokens")
+            taps = np.ascontiguousarray(
+                kernel.transpose(1, 2, 3, 0).reshape(dim, 9 * width)
+            )  # D×(tap·channel)
+            x = linear(x, taps, None, "conv1/taps").reshape(-1, width, name="conv1/tap_rows")
+        x = x.take(self._neighbours(cells), name="conv1/neighbours")
+        x = x.reshape(self.batch, self.cells, 9, width, name="conv1/by_cell")
+        x = x.sum(graph.integers([2], "conv1/axis"), name="conv1/sum")
+        x = (x + graph.constant(bias, "conv1/bias")).named("conv1").relu("conv1/relu")
+        return x.transpose(0, 2, 1, name="channels").reshape(self.batch, width, n, n, name="map")
 
     def _neighbours(self, cells: Value) -> Value:
         """For every cell and tap, the row that the tap adds there: 1-D, B·n²·9.
 
         Rows are token·9 + tap; the last token is the zero row, for cells dropped or outside.
         """
-        ops, n, batch = self.ops, self.side, self.batch
+        graph, batch = self.graph, self.batch
         keep = list(self.recipe.keep_counts.values())[-1]
         zero = 9 * batch * keep
-        column = reshape(ops, cells, (batch, 1, keep), "head/kept")
-        here = ops.op(
-            "Equal",
-            column,
-            integers(ops, np.arange(self.cells)[None, :, None], "head/all_cells"),
-            place="head/is_kept",
+        kept = cells.reshape(batch, 1, keep, name="kept")
+        all_cells = graph.integers(np.arange(self.cells)[None, :, None], "all_cells")
+        token_row = graph.integers(9 * np.arange(batch * keep).reshape(batch, 1, keep), "token_row")
+        row = where(
+            kept.equals(all_cells, "is_kept"), token_row, graph.integers([zero], "zero_index"), "row_of_kept"
         )
-        token = 9 * np.arange(batch * keep).reshape(batch, 1, keep)
-        row = ops.op(
-            "Where",
-            here,
-            integers(ops, token, "head/token_row"),
-            integers(ops, [zero], "head/zero_index"),
-            place="head/row_of_kept",
-        )
-        row = ops.op("ReduceMin", row, integers(ops, [2], "head/row_axis"), place="head/row", keepdims=0)
-        outside = integers(ops, np.full((batch, 1), zero), "head/outside")
-        row = ops.op("Concat", row, outside, place="head/row_or_outside", axis=1)
-        row = reshape(ops, row, (-1,), "head/row_flat")
-        table = neighbour_table(n)
-        per_sample = np.arange(batch)[:, None, None] * (self.cells + 1) + table
-        row = take_rows(
-            ops, row, integers(ops, per_sample.reshape(-1), "head/neighbour_cells"), "head/neighbour_row"
-        )
-        tap = np.tile(np.arange(9), batch * self.cells)
-        return ops.op("Add", row, integers(ops, tap, "head/tap"), place="head/neighbour_index")
+        row = row.min(graph.integers([2], "row_axis"), name="row")
+        outside = graph.integers(np.full((batch, 1), zero), "outside")
+        row = concat([row, outside], 1, "row_or_outside").reshape(-1, name="row_flat")
+        table = np.arange(batch)[:, None, None] * (self.cells + 1) + neighbour_table(self.side)
+        row = row.take(graph.integers(table.reshape(-1), "neighbour_cells"), name="neighbour_row")
+        tap = graph.integers(np.tile(np.arange(9), batch * self.cells), "tap")
+        return (row + tap).named("neighbour_index")
 
     def _branches(self, x: Value) -> dict[str, Value]:
-        """conv2 … conv5 of every branch: B×outputs×n×n."""
-        ops, c = self.ops, self.recipe.head_channels
-        sizes = integers(ops, [c] * len(self.branches), "head/branch_sizes")
-        parts = ops.many("Split", x, sizes, places=[f"head/{b}/conv1" for b in self.branches], axis=1)
+        """conv2 … conv5 of every branch: B×outputs×n×n. conv5 makes the logits, and is nothing for int8."""
+        graph, w = self.graph, self.weights
+        sizes = graph.integers([self.recipe.head_channels] * len(self.branches), "branch_sizes")
+        parts = x.split(sizes, axis=1, names=[f"{branch}/conv1" for branch in self.branches])
         maps = {}
         for branch, y in zip(self.branches, parts, strict=True):
-            for k in (2, 3, 4):
-                place = f"head/{branch}/conv{k}"
-                y = self._convolution(y, *fold_conv(self.weights, f"box_head.conv{k}_{branch}"), place)
-                y = ops.op("Relu", y, place=f"{place}/relu")
-            name = f"box_head.conv5_{branch}"
-            maps[branch] = self._convolution(
-                y, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], f"head/{branch}/conv5"
-            )
+            with graph.scope(branch):
+                for k in (2, 3, 4):
+                    with graph.role("int8"):
+                        y = convolution(y, *fold_conv(w, f"box_head.conv{k}_{branch}"), f"conv{k}")
+                    y = y.relu(f"conv{k}/relu")
+                name = f"box_head.conv5_{branch}"
+                maps[branch] = convolution(y, w[f"{name}.weight"], w[f"{name}.bias"], "conv5")
         return maps
-
-    def _convolution(self, x: Value, kernel: NDArray[Any], bias: NDArray[Any], place: str) -> Value:
-        side = kernel.shape[-1]
-        return self.ops.op(
-            "Conv",
-            x,
-            self.ops.constant(kernel, f"{place}/weight"),
-            self.ops.constant(bias, f"{place}/bias"),
-            place=place,
-            kernel_shape=[side, side],
-            pads=[side // 2] * 4,
-        )
 
     # ---- decoding
 
     def _center(self, maps: dict[str, Value]) -> tuple[Value, Value]:
-        ops = self.ops
-        score = self._probability(maps["ctr"], "head/score_map")
-        cell, score_at = self._choose(score)
-        corner = take_rows(ops, self._cell_table(0.0), self._choice, "head/cell")
-        centre = ops.op(
-            "Add", corner, self._at(maps["offset"], 2, cell, "head/offset"), place="head/centre_cells"
-        )
-        n = ops.constant(np.float32(self.side), "head/side")
-        centre = ops.op("Div", centre, n, place="head/centre")
-        size = self._probability(self._at(maps["size"], 2, cell, "head/size_logits"), "head/size")
-        return ops.op("Concat", centre, size, place="box", axis=1), score_at
+        """Arg-max of score × window; its cell + offset is the centre, in cells (OSTrack, §3.3)."""
+        graph = self.graph
+        score = self._probability(maps["ctr"], "score_map").marked("interior")
+        choice, row, score_at = self._choose(score)
+        corner = graph.constant(self._grid(0.0), "cell_table").take(choice, name="cell")
+        centre = (corner + self._at(maps["offset"], 2, row, "offset")).named("centre_cells")
+        centre = (centre / graph.constant(np.float32(self.side), "side")).named("centre")
+        size = self._probability(self._at(maps["size"], 2, row, "size_logits"), "size")
+        return concat([centre, size], 1, "/box"), score_at
 
     def _corner(self, maps: dict[str, Value]) -> tuple[Value, Value]:
-        ops, b = self.ops, self.batch
-        both = ops.op("Concat", maps["tl"], maps["br"], place="head/logits", axis=1)
-        flat = reshape(ops, both, (b, 2, self.cells), "head/flat")
-        flat = ops.op("Softmax", flat, place="head/softmax", axis=-1)
-        probability = reshape(ops, flat, (b, 2, self.side, self.side), "head/score_map")
-        flat = reshape(ops, probability, (b, 2, self.cells), "head/probability")
-        table = ops.constant(self._grid(0.0) / np.float32(self.side), "head/cell_table")
-        corners = reshape(ops, ops.op("MatMul", flat, table, place="head/corners"), (b, 4), "head/xyxy")
+        """The expected cell of either corner; the presence is √(peak · peak)."""
+        graph, b = self.graph, self.batch
+        logits = concat([maps["tl"], maps["br"]], 1, "logits")
+        flat = logits.reshape(b, 2, self.cells, name="flat").softmax(-1)
+        probability = flat.reshape(b, 2, self.side, self.side, name="score_map").marked("interior")
+        flat = probability.reshape(b, 2, self.cells, name="probability")
+        table = graph.constant(self._grid(0.0) / np.float32(self.side), "cell_table")
+        corners = (flat @ table).named("corners").reshape(b, 4, name="xyxy")
         # x1, y1, x2, y2 → cx, cy, w, h
         turn = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]], np.float32)
-        box = ops.op("MatMul", corners, ops.constant(turn, "head/to_cxcywh"), place="box")
-        peaks = ops.op(
-            "ReduceMax", flat, integers(ops, [2], "head/peak_axis"), place="head/peaks", keepdims=0
-        )
-        product = ops.op(
-            "ReduceProd", peaks, integers(ops, [1], "head/product_axis"), place="head/product", keepdims=0
-        )
-        return box, ops.op("Sqrt", product, place="score")
+        box = (corners @ graph.constant(turn, "to_cxcywh")).named("/box")
+        peaks = flat.max(graph.integers([2], "peak_axis"), name="peaks")
+        return box, peaks.product(graph.integers([1], "product_axis")).sqrt("/score")
 
     def _distribution(self, maps: dict[str, Value]) -> tuple[Value, Value]:
-        ops, b, bins, w = self.ops, self.batch, self.recipe.bins, self.weights
-        logits = reshape(ops, maps["reg"], (b, 4 * bins, self.cells), "head/reg/flat")
-        logits = ops.op("Transpose", logits, place="head/reg/by_cell", perm=[0, 2, 1])
-        logits = reshape(ops, logits, (b * self.cells, 4, bins), "head/reg/sides")
-        distribution = ops.op("Softmax", logits, place="head/distribution", axis=-1)
-        four = integers(ops, [4], "head/quality/four")
-        top, _ = ops.many(
-            "TopK",
-            distribution,
-            four,
-            places=["head/quality/top", "head/quality/top_bins"],
-            axis=-1,
-            largest=1,
-            sorted=1,
-        )
-        mean = ops.op("ReduceMean", top, integers(ops, [-1], "head/quality/axis"), place="head/quality/mean")
-        features = ops.op("Concat", top, mean, place="head/quality/top_mean", axis=-1)
-        features = reshape(ops, features, (b * self.cells, 20), "head/quality/features")
-        hidden = linear(
-            ops,
-            features,
-            w["box_head.quality.fc1.weight"].T,
-            w["box_head.quality.fc1.bias"],
-            "head/quality/fc1",
-        )
-        hidden = ops.op("Relu", hidden, place="head/quality/relu")
-        quality = linear(
-            ops,
-            hidden,
-            w["box_head.quality.fc2.weight"].T,
-            w["box_head.quality.fc2.bias"],
-            "head/quality/fc2",
-        )
-        quality = ops.op("Sigmoid", quality, place="head/quality/sigmoid")
-        quality = reshape(ops, quality, (b, 1, self.side, self.side), "head/quality")
-        presence = ops.op("Sigmoid", maps["cls"], place="head/cls/sigmoid")
-        cell, score = self._choose(ops.op("Mul", presence, quality, place="head/score_map"))
-        chosen = take_rows(ops, distribution, cell, "head/distribution_at_cell")  # B×4×bins
-        steps = ops.constant(np.arange(bins, dtype=np.float32)[:, None], "head/bins")
-        distances = reshape(
-            ops, ops.op("MatMul", chosen, steps, place="head/expected"), (b, 4), "head/distances"
-        )
+        """Presence = class × quality; the box is the expected distance of every side at the chosen cell."""
+        graph, b, bins = self.graph, self.batch, self.recipe.bins
+        logits = maps["reg"].reshape(b, 4 * bins, self.cells, name="reg/flat")
+        logits = logits.transpose(0, 2, 1, name="reg/by_cell")
+        logits = logits.reshape(b * self.cells, 4, bins, name="reg/sides")
+        distribution = logits.softmax(-1, "distribution")
+        quality = self._quality(distribution)
+        presence = maps["cls"].sigmoid("cls/sigmoid")
+        choice, row, score = self._choose((presence * quality).named("score_map").marked("interior"))
+        chosen = distribution.take(row, name="distribution_at_cell")  # B×4×bins
+        steps = graph.constant(np.arange(bins, dtype=np.float32)[:, None], "bins")
+        distances = (chosen @ steps).named("expected").reshape(b, 4, name="distances")
         # l, t, r, b → offset of the centre from the point, size; in units of the crop
         turn = np.array([[-0.5, 0, 1, 0], [0, -0.5, 0, 1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]], np.float32)
-        box = ops.op(
-            "MatMul",
-            distances,
-            ops.constant(turn / np.float32(self.side), "head/to_cxcywh"),
-            place="head/reach",
-        )
+        reach = (distances @ graph.constant(turn / np.float32(self.side), "to_cxcywh")).named("reach")
         point = np.concatenate(
             (self._grid(0.5) / np.float32(self.side), np.zeros((self.cells, 2), np.float32)), axis=1
         )
-        point_at = take_rows(ops, ops.constant(point, "head/point_table"), self._choice, "head/point")
-        return ops.op("Add", point_at, box, place="box"), score
+        point_at = graph.constant(point, "point_table").take(choice, name="point")
+        return (point_at + reach).named("/box"), score
 
-    def _choose(self, score: Value) -> tuple[Value, Value]:
-        """Arg-max of score × window (first one, row-major): row numbers B in (B·n²)×…, and `score` there."""
-        ops, b = self.ops, self.batch
-        window = ops.constant(hann(self.side).numpy(), "head/window")
-        response = ops.op("Mul", score, window, place="head/response")
-        flat = reshape(ops, response, (b, self.cells), "head/response_flat")
-        self._choice = ops.op("ArgMax", flat, place="head/argmax", axis=1, keepdims=0, select_last_index=0)
-        cell = self._choice
+    def _quality(self, distribution: Value) -> Value:
+        """How sharp the four distributions of a cell are, as a small MLP reads it: B×1×n×n."""
+        graph, w, b = self.graph, self.weights, self.batch
+        with graph.scope("quality"):
+            four = graph.integers([4], "four")
+            top, _ = distribution.top_k(four, axis=-1, ordered=True, names=("top", "top_bins"))
+            mean = top.mean(graph.integers([-1], "axis"), keepdims=True)
+            features = concat([top, mean], -1, "top_mean").reshape(b * self.cells, 20, name="features")
+            fc1, fc2 = (
+                (w[f"box_head.quality.{n}.weight"].T, w[f"box_head.quality.{n}.bias"]) for n in ("fc1", "fc2")
+            )
+            with graph.role(None):
+                x = linear(linear(features, *fc1, "fc1").relu(), *fc2, "fc2")
+            x = x.sigmoid()
+        return x.reshape(b, 1, self.side, self.side, name="quality")
+
+    def _choose(self, score: Value) -> tuple[Value, Value, Value]:
+        """Arg-max of score × window (first one, row-major).
+
+        The chosen cell of each sample, its row in (B·n²)×…, and `score` there: B each.
+        """
+        graph, b = self.graph, self.batch
+        window = graph.constant(hann(self.side).numpy(), "window")
+        response = (score * window).named("response")
+        choice = row = response.reshape(b, self.cells, name="response_flat").argmax(1)
         if b > 1:
-            offset = integers(ops, np.arange(b) * self.cells, "head/sample_offset")
-            cell = ops.op("Add", cell, offset, place="head/argmax_row")
-        flat = reshape(ops, score, (b * self.cells,), "head/score_flat")
-        return cell, take_rows(ops, flat, cell, "score")
+            offset = graph.integers(np.arange(b) * self.cells, "sample_offset")
+            row = (choice + offset).named("argmax_row")
+        return choice, row, score.reshape(b * self.cells, name="score_flat").take(row, name="/score")
 
-    def _probability(self, logits: Value, place: str) -> Value:
+    def _probability(self, logits: Value, name: str) -> Value:
         """clamp(sigmoid, 1e-4, 1 - 1e-4)."""
-        ops = self.ops
-        low = ops.constant(np.float32(1e-4), "head/clamp_low")
-        high = ops.constant(np.float32(1 - 1e-4), "head/clamp_high")
-        return ops.op("Clip", ops.op("Sigmoid", logits, place=f"{place}/sigmoid"), low, high, place=place)
+        low = self.graph.constant(np.float32(1e-4), "clamp_low")
+        high = self.graph.constant(np.float32(1 - 1e-4), "clamp_high")
+        return logits.sigmoid(f"{name}/sigmoid").clip(low, high, name)
 
-    def _at(self, maps: Value, channels: int, cell: Value, place: str) -> Value:
+    def _at(self, maps: Value, channels: int, row: Value, name: str) -> Value:
         """B×channels×n×n maps at the chosen rows: B×channels."""
-        flat = reshape(self.ops, maps, (self.batch, channels, self.cells), f"{place}/flat")
-        flat = self.ops.op("Transpose", flat, place=f"{place}/by_cell", perm=[0, 2, 1])
-        flat = reshape(self.ops, flat, (self.batch * self.cells, channels), f"{place}/rows")
-        return take_rows(self.ops, flat, cell, place)
+        flat = maps.reshape(self.batch, channels, self.cells, name=f"{name}/flat")
+        flat = flat.transpose(0, 2, 1, name=f"{name}/by_cell")
+        return flat.reshape(self.batch * self.cells, channels, name=f"{name}/rows").take(row, name=name)
 
     def _grid(self, centre: float) -> NDArray[np.float32]:
         """x, y of every cell in cells, row-major: n²×2."""
         y, x = np.divmod(np.arange(self.cells), self.side)
         return np.stack((x, y), axis=1).astype(np.float32) + np.float32(centre)
-
-    def _cell_table(self, centre: float) -> Value:
-        return self.ops.constant(self._grid(centre), "head/cell_table")
 
 
 def neighbour_table(side: int) -> NDArray[np.int64]:

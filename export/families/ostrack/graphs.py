@@ -55,12 +55,3 @@ def build_graphs(
 def uses_template_weights(recipe: Recipe) -> bool:
     """Whether the track graph takes `template_weights`: it ranks by the box's template tokens."""
     return recipe.template_tokens == "box" and bool(recipe.keep_counts)
-
-
-def promote(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
-    """A copy of the model that also returns these interior tensors (`blocks.N/ce/kept`, …)."""
-    known = {info.name: info for info in model.graph.value_info}
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy.graph.output.extend(known[name] for name in names)
-    return copy

@@ -10,13 +10,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from jntrt.export.families.ostrack.fast_encoder import FastEncoder
 from jntrt.export.families.ostrack.fast_heads import FastHead, neighbour_table
-from jntrt.export.families.ostrack.graphs import build_graphs, promote
+from jntrt.export.families.ostrack.graphs import build_graphs
 from jntrt.export.families.ostrack.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.onnx.promote import promote
+from jntrt.export.onnx.writer import FLOAT, OnnxWriter
 
-from ...onnx.torch_ops import TorchOps
+from ...onnx.float64 import run_in_float64
 from .golden_networks import JN, OSTRACK, Case, golden_case, plain_model, tensors
 
 ALL = (*OSTRACK, *JN)
@@ -110,43 +111,39 @@ def test_corner_graph_equals_the_plain_form(name: str) -> None:
     close(got["box"], box.numpy(), 5e-6)
     close(got["score"], score.numpy(), 5e-6)
     close(got["head/score_map"], score_map(out), 5e-6)
-    ops = TorchOps(torch.float32)
-    features = torch.from_numpy(case.outputs["search_features"])
-    box, _ = FastHead(ops, case.recipe, case.weights, 1).predict(features[0], None)
-    close(box.numpy(), case.outputs["box_cxcywh"], 5e-6)
-    close(ops.made["head/score_map"][0, 0].numpy(), case.outputs["score_map_tl"][0, 0], 5e-6)
+    features = case.outputs["search_features"]
+    writer = OnnxWriter("head", case.weights)
+    box_of_features, _ = FastHead(writer, case.recipe, case.weights, 1).predict(
+        writer.input("features", FLOAT, features[0].shape), None
+    )
+    writer.output(box_of_features, "box", FLOAT, (1, 4))
+    got = run(promote(writer.model({}), ["head/score_map"]), {"features": features[0]})
+    close(got["box"], case.outputs["box_cxcywh"], 5e-6)
+    close(got["head/score_map"][0, 0], case.outputs["score_map_tl"][0, 0], 5e-6)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_fast_form_is_exact(name: str) -> None:
     """In float64 the fast form differs from the plain one by the rounding of folded weights, no more."""
     case = golden_case(name)
-    batch = len(case.search)
-    ops = TorchOps(torch.float64)
-    encoder = FastEncoder(ops, case.recipe, case.weights, batch)
-    inputs = {k: torch.from_numpy(v) for k, v in graph_inputs(case).items()}
-    for key in ("target_box", "template_weights"):
-        if key in inputs:
-            inputs[key] = inputs[key].double()
-    memory = encoder.memory(inputs["template"], inputs.get("target_box"))
-    rows, cells = encoder.encode(inputs["search"], memory, inputs.get("template_weights"))
-    box, score = FastHead(ops, case.recipe, case.weights, batch).predict(rows, cells)
+    template, track = graphs(name)
+    places = [f"blocks.{i}/ce/{what}" for i in case.recipe.keep_counts for what in ("similarity", "kept")]
+    inputs = graph_inputs(case)
+    memory = run_in_float64(template, inputs)
+    got = run_in_float64(track, {**inputs, **memory}, ["box", "score", "head/score_map", *places])
     model = plain_model(case).double()
     values = {k: v.double() if v.is_floating_point() else v for k, v in tensors(case).items()}
     with torch.no_grad():
         out = model(**values)
         plain_box, plain_score = model.decode(out)
-    close(ops.made["head/score_map"].numpy(), score_map(out), 1e-5)
-    close(box.numpy(), plain_box.numpy(), 2e-6)
-    close(score.numpy(), plain_score.numpy(), 5e-6)
+    close(got["head/score_map"], score_map(out), 1e-5)
+    close(got["box"], plain_box.numpy(), 2e-6)
+    close(got["score"], plain_score.numpy(), 5e-6)
     for layer in case.recipe.keep_counts:
-        close(
-            ops.made[f"blocks.{layer}/ce/similarity"].numpy().sum(1),
-            out[f"similarity.{layer}"].nansum(1).numpy(),
-            2e-6,
-        )
-        cells = ops.made[f"blocks.{layer}/ce/kept"]
-        assert torch.equal(cells.sort().values, out[f"kept.{layer}"].sort().values)
+        similarity = out[f"similarity.{layer}"].nansum(1).numpy()
+        close(got[f"blocks.{layer}/ce/similarity"].sum(1), similarity, 2e-6)
+        kept = out[f"kept.{layer}"].sort().values.numpy()
+        assert np.array_equal(np.sort(got[f"blocks.{layer}/ce/kept"]), kept)
 
 
 @pytest.mark.parametrize("layers", [(0,), (2,), (0, 1, 2), (1, 2), ()])
