@@ -30,9 +30,7 @@ def mobilenet(crop: Value, recipe: Recipe, weights: Weights) -> Value:
         return x
 
 
-def _inverted_residual(
-    x: Value, inputs: int, block: tuple[int, ...], name: str, weights: Weights
-) -> Value:
+def _inverted_residual(x: Value, inputs: int, block: tuple[int, ...], name: str, weights: Weights) -> Value:
     _, hidden, outputs, squeeze, hswish, stride = block
     before = x
     if hidden != inputs:
@@ -99,9 +97,9 @@ def resnet(crop: Value, recipe: Recipe, weights: Weights) -> list[Value]:
 
 def _bottleneck(x: Value, weights: Weights, name: str, stride: int, dilation: int) -> Value:
     y = folded(x, weights, f"{name}.conv1", f"{name}.bn1", "conv1").relu("conv1/relu")
-    y = folded(
-        y, weights, f"{name}.conv2", f"{name}.bn2", "conv2", stride=stride, dilation=dilation
-    ).relu("conv2/relu")
+    y = folded(y, weights, f"{name}.conv2", f"{name}.bn2", "conv2", stride=stride, dilation=dilation).relu(
+        "conv2/relu"
+    )
     y = folded(y, weights, f"{name}.conv3", f"{name}.bn3", "conv3")
     if f"{name}.downsample.0.weight" in weights:
         x = folded(x, weights, f"{name}.downsample.0", f"{name}.downsample.1", "downsample", stride=stride)

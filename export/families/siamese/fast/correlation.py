@@ -7,7 +7,14 @@ from jntrt.export.onnx.value import Value
 
 
 def depthwise_correlation(
-    x: Value, kernel: Value, name: str, batch: int, channels: int, side: int, kernel_side: int, padding: int = 0
+    x: Value,
+    kernel: Value,
+    name: str,
+    batch: int,
+    channels: int,
+    side: int,
+    kernel_side: int,
+    padding: int = 0,
 ) -> Value:
     """x B×C×n×n with kernel B×C×k×k, each channel with its own: B×C×m×m, m = n + 2·padding - k + 1.
 

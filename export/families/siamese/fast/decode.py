@@ -46,13 +46,14 @@ def decode(
         cell = (cell + first).named("argmax_row")
     maps = concat([sides, weighted, presence], axis=1, name="maps").transpose(0, 2, 1, name="by_cell")
     found = maps.reshape(batch * cells, 6, name="rows").take(cell, name="chosen")
-    near, far, beta, presence_at = found.split(
-        [2, 2, 1, 1], axis=1, names=("chosen_near", "chosen_far", "chosen_weighted", "chosen_score")
-    )
+    with graph.scope("chosen"):
+        near, far, beta, presence_at = found.split(
+            [2, 2, 1, 1], axis=1, names=("near", "far", "weighted", "score")
+        )
     unit = number(1 / recipe.search_size, "unit")
     shift = ((far - near).named("twice_shift") * number(0.5 / recipe.search_size, "half_unit")).named("shift")
     beta = (beta * number(recipe.rate, "rate")).named("beta")
-    growth = ((near + far).named("chosen_size") - previous_size).named("growth")
+    growth = ((near + far).named("chosen/size") - previous_size).named("growth")
     mixed = (previous_size + (growth * beta).named("step")).named("mixed")
     box = concat([(centre + shift).named("centre"), (mixed * unit).named("box_size")], axis=1, name="box")
     return box, presence_at.reshape(batch, name="presence_at")

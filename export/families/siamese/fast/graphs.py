@@ -17,18 +17,16 @@ from jntrt.export.onnx.writer import FLOAT, UINT8, OnnxWriter
 ALLOWED = ("Exp",)  # distances and the penalty are exponentials, no softmax written out
 
 
-def build_graphs(
-    recipe: Recipe, weights: Weights, batch: int = 1
-) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+def build_graphs(recipe: Recipe, weights: Weights, batch: int = 1) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """The template graph and the track graph of a tracker, float32, exact up to rounding.
 
     weights: the checkpoint's tensors by name, complete for the recipe; floating ones float32. batch: targets
     per frame, fixed in the graphs.
 
     template: `template` uint8 B×Sz×Sz×3 → memory tensors (the target's kernels).
-    track: `search` uint8 B×Sx×Sx×3, the memory tensors under the same names, `previous_size` float32 B×2 (w and
-    h of the previous box in pixels of the search crop) → `box` float32 B×4 (cx, cy, w, h in units of the search
-    crop: what the state becomes before it is clipped) and `score` float32 B.
+    track: `search` uint8 B×Sx×Sx×3, the memory tensors under the same names, `previous_size` float32 B×2 (w
+    and h of the previous box in pixels of the search crop) → `box` float32 B×4 (cx, cy, w, h in units of the
+    search crop: what the state becomes before it is clipped) and `score` float32 B.
     """
     head = HneHead(recipe, weights, batch) if recipe.is_hne else NanoTrackHead(recipe, weights, batch)
     shapes = memory_shapes(recipe, batch)

@@ -1,7 +1,7 @@
 """HNE's neck and heads in their fast form: the exemplar's kernels, and fused maps from them.
 
-The levels are fused by the last convolutions: w₂·conv₂(x₂) + w₃·conv₃(x₃) + w₄·conv₄(x₄) is one convolution of
-the towers side by side. Of the two score logits only their difference is computed.
+The levels are fused by the last convolutions: w₂·conv₂(x₂) + w₃·conv₃(x₃) + w₄·conv₄(x₄) is one convolution
+of the towers side by side. Of the two score logits only their difference is computed.
 """
 
 from __future__ import annotations

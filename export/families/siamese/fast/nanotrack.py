@@ -1,8 +1,8 @@
 """NanoTrack's heads in their fast form: what the template graph keeps of the target, and maps from that.
 
-Exact savings: `conv_search` of the pixel-wise branches is linear, kernelᵀ·(W·x + b) = (kernelᵀW)·x + kernelᵀb,
-so that both factors are memory and the convolution is gone; two 1×1 with nothing between them are one (v3);
-of the two logits only their difference is computed.
+Exact savings: `conv_search` of the pixel-wise branches is linear, kernelᵀ·(W·x + b) = (kernelᵀW)·x +
+kernelᵀb, so that both factors are memory and the convolution is gone; two 1×1 with nothing between them are
+one (v3, before `down` and before the logits); of the two logits only their difference is computed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from jntrt.export.families.siamese.fast.backbones import folded
 from jntrt.export.families.siamese.fast.correlation import depthwise_correlation
 from jntrt.export.families.siamese.fast.fold import (
+    Array,
     Weights,
     chain,
     conv_norm,
@@ -102,7 +103,7 @@ class NanoTrackHead:
 
     def _pixelwise(self, x: Value, matrix: Value, bias: Value | None, name: str) -> Value:
         """Pixel-wise correlation and channel attention: B×k²×n×n."""
-        graph, recipe = x.graph, self.recipe
+        recipe = self.recipe
         cells, side = recipe.template_side**2, recipe.search_side
         flat = x.reshape(self.batch, recipe.width, side**2, name="pw_flat")
         y = (matrix @ flat).named("pw_product")
@@ -138,7 +139,7 @@ class NanoTrackHead:
 
     def _tower(self, x: Value, branch: str, name: str) -> Value:
         """v1 and v2: depth-wise k×k straight into 1×1 with batch norm, ReLU6."""
-        for i, kernel in enumerate(self._kernels(branch)):
+        for i in range(len(self._kernels(branch))):
             groups = len(self.weights[f"{name}.{4 * i}.weight"])
             with x.graph.scope(f"tower.{i}"), x.graph.role("int8"):
                 x = folded(x, self.weights, f"{name}.{4 * i}", None, "depthwise", groups=groups)
@@ -146,8 +147,9 @@ class NanoTrackHead:
                 x = self._relu6(x, "relu6")
         return x
 
-    def _normalised_tower(self, x: Value, branch: str, name: str) -> tuple[Value, tuple]:
-        """v3: depth-wise k×k with batch norm, ReLU6, 1×1 with batch norm; the last 1×1 is returned unwritten."""
+    def _normalised_tower(self, x: Value, branch: str, name: str) -> tuple[Value, tuple[Array, Array]]:
+        """v3: depth-wise k×k with batch norm, ReLU6, 1×1 with batch norm. The last 1×1 is not written but
+        returned."""
         last = len(self._kernels(branch)) - 1
         for i in range(last + 1):
             n = 5 * i
