@@ -69,9 +69,8 @@ class HneHead:
         kernels = recipe.cls_tower if branch == "cls" else recipe.reg_tower
         with x.graph.scope(f"head.{level}/{branch}"), x.graph.role("int8"):
             x = self._layer(x, f"{name}.search", "search", padding=0).relu("search/relu")
-            side = recipe.search_side - 2
-            kernel = memory[f"memory_{level}_{branch}"]
-            x = depthwise_correlation(x, kernel, "dw", self.batch, recipe.width, side, KERNEL_SIDE)
+            shape = (self.batch, recipe.width, recipe.search_side - 2, KERNEL_SIDE)
+            x = depthwise_correlation(x, memory[f"memory_{level}_{branch}"], "dw", shape)
             for i in range(len(kernels)):
                 x = self._layer(x, f"{name}.tower.{i}", f"tower.{i}").relu(f"tower.{i}/relu")
         return x

@@ -34,9 +34,8 @@ def openvino_runner(model):
     import openvino
 
     core = openvino.Core()
-    compiled = core.compile_model(
-        model.SerializeToString(), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
-    )
+    hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", hints)
     return lambda inputs: {o.get_any_name(): v for o, v in compiled(inputs).items()}
 
 
@@ -87,7 +86,7 @@ def test_graph_rules_hold(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_roles(name):
-    """int8: the backbone's and the towers' convolutions; never the image's, the last ones, or the decoding's."""
+    """int8 is for convolutions of backbone and towers, not for the first and the last ones."""
     _, track = graphs_of(name, 1)
     roles = read_roles(track)
     kinds = {node.name: node.op_type for node in track.graph.node}
