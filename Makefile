@@ -12,7 +12,7 @@ ARGS ?=
 env: $(VENV)/.installed
 
 # torch first and pinned: a plain range would take the newest build, gigabytes of CUDA with it.
-$(VENV)/.installed: pyproject.toml CMakeLists.txt $(wildcard runtime/native/*)
+$(VENV)/.installed: pyproject.toml CMakeLists.txt __init__.py $(wildcard runtime/native/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch==2.13.0
@@ -28,7 +28,7 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	mkdir -p build/typing/jntrt
-	for p in $(PACKAGES); do ln -sfn ../../../$$p build/typing/jntrt/$$p; done
+	for p in __init__.py py.typed $(PACKAGES); do ln -sfn ../../../$$p build/typing/jntrt/$$p; done
 	cd build/typing && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml --namespace-packages --explicit-package-bases -p jntrt
 
 demo: env

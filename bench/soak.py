@@ -77,27 +77,16 @@ def soak(tracker: Tracker, updates: int) -> Soak:
 
 
 def tiny_bundle(folder: Path) -> Bundle:
-    """An untrained OSTrack of one block, 32 and 64 pixel crops."""
+    """An untrained bundle of the first family's tiny network."""
     import torch
-    from jntrt.export.families.ostrack.graphs import build_graphs
-    from jntrt.export.families.ostrack.network import OSTrack
-    from jntrt.export.families.ostrack.recipe import Recipe
+    from jntrt.export.families import FAMILIES, family
 
-    recipe = Recipe(
-        family="ostrack",
-        template_size=32,
-        template_factor=2.0,
-        search_size=64,
-        search_factor=4.0,
-        dim=16,
-        depth=1,
-        heads=1,
-        mlp_dim=16,
-        head_channels=8,
-    )
+    name = next(iter(FAMILIES))
+    kind = family(name)
+    recipe = kind.networks()["tiny"]
     torch.manual_seed(0)
-    weights = {name: value.numpy() for name, value in OSTrack(recipe).state_dict().items()}
-    graphs = dict(zip(("template", "track"), build_graphs(recipe, weights), strict=True))
+    weights = {key: value.numpy() for key, value in kind.plain(recipe).state_dict().items()}
+    graphs = dict(zip(("template", "track"), kind.graphs(recipe, weights, 1), strict=True))
     inputs = [
         {"graph": graph, "name": tensor.name}
         for graph, model in graphs.items()
@@ -106,12 +95,11 @@ def tiny_bundle(folder: Path) -> Bundle:
     manifest = {
         "format": 1,
         "name": "tiny",
-        "family": recipe.family,
+        "family": name,
         "batch": 1,
         "weights": "untrained",
         "recipe": recipe.to_dict(),
-        "template": {"size": recipe.template_size, "factor": recipe.template_factor},
-        "search": {"size": recipe.search_size, "factor": recipe.search_factor},
+        **kind.conventions(recipe),
         "presence_threshold": 0.25,
         "precisions": {"fp32": {graph: {"file": f"{graph}.onnx"} for graph in graphs}},
         "inputs": inputs,

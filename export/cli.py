@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+from jntrt.export.families import command_flags
 from jntrt.runtime.command.app import new_app, run
 
-app = new_app(
-    "export-jn", "Turn a trained OSTrack or JN checkpoint into a bundle of two checked ONNX graphs."
-)
+if TYPE_CHECKING:
+    from typing import Any as FamilyFlags
+else:
+    FamilyFlags = command_flags()
+
+app = new_app("export-jn", "Turn a trained tracker's checkpoint into a bundle of two checked ONNX graphs.")
 
 
 def main() -> int:
@@ -26,20 +30,10 @@ def export(
     config: Path | None = None,
     key_map: Path | None = None,
     batch: int = 1,
-    family: Literal["ostrack", "jn"] | None = None,
-    heads: int | None = None,
-    ce_layers: str | None = None,
-    keep_ratio: str | None = None,
-    template_tokens: Literal["center", "rect", "box", "all"] | None = None,
-    template_factor: float | None = None,
-    search_factor: float | None = None,
-    target_box_format: Literal["cxcywh", "cxcywh01", "xyxy01"] | None = None,
-    presence_threshold: float | None = None,
-    license: str | None = None,
-    trained: Literal["yes", "no", "unknown"] | None = None,
+    flags: Annotated[FamilyFlags | None, Parameter(name="*")] = None,
     json: bool = False,
 ) -> None:
-    """Turn a trained OSTrack or JN checkpoint into a bundle of two checked ONNX graphs.
+    """Turn a trained tracker's checkpoint into a bundle of two checked ONNX graphs.
 
     Sizes, depth, width and head are read from the weights; what they cannot show comes from the flags, else
     from --config, else from the official recipe name in the file or of its folder. The graphs are compared
@@ -53,53 +47,19 @@ def export(
         The bundle's folder: new, empty, or a bundle, which is replaced. Default: the checkpoint's name
         without its ending, here.
     config:
-        An OSTrack-style experiment file (YAML).
+        An experiment file (YAML) of the tracker's training code.
     key_map:
         A YAML file that renames weights, old.name: new.name, * for any text.
     batch:
         Targets that are tracked at once; fixed in the graphs.
-    family:
-        ostrack or jn. Default: jn where the weights have a target token, a distribution head or CAE's names.
-    heads:
-        Attention heads. Needed where the width is not 192, 384, 768 or 1024.
-    ce_layers:
-        Blocks that eliminate candidates, counted from 0, such as 3,6,9; or none, jn's default.
-    keep_ratio:
-        What they keep, such as 0.7, the default, or one ratio for each.
-    template_tokens:
-        Template rows that rank the candidates. Default center.
-    template_factor:
-        Side of the template crop over the box's. Default 2.
-    search_factor:
-        Side of the search crop over the box's. Default 5 at 384 pixels, else 4.
-    target_box_format:
-        How JN's target token takes its box. Default cxcywh, the paper's.
-    presence_threshold:
-        Score under which the target counts as lost. Default 0.25.
-    license:
-        Licence of the weights, for the manifest.
-    trained:
-        Whether the weights are trained, for the manifest.
+    flags:
+        What weights cannot show, each for the families that have it.
     json:
         Print the result as JSON.
     """
-    from jntrt.export.families.ostrack.infer import Flags
     from jntrt.export.pipeline import export_checkpoint
     from jntrt.export.report import Progress, print_json, print_result
 
-    flags = Flags(
-        family,
-        heads,
-        ce_layers,
-        keep_ratio,
-        template_tokens,
-        template_factor,
-        search_factor,
-        target_box_format,
-        presence_threshold,
-        license,
-        trained,
-    )
     with Progress() as progress:
         result = export_checkpoint(
             checkpoint, output, flags=flags, config=config, key_map=key_map, batch=batch, progress=progress

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 from jntrt.export.checkpoint import Checkpoint, read_checkpoint
-from jntrt.export.families.ostrack.experiment_file import read_key_map, read_recipe_yaml
-from jntrt.export.families.ostrack.infer import Flags, Inferred, infer_recipe, rename
-from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.export.families.ostrack.samples import draw_samples
+from jntrt.export.experiment_yaml import ExperimentYaml, read_experiment_yaml
+from jntrt.export.families import family, family_flags, folder_name, recognise
+from jntrt.export.families.contract import Family, Weights
+from jntrt.export.families.inference import Inferred
+from jntrt.export.key_map import read_key_map, rename
 from jntrt.export.report import printable
 from jntrt.runtime.bundle import PARITY, check_target, file_sha256, write_bundle
 from jntrt.runtime.bundle.manifest import FORMAT, MAX_BATCH
@@ -56,7 +57,7 @@ def export_checkpoint(
     path: Path,
     output: Path | None = None,
     *,
-    flags: Flags | None = None,
+    flags: object = None,
     config: Path | None = None,
     key_map: Path | None = None,
     batch: int = 1,
@@ -64,6 +65,7 @@ def export_checkpoint(
 ) -> ExportResult:
     """Exports the checkpoint at `path` to the bundle folder `output` (default: its name without ending).
 
+    flags: a dataclass of what the user said, a family's or of `families.command_flags`; None: nothing.
     Raises `UserError` for anything the user can mend and `GateError` when the graphs differ from the plain
     form; then nothing is left behind, and a bundle that was there before is as it was.
     """
@@ -72,13 +74,16 @@ def export_checkpoint(
     output = output or Path(_stem(path))
     target = output.resolve()
     check_target(target, str(output), overwrite=True)
-    recipe_yaml = read_recipe_yaml(config) if config else None
+    given = {} if flags is None else {key: said for key, said in vars(flags).items() if said is not None}
+    experiment = read_experiment_yaml(config) if config else None
     renames = read_key_map(key_map) if key_map else None
     progress(f"reading {path.name}")
     checkpoint = read_checkpoint(path)
     weights = rename(checkpoint.weights, renames) if renames else checkpoint.weights
     try:
-        inferred = infer_recipe(weights, flags=flags, config=recipe_yaml, names=_recipe_names(checkpoint))
+        name = _family_name(given, experiment, weights)
+        kind = family(name)
+        inferred = kind.infer(weights, experiment, family_flags(name, given), _recipe_names(checkpoint))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -87,33 +92,33 @@ def export_checkpoint(
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
     import torch
-    from jntrt.export.families.ostrack.graphs import build_graphs
-    from jntrt.export.families.ostrack.network import OSTrack, load_weights
-    from jntrt.export.parity import parity, plain_macs
+    from jntrt.export.families.plain import load_weights
+    from jntrt.export.parity import parity
     from jntrt.export.rules import check_graph, count_macs
+    from jntrt.export.samples import draw_samples
 
     try:
         # First without memory: one weight's shape must not make a network that the others do not fill.
         with torch.device("meta"):
-            load_weights(OSTrack(inferred.recipe), weights)
-        model = OSTrack(inferred.recipe).eval()
+            load_weights(kind.plain(inferred.recipe), weights)
+        model = kind.plain(inferred.recipe).eval()
         unused = load_weights(model, weights)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     # NumPy need not warn of weights that overflow: the comparison refuses what they make.
     with np.errstate(all="ignore"):
         progress("building the graphs")
-        template, track = build_graphs(inferred.recipe, weights, batch)
+        template, track = kind.graphs(inferred.recipe, weights, batch)
         for graph in (template, track):
             check_graph(graph)
         progress("comparing them with PyTorch")
-        samples = draw_samples(inferred.recipe, batch * max(1, SAMPLES // batch))
+        samples = draw_samples(kind, inferred.recipe, batch * max(1, SAMPLES // batch))
         check = parity(model, template, track, samples)
     if not check.passed:
         raise GateError(f"{path}: the graphs differ from the plain form ({check}); nothing was written")
     progress("writing the bundle")
-    manifest = _manifest(inferred, checkpoint, output, batch)
-    manifest["macs"] = {"plain": plain_macs(inferred.recipe), "fast": count_macs(track)}
+    manifest = _manifest(name, kind, inferred, checkpoint, output, batch)
+    manifest["macs"] = {"plain": kind.macs(inferred.recipe), "fast": count_macs(track)}
     manifest["inputs"] = _tensors("template", template.graph.input) + _tensors("track", track.graph.input)
     manifest["outputs"] = _tensors("template", template.graph.output) + _tensors("track", track.graph.output)
     manifest["precisions"] = {
@@ -126,7 +131,7 @@ def export_checkpoint(
     files = {
         "template.onnx": template.SerializeToString(),
         "track.onnx": track.SerializeToString(),
-        PARITY: _npz(inferred.recipe, {**samples, "box": check.box, "score": check.score}),
+        PARITY: _npz({**samples, "box": check.box, "score": check.score}),
     }
     # Not `output`: where that is ".", the folder that it means is gone afterwards.
     bundle = write_bundle(target, manifest, files)
@@ -152,24 +157,24 @@ def _recipe_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     return [*names, *((folder.name, "the file's folder") for folder in folders)]
 
 
-def _manifest(inferred: Inferred, checkpoint: Checkpoint, output: Path, batch: int) -> dict[str, Any]:
-    recipe = inferred.recipe
-    crops = {
-        name: {"size": size, "factor": factor, "context": "area", "border": "zero"}
-        for name, size, factor in (
-            ("template", recipe.template_size, recipe.template_factor),
-            ("search", recipe.search_size, recipe.search_factor),
-        )
-    }
+def _family_name(given: dict[str, Any], experiment: ExperimentYaml | None, weights: Weights) -> str:
+    """What was said by flag, else in the YAML, else what the weights show."""
+    said = given.get("family") or (experiment and experiment.family)
+    return folder_name(said) if said else recognise(weights)[0]
+
+
+def _manifest(
+    name: str, kind: Family, inferred: Inferred, checkpoint: Checkpoint, output: Path, batch: int
+) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": printable(output.resolve().name)[:100] or "bundle",
-        "family": recipe.family,
+        "family": name,
         "batch": batch,
         "weights": inferred.weights,
         "license": printable(inferred.license),
-        "recipe": recipe.to_dict(),
-        **crops,
+        "recipe": inferred.recipe.to_dict(),
+        **kind.conventions(inferred.recipe),
         "presence_threshold": inferred.presence_threshold,
         "source": {
             "checkpoint": printable(checkpoint.path.name),
@@ -195,14 +200,10 @@ def _tensors(graph: str, tensors: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _npz(recipe: Recipe, arrays: dict[str, NDArray[Any]]) -> bytes:
-    """parity.npz: what the recipe's graphs take, and what came out."""
-    unused = set() if recipe.target_hidden else {"target_box"}
-    if recipe.template_tokens != "box" or not recipe.keep_counts:
-        unused.add("template_weights")
+def _npz(arrays: dict[str, NDArray[Any]]) -> bytes:
+    """parity.npz: what the graphs take beside the memory, and what came out."""
     buffer = io.BytesIO()
-    taken: dict[str, Any] = {name: array for name, array in arrays.items() if name not in unused}
-    np.savez_compressed(buffer, **taken)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its own keyword is allow_pickle
     return buffer.getvalue()
 
 

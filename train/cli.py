@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jntrt.runtime.command.app import new_app, run
 
-app = new_app("train-jn", "Train an OSTrack or JN tracker with the papers' objectives.")
+app = new_app("train-jn", "Train a tracker with its paper's objective.")
 
 
 @app.default
@@ -29,7 +29,7 @@ def train(
     Parameters
     ----------
     config
-        A packaged configuration (jn-nano, jn-256, jn-384, ostrack-256, ostrack-384) or a YAML file.
+        A packaged configuration (jn-nano, jn-256, ostrack-256 …; a wrong name lists them) or a YAML file.
     data
         Annotated sequences (GOT-10k, LaSOT, TrackingNet, OTB, videos with CSV) or COCO; for jn-nano a folder
         with images/, masks/ and drones/train.

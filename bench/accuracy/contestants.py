@@ -27,7 +27,7 @@ def bundle_contestant(bundle: Bundle, backend: str, precision: str, threads: int
         "track_sha256": entry["track"]["sha256"],
         # The graphs do not hold what the host does with them: where it crops, how it says the target's box.
         "crops": {"template": asdict(bundle.template), "search": asdict(bundle.search)},
-        "target_box_format": bundle.recipe.get("target_box_format"),
+        "recipe": dict(bundle.recipe),
         "backend": backend,
         "precision": precision,
         "threads": threads,

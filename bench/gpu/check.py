@@ -2,7 +2,7 @@
 
     python -m jntrt.bench.gpu.check
 
-Makes untrained ViT-B bundles (OSTrack-256 with elimination, JN-256) where none are named, adds fp16 to
+Makes untrained bundles of the families' published networks where none are named, adds fp16 to
 them with calib-jn, and for every engine that this machine has (TensorRT, TensorRT-RTX, ONNX Runtime CUDA;
 torch inside the device loop where there is none of them) measures a frame at 1080p four ways, beside
 PyTorch eager and torch.compile of the plain form in the same process. First it compares the crop and box
@@ -32,7 +32,7 @@ from jntrt.bench.gpu.kernels import check_box, check_crop
 from jntrt.bench.gpu.loop import Figures, Image, measure_loop
 from jntrt.bench.gpu.torch_networks import EAGER, measure_torch
 from jntrt.bench.latency.drawn_video import BOX, HEIGHT, WIDTH, write_clip
-from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.families import FAMILIES, family, folder_name
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import CudaError, Device
@@ -52,22 +52,6 @@ ENGINES = (
 )
 # Milliseconds beside the network alone, and times PyTorch eager.
 AIMS = {"device frame": 0.05, "host frame": 0.15, "eager": 5.0}
-SIZES: dict[str, Any] = {"template_factor": 2.0, "search_size": 256, "search_factor": 4.0}
-VIT_B: dict[str, Any] = {"dim": 768, "depth": 12, "heads": 12, "mlp_dim": 3072, **SIZES}
-RECIPES = {
-    "ostrack256ce": Recipe(
-        family="ostrack", template_size=128, ce_layers=(3, 6, 9), keep_ratio=(0.7,) * 3, **VIT_B
-    ),
-    "jn256": Recipe(
-        family="jn",
-        template_size=144,
-        head="distribution",
-        bins=17,
-        quality_dim=64,
-        target_hidden=768,
-        **VIT_B,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -84,9 +68,7 @@ class Row:
 def main() -> int:
     """Run the checks, print the table (or JSON); 1 when a kernel differs, 2 when nothing was measured."""
     parser = argparse.ArgumentParser(description="What only a GPU can show, in one table.")
-    parser.add_argument(
-        "bundles", nargs="*", type=Path, help="bundles; default: untrained ViT-B ones, made here"
-    )
+    parser.add_argument("bundles", nargs="*", type=Path, help="bundles; default: untrained ones, made here")
     parser.add_argument("--kernels-only", action="store_true", help="only compare the kernels with the host")
     parser.add_argument("--calls", type=int, default=500, help="timed calls of each kind (default 500)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -119,9 +101,9 @@ def main() -> int:
 
 
 def make_bundles(folder: Path) -> list[Path]:
-    """Untrained bundles of `RECIPES` in fp32 and fp16, by the product's own commands."""
+    """Untrained bundles of all families' published networks, fp32 and fp16, by the product's own commands."""
     import torch
-    from jntrt.export.families.ostrack.network import OSTrack
+    import yaml
     from safetensors.torch import save_file
 
     clips = folder / "clips"
@@ -131,19 +113,20 @@ def make_bundles(folder: Path) -> list[Path]:
         lines = [f"{number},{','.join(f'{value:g}' for value in BOX)}" for number in range(12)]
         (clips / f"{name}.csv").write_text("\n".join(["frame,x,y,w,h", *lines]) + "\n")
     paths = []
-    for name, recipe in RECIPES.items():
-        print(f"making {name}", file=sys.stderr)
-        torch.manual_seed(0)
-        weights = folder / f"{name}.safetensors"
-        save_file({key: value.contiguous() for key, value in OSTrack(recipe).state_dict().items()}, weights)
-        bundle = folder / name
-        flags = ["--trained", "no", "--family", recipe.family, "--ce-layers"]
-        flags += [",".join(map(str, recipe.ce_layers)) or "none"]
-        flags += ["--keep-ratio", "0.7"] if recipe.ce_layers else []
-        _command("jntrt.export.cli", [str(weights), "-o", str(bundle), *flags])
-        small = ["--crops", "8", "--gate-crops", "4", "--gate-frames", "5", "--force"]
-        _command("jntrt.calib.cli", [str(bundle), "--data", str(clips), "--precision", "fp16", *small])
-        paths.append(bundle)
+    for kind in map(family, dict.fromkeys(map(folder_name, FAMILIES))):
+        for name, recipe in kind.networks().items():
+            if name == "tiny":
+                continue
+            print(f"making {name}", file=sys.stderr)
+            torch.manual_seed(0)
+            weights, config, bundle = folder / f"{name}.safetensors", folder / f"{name}.yaml", folder / name
+            state = kind.plain(recipe).state_dict()
+            save_file({key: value.contiguous() for key, value in state.items()}, weights)
+            config.write_text(yaml.safe_dump({**kind.experiment(recipe), "TRAINED": "no"}))
+            _command("jntrt.export.cli", [str(weights), "-o", str(bundle), "--config", str(config)])
+            small = ["--crops", "8", "--gate-crops", "4", "--gate-frames", "5", "--force"]
+            _command("jntrt.calib.cli", [str(bundle), "--data", str(clips), "--precision", "fp16", *small])
+            paths.append(bundle)
     return paths
 
 

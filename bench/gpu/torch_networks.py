@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jntrt.bench.gpu.loop import Figures, Image, measure_loop, percentiles
 from jntrt.bench.latency.drawn_video import BOX
-from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import Device, Stream
 from jntrt.runtime.cuda.loop import DeviceLoop, DeviceTensor
@@ -89,26 +88,20 @@ def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: in
     if not torch.cuda.is_available():
         print("this torch has no CUDA: no comparison with it", file=sys.stderr)
         return []
-    from jntrt.bench.latency.plain_network import PlainForm
+    from jntrt.bench.latency.plain_network import Positional, example_inputs, plain_form
 
-    recipe = Recipe.from_dict(bundle.recipe)
-    model = PlainForm(recipe).eval().cuda().half()
-    sizes = {"template": recipe.template_size, "search": recipe.search_size}
+    plain = plain_form(bundle)
+    example = example_inputs(bundle, plain)
+    model = Positional(plain, list(example)).cuda().half()
+    sizes = {"template": bundle.template.size, "search": bundle.search.size}
     crops = {
         name: torch.zeros((bundle.batch, size, size, 3), dtype=torch.uint8, device="cuda")
         for name, size in sizes.items()
     }
-    extra = []
-    if recipe.target_hidden:
-        extra.append(torch.tensor([[0, 0, 0.5, 0.5]], device="cuda").repeat(bundle.batch, 1).half())
-    if recipe.template_tokens == "box" and recipe.keep_counts:
-        count = recipe.template_count
-        extra.append(torch.full((bundle.batch, count), 1 / count, device="cuda"))
-
-    normalise = normaliser("cuda")
+    beside = [value.cuda().half() for name, value in example.items() if name not in crops]
 
     def run(network: Any) -> Any:
-        return network(normalise(crops["template"]).half(), normalise(crops["search"]).half(), *extra)
+        return network(*(plain.normalise(crop).half() for crop in crops.values()), *beside)
 
     rows: list[TorchFigures] = []
     compiled = torch.compile(model, mode="max-autotune")
@@ -150,19 +143,6 @@ def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: in
     except RuntimeError as error:
         _say(bundle, label, error)
     return rows
-
-
-def normaliser(device: str) -> Callable[[Any], Any]:
-    """`normalise` with its constants on the device beforehand: a capture takes no copy from the host."""
-    import torch
-    from jntrt.export.families.ostrack.network import MEAN, STD
-
-    mean, std = (torch.tensor(values, device=device) for values in (MEAN, STD))
-
-    def normalise(crop: Any) -> Any:
-        return ((crop.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
-
-    return normalise
 
 
 def _say(bundle: Bundle, label: str, error: Exception) -> None:

@@ -9,53 +9,49 @@ checkpoint, and the time does not depend on the values.
 import contextlib
 import io
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from jntrt.export.checkpoint import read_checkpoint
-from jntrt.export.families.ostrack.network import OSTrack, load_weights, normalise
-from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.families import family
+from jntrt.export.families.plain import PlainForm, load_weights
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 from torch import Tensor, nn
 
+_BOX = (100.0, 100.0, 40.0, 40.0)
 
-class PlainForm(nn.Module):
-    """Template and search crop (float32 B×3×S×S, normalised) → box B×4 and score B, as a track graph's.
 
-    `extra` is the target's box (networks with a target-indicating token), the template rows' weights
-    (networks that rank by the box's tokens), or both in this order.
+class Positional(nn.Module):
+    """The plain form with its inputs in a row, as tracing wants them: → box B×4 and score B, a track graph's.
+
+    names: of the inputs; `template` and `search` float32 B×3×S×S as `normalise` gives them come first.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, model: PlainForm, names: Sequence[str]) -> None:
         super().__init__()
-        torch.manual_seed(0)
-        self.recipe = recipe
-        self.network = OSTrack(recipe)
+        self.model, self.names = model, tuple(names)
 
-    def forward(self, template: Tensor, search: Tensor, *extra: Tensor) -> tuple[Tensor, Tensor]:
-        rest = list(extra)
-        target = rest.pop(0) if self.recipe.target_hidden else None
-        weights = rest.pop(0) if rest else None
-        return self.network.decode(self.network(template, search, target, weights))
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.model.predict(dict(zip(self.names, inputs, strict=True)))
+        return out["box"], out["score"]
 
 
 class Network(Protocol):
-    """The plain form in some engine: `extra` as for `PlainForm`, all arrays as tensors on the host."""
+    """The plain form in some engine: the inputs of `Positional`, all arrays as tensors on the host."""
 
     def describe(self) -> dict[str, Any]: ...
-    def __call__(self, template: Tensor, search: Tensor, *extra: Tensor) -> tuple[Any, Any]: ...
+    def __call__(self, *inputs: Tensor) -> tuple[Any, Any]: ...
 
 
 class Eager:
     """PyTorch eager mode, inference mode on."""
 
-    def __init__(self, model: PlainForm, batch: int, threads: int | None) -> None:
-        del batch
+    def __init__(self, model: Positional, example: tuple[Tensor, ...], threads: int | None) -> None:
+        del example
         if threads is not None:
             torch.set_num_threads(threads)
         self._model = model
@@ -63,16 +59,16 @@ class Eager:
     def describe(self) -> dict[str, Any]:
         return {"backend": "eager", "version": torch.__version__, "threads": torch.get_num_threads()}
 
-    def __call__(self, template: Tensor, search: Tensor, *extra: Tensor) -> tuple[Any, Any]:
+    def __call__(self, *inputs: Tensor) -> tuple[Any, Any]:
         with torch.inference_mode():
-            box, score = self._model(template, search, *extra)
+            box, score = self._model(*inputs)
         return box.numpy(), score.numpy()
 
 
 class Naive:
     """`torch.onnx.export` with its defaults, in ONNX Runtime with the threads that were asked for."""
 
-    def __init__(self, model: PlainForm, batch: int, threads: int | None) -> None:
+    def __init__(self, model: Positional, example: tuple[Tensor, ...], threads: int | None) -> None:
         import onnxruntime as ort
 
         # PyTorch only normalises the crop here; its waiting threads would disturb ONNX Runtime's.
@@ -85,15 +81,15 @@ class Naive:
         self._version = ort.__version__
         with tempfile.TemporaryDirectory(prefix="jntrt-naive-") as folder:
             graph = Path(folder) / "naive.onnx"
-            _export(model, _example(model.recipe, batch), graph)
+            _export(model, example, graph)
             self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self._names = [value.name for value in self._session.get_inputs()]
 
     def describe(self) -> dict[str, Any]:
         return {"backend": "naive", "version": self._version, "threads": self._threads or "all cores"}
 
-    def __call__(self, template: Tensor, search: Tensor, *extra: Tensor) -> tuple[Any, Any]:
-        values = (value.numpy() for value in (template, search, *extra))
+    def __call__(self, *inputs: Tensor) -> tuple[Any, Any]:
+        values = (value.numpy() for value in inputs)
         box, score = self._session.run(None, dict(zip(self._names, values, strict=True)))
         return box, score
 
@@ -103,11 +99,12 @@ class TemplateMemory:
 
     name = "plain"
 
+    def __init__(self, model: PlainForm) -> None:
+        self._model = model
+
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        memory: dict[str, Any] = {"template": normalise(torch.from_numpy(feeds["template"]))}
-        if "target_box" in feeds:
-            memory["target_box"] = torch.from_numpy(feeds["target_box"])
-        return memory
+        memory = {name: torch.from_numpy(value) for name, value in feeds.items()}
+        return memory | {"template": self._model.normalise(memory["template"])}
 
 
 class SearchNetwork:
@@ -115,22 +112,44 @@ class SearchNetwork:
 
     name = "plain"
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
+    def __init__(self, network: Network, model: PlainForm, names: Sequence[str]) -> None:
+        self._network, self._model, self._names = network, model, names
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        extra = [feeds["target_box"]] if "target_box" in feeds else []
-        if "template_weights" in feeds:
-            extra.append(torch.from_numpy(np.ascontiguousarray(feeds["template_weights"])))
-        search = normalise(torch.from_numpy(feeds["search"]))
-        box, score = self._network(feeds["template"], search, *extra)
+        inputs = {name: torch.as_tensor(feeds[name]) for name in self._names}
+        inputs["search"] = self._model.normalise(inputs["search"])
+        box, score = self._network(*inputs.values())
         return {"box": box, "score": score}
 
     def describe(self) -> dict[str, Any]:
         return self._network.describe()
 
 
-PLAIN_ENGINES: dict[str, Callable[[PlainForm, int, int | None], Network]] = {"eager": Eager, "naive": Naive}
+PLAIN_ENGINES: dict[str, Callable[[Positional, tuple[Tensor, ...], int | None], Network]] = {
+    "eager": Eager,
+    "naive": Naive,
+}
+
+
+def plain_form(bundle: Bundle) -> PlainForm:
+    """The plain form of the bundle's recipe in eval mode, with random weights."""
+    kind = family(bundle.family)
+    torch.manual_seed(0)
+    return kind.plain(kind.Recipe.from_dict(bundle.recipe)).eval()
+
+
+def example_inputs(bundle: Bundle, model: PlainForm) -> dict[str, Tensor]:
+    """Inputs of the plain form by name, in `Positional`'s order: black crops, a target in their middle."""
+    kind = family(bundle.family)
+    sizes = {"template": bundle.template.size, "search": bundle.search.size}
+    inputs = {
+        name: model.normalise(torch.zeros(bundle.batch, size, size, 3, dtype=torch.uint8))
+        for name, size in sizes.items()
+    }
+    small = {name: torch.from_numpy(value) for name, value in kind.side_inputs(model.recipe, _BOX).items()}
+    for name in kind.conventions(model.recipe).get("state_inputs", {}):
+        small[name] = torch.full((2,), bundle.search.size / 4)
+    return inputs | {name: value.repeat(bundle.batch, 1) for name, value in small.items()}
 
 
 def plain_backends(
@@ -140,11 +159,12 @@ def plain_backends(
 
     checkpoint: where the weights come from (None: random); UserError where it does not fit the recipe.
     """
-    recipe = Recipe.from_dict(bundle.recipe)
-    model = PlainForm(recipe)
+    model = plain_form(bundle)
     if checkpoint is not None:
-        load_weights(model.network, read_checkpoint(checkpoint).weights)
-    return TemplateMemory(), SearchNetwork(PLAIN_ENGINES[kind](model.eval(), bundle.batch, threads))
+        load_weights(model, read_checkpoint(checkpoint).weights)
+    example = example_inputs(bundle, model)
+    network = PLAIN_ENGINES[kind](Positional(model, list(example)), tuple(example.values()), threads)
+    return TemplateMemory(model), SearchNetwork(network, model, list(example))
 
 
 def plain_tracker(bundle: Bundle, kind: str, threads: int | None, checkpoint: Path | None = None) -> Tracker:
@@ -153,18 +173,7 @@ def plain_tracker(bundle: Bundle, kind: str, threads: int | None, checkpoint: Pa
     return Tracker(bundle, template, track)  # type: ignore[arg-type]  # it needs run() and describe() only
 
 
-def _example(recipe: Recipe, batch: int) -> tuple[Tensor, ...]:
-    template = torch.zeros(batch, 3, recipe.template_size, recipe.template_size)
-    search = torch.zeros(batch, 3, recipe.search_size, recipe.search_size)
-    inputs = [template, search]
-    if recipe.target_hidden:
-        inputs.append(torch.tensor([[0.0, 0.0, 0.5, 0.5]]).repeat(batch, 1))
-    if recipe.template_tokens == "box" and recipe.keep_counts:
-        inputs.append(torch.full((batch, recipe.template_count), 1 / recipe.template_count))
-    return tuple(inputs)
-
-
-def _export(model: PlainForm, example: tuple[Tensor, ...], path: Path) -> None:
+def _export(model: Positional, example: tuple[Tensor, ...], path: Path) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             torch.onnx.export(model, example, str(path), verbose=False)

@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from jntrt.bench.latency.measure import Latency, Timing, speed_ratio
-from jntrt.bench.latency.published import DEVICE, Published, published_figure
+from jntrt.export.families import FAMILIES, family
+from jntrt.export.families.contract import Published
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines import STORED_AS
 from rich import box
@@ -41,7 +42,7 @@ def print_report(latency: Latency, bundles: Mapping[str, Bundle], console: Conso
         console.print(_comparison(latency.timings))
         console.print()
     for bundle in bundles.values():
-        console.print(_published_line(bundle, published_figure(bundle.recipe)), highlight=False)
+        console.print(_published_line(bundle, published_figure(bundle)), highlight=False)
     console.print(LEGEND, highlight=False)
     if any(timing.engine.kind != "bundle" for timing in latency.timings):
         console.print(PLAIN_LEGEND, highlight=False)
@@ -60,7 +61,7 @@ def to_dict(latency: Latency, bundles: Mapping[str, Bundle], machine: Mapping[st
     entries = []
     for timing in latency.timings:
         bundle = bundles[timing.engine.bundle]
-        figure = published_figure(bundle.recipe)
+        figure = published_figure(bundle)
         entries.append(
             {
                 "engine": {**asdict(timing.engine), **timing.description},
@@ -72,10 +73,15 @@ def to_dict(latency: Latency, bundles: Mapping[str, Bundle], machine: Mapping[st
                 "times_as_fast_as_last": {
                     stage: speed_ratio(timing, last, stage) for stage in ("network", "frame")
                 },
-                "published": None if figure is None else {**asdict(figure), "device": DEVICE},
+                "published": None if figure is None else asdict(figure),
             }
         )
     return {"machine": dict(machine), "quiet": latency.quiet, "engines": entries}
+
+
+def published_figure(bundle: Bundle) -> Published | None:
+    """The figure of the bundle's network; None where nobody published one or its family is unknown here."""
+    return family(bundle.family).published(bundle.recipe) if bundle.family in FAMILIES else None
 
 
 def _stage_table(timing: Timing) -> Table:
@@ -124,9 +130,8 @@ def _comparison(timings: Sequence[Timing]) -> Table:
 def _published_line(bundle: Bundle, figure: Published | None) -> str:
     if figure is None:
         return f"published: no figure for the network of {bundle.name}"
-    text = (
-        f"published: {figure.model} {figure.fps:g} FPS ({1e3 / figure.fps:.1f} ms), {DEVICE}, {figure.scope}"
-    )
+    speed = f"{figure.fps:g} FPS ({1e3 / figure.fps:.1f} ms)"
+    text = f"published: {figure.model} {speed}, {figure.device}, {figure.scope}"
     return f"{text}; another machine and another scope than above"
 
 

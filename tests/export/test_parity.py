@@ -10,11 +10,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from jntrt.export.families.ostrack import family as ostrack
 from jntrt.export.families.ostrack.graphs import build_graphs
+from jntrt.export.families.ostrack.macs import plain_macs
+from jntrt.export.families.ostrack.network import ranking_gap
 from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.export.families.ostrack.samples import draw_samples
-from jntrt.export.parity import parity, plain_macs, ranking_gap
+from jntrt.export.parity import parity
 from jntrt.export.rules import check_graph, count_macs, graph_violations
+from jntrt.export.samples import draw_samples
 from jntrt.runtime.errors import UserError
 from onnx import TensorProto, helper
 
@@ -246,7 +249,7 @@ def test_macs_of_a_small_graph_by_hand() -> None:
 def test_parity_holds(name: str) -> None:
     case = golden_case(name)
     model, (template, track) = plain_model(case), built(name)
-    result = parity(model, template, track, draw_samples(case.recipe, 3))
+    result = parity(model, template, track, draw_samples(ostrack, case.recipe, 3))
     assert result.passed
     assert result.to_dict()["passed"] is True
     assert 0 < result.box_difference < 1e-5
@@ -257,7 +260,7 @@ def test_parity_holds(name: str) -> None:
 def test_parity_of_a_batch() -> None:
     case = golden_case("small_rec")
     template, track = build_graphs(case.recipe, case.weights, 2)
-    samples = draw_samples(case.recipe, 4)
+    samples = draw_samples(ostrack, case.recipe, 4)
     result = parity(plain_model(case), template, track, samples)
     assert result.passed
     assert result.box.shape == (4, 4)
@@ -269,7 +272,7 @@ def test_parity_of_a_batch() -> None:
 def test_parity_refuses_other_weights(name: str) -> None:
     case = golden_case("small_rec")
     template, track = build_graphs(case.recipe, {**case.weights, name: 1.2 * case.weights[name] + 0.1})
-    result = parity(plain_model(case), template, track, draw_samples(case.recipe, 2))
+    result = parity(plain_model(case), template, track, draw_samples(ostrack, case.recipe, 2))
     assert not result.passed
     assert result.unexcused or result.box_difference > 1e-4
     assert "allowed 1e-04" in str(result)
@@ -279,7 +282,7 @@ def test_parity_refuses_what_is_not_finite() -> None:
     case = golden_case("small_rec")
     weights = {**case.weights, "box_head.conv5_ctr.bias": np.array([np.nan], np.float32)}
     template, track = build_graphs(case.recipe, weights)
-    assert not parity(plain_model(case), template, track, draw_samples(case.recipe, 1)).passed
+    assert not parity(plain_model(case), template, track, draw_samples(ostrack, case.recipe, 1)).passed
 
 
 def test_a_swapped_tie_is_excused_and_nothing_else() -> None:
@@ -300,7 +303,7 @@ def test_parity_forces_the_kept_set_where_it_differs() -> None:
     template, track = built("small_rec")
     for ranking in [n for n in track.graph.node if n.op_type == "TopK"]:
         next(a for a in ranking.attribute if a.name == "largest").i = 0
-    result = parity(plain_model(case), template, track, draw_samples(case.recipe, 2))
+    result = parity(plain_model(case), template, track, draw_samples(ostrack, case.recipe, 2))
     assert result.unexcused == 2
     assert result.box_difference < 1e-5
     assert not result.passed

@@ -8,7 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from jntrt.export.families import family
+from jntrt.export.families.crops import crop_specs
+from jntrt.export.families.ostrack.objective import Settings
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.train.data.assets import Assets
+from jntrt.train.data.pairs import PairSource
+from jntrt.train.data.videos import VideoPairs
 from jntrt.train.run.config import TrainConfig
 
 
@@ -59,6 +65,14 @@ def draw_sequence() -> Callable[..., Path]:
     return walking_square
 
 
+def pair_source(
+    config: TrainConfig, assets: Assets | None, videos: VideoPairs | None = None, **shares: float
+) -> PairSource:
+    """Pairs for the network of `config`."""
+    crops = crop_specs(family(config.family), config.recipe)
+    return PairSource(config.objective(), crops, assets, videos, **shares)
+
+
 @pytest.fixture
 def tiny() -> TrainConfig:
     """A network of two narrow blocks, six steps."""
@@ -82,7 +96,9 @@ def tiny() -> TrainConfig:
     )
     return TrainConfig(
         name="tiny",
+        family="ostrack",
         recipe=recipe,
+        settings=Settings(ce_start=2, ce_warm=2),
         steps=6,
         batch=4,
         lr=1e-3,
@@ -90,8 +106,6 @@ def tiny() -> TrainConfig:
         decay="linear",
         clip=1.0,
         ema=0.9,
-        ce_start=2,
-        ce_warm=2,
         synthetic=1.0,
         start="principal",
     )

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import pytest
 from jntrt.bench.sequences.clips import load_clips
+from jntrt.export.experiment_yaml import read_experiment_yaml
+from jntrt.export.families.ostrack import family as ostrack
 from jntrt.export.families.ostrack.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.command.app import run
@@ -17,7 +19,7 @@ from jntrt.train.data.write_sequences import write_sequences
 from jntrt.train.run.commands import find_sequences
 from jntrt.train.run.config import CONFIGS, load_config
 from jntrt.train.run.measure import PlainTracker, measure, overlap, separate
-from jntrt.train.run.reference_files import recipe_yaml, write_reference
+from jntrt.train.run.reference_files import write_reference
 from safetensors.numpy import load_file
 
 
@@ -83,13 +85,15 @@ def test_odd_configurations_are_refused(tmp_path, tiny_file):
         ("[1]", "not a mapping"),
         ("steps: [", "not YAML"),
         ("steps: 3", "recipe"),
-        ("recipe: {dims: 3}", "unknown keys dims"),
+        ("family: ostrack\nrecipe: {dims: 3}", "unknown keys dims"),
         (tiny_file.read_text() + "lr: 1e-3\n", "write 1.0e-3"),
         (tiny_file.read_text() + "batch: 2.5\n", "batch 2.5 is not a whole number"),
         (tiny_file.read_text() + "drop_path: 1\n", "drop_path 1 has to be between 0 and 0.99"),
         (tiny_file.read_text().replace("bins: 17", "bins: 0"), "needs bins"),
-        ("recipe: {}\nspeed: 3", "unknown keys speed"),
-        ("recipe: {}\nsteps: 3", "recipe is incomplete"),
+        ("recipe: {}\nsteps: 3", "the key family is missing"),
+        ("family: none\nrecipe: {}", "family 'none' is unknown; there are ostrack"),
+        ("family: ostrack\nrecipe: {}\nspeed: 3", "unknown keys speed"),
+        ("family: ostrack\nrecipe: {}\nsteps: 3", "recipe is incomplete"),
     ):
         (tmp_path / "odd.yaml").write_text(text)
         with pytest.raises(UserError, match=message):
@@ -123,10 +127,10 @@ def test_overlap_and_separation():
 def test_an_untrained_network_tracks_inside_the_frame(tiny, tmp_path, draw_sequence):
     sequences = load_clips(draw_sequence(tmp_path / "a", 0))
     model = OSTrack(tiny.recipe)
-    figures = measure(model, sequences)
+    figures = measure(ostrack, model, sequences)
     assert 0 <= figures["ao"] <= 1
     assert np.isnan(figures["auroc"])
-    tracker = PlainTracker(model)
+    tracker = PlainTracker(ostrack, model)
     tracker.init(sequences[0].frame(0), (20.0, 30.0, 22.0, 18.0))
     (x, y, w, h), score = tracker.update(sequences[0].frame(1))
     assert x + w > 0
@@ -135,18 +139,21 @@ def test_an_untrained_network_tracks_inside_the_frame(tiny, tmp_path, draw_seque
     assert 0 <= score <= 1
 
 
-def test_the_recipe_is_written_under_ostracks_keys(tiny, tmp_path):
-    recipe = Recipe.from_dict(tiny.recipe.to_dict() | {"template_tokens": "rect"})
-    text = recipe_yaml(recipe, 0.123456, "Apache-2.0")
-    assert text["MODEL"]["BACKBONE"]["CE_TEMPLATE_RANGE"] == "CTR_REC"
-    assert text["PRESENCE_THRESHOLD"] == 0.123
-    assert "PRESENCE_THRESHOLD" not in recipe_yaml(recipe, None, "x")
+def test_the_recipe_is_written_as_its_family_reads_it(tiny, tmp_path):
+    recipe = Recipe.from_dict(tiny.recipe.to_dict() | {"template_tokens": "rect", "search_factor": 3.5})
     state = OSTrack(recipe).state_dict()
+    weights, file = write_reference(state, ostrack.experiment(recipe), tmp_path, "x", 0.123456, "MIT")
+    arrays = {name: value.astype(np.float32) for name, value in load_file(weights).items()}
+    inferred = ostrack.infer(arrays, read_experiment_yaml(file), ostrack.Flags(), ())
+    assert inferred.recipe == recipe
+    assert (inferred.presence_threshold, inferred.license, inferred.weights) == (0.123, "MIT", "trained")
+    _, file = write_reference(state, {}, tmp_path, "y", None, "MIT")
+    assert read_experiment_yaml(file).presence_threshold is None
     state["backbone.norm.weight"] = state["backbone.norm.weight"] + 1e6
     with pytest.raises(UserError, match=r"backbone\.norm\.weight"):
-        write_reference(state, recipe, tmp_path, "x", None, "x")
+        write_reference(state, {}, tmp_path, "x", None, "x")
     with pytest.raises(UserError, match="without folders"):
-        write_reference(state, recipe, tmp_path, "a/x", None, "x")
+        write_reference(state, {}, tmp_path, "a/x", None, "x")
 
 
 def test_coco(tmp_path):

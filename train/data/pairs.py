@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.families.contract import Objective
+from jntrt.runtime.bundle.manifest import CropSpec
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.geometry import Box, CropRectangle, box_tokens, crop_rectangle, target_box_in_crop
+from jntrt.runtime.geometry import Box, CropRectangle, crop_rectangle
 from jntrt.train.data.assets import Assets
 from jntrt.train.data.scene import Image
 from jntrt.train.data.synthetic import FRAME, Shot, random_pair
 from jntrt.train.data.videos import Still, VideoPairs
 from numpy.typing import NDArray
 
-SCALE_JITTER = 0.25  # OSTrack's: each side times exp(0.25·N(0, 1))
-CENTRE_JITTER = 3.0  # at search factor 4: centre + 3·sqrt(w·h)·(U - 0.5) per axis
-STEADY = 0.4  # of both jitters, in the pairs of a steady tracker
 BRIGHTNESS = 0.2
 
 
@@ -26,15 +25,15 @@ BRIGHTNESS = 0.2
 class Pair:
     """One sample.
 
-    template, search: S×S×3 uint8 RGB; target_box: 4 float32 in the recipe's format; tokens: Nz bool, the
-    template tokens under the target; box: cx, cy, w, h of the target in units of the search crop (0: absent);
-    present: whether the target is in the search crop.
+    template, search: S×S×3 uint8 RGB; side_inputs: what the network takes beside, by name; previous: w, h of
+    the box that the search crop was made around, in pixels of it; box: cx, cy, w, h of the target in units of
+    the search crop (0: absent); present: whether the target is in the search crop.
     """
 
     template: Image
     search: Image
-    target_box: NDArray[np.float32]
-    tokens: NDArray[np.bool_]
+    side_inputs: dict[str, NDArray[Any]]
+    previous: NDArray[np.float32]
     box: NDArray[np.float32]
     present: bool
 
@@ -42,24 +41,26 @@ class Pair:
 class PairSource:
     """Draws pairs, `positive` (ρ) of them with the target in the search crop.
 
-    synthetic: the share of pairs that are rendered scenes; the others come from `videos`.
-    steady: the share of pairs with less jitter than OSTrack's.
+    objective: says how far the tracker may be off, and what it takes beside the crops. crops: how the
+    template and the search crop are cut. synthetic: the share of pairs that are rendered scenes; the others
+    come from `videos`.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        objective: Objective,
+        crops: tuple[CropSpec, CropSpec],
         assets: Assets | None,
         videos: VideoPairs | None,
         synthetic: float = 0.7,
         positive: float = 0.7,
-        steady: float = 0.0,
     ) -> None:
         if assets is None and videos is None:
             raise ValueError("a pair source needs scenes, videos or both")
-        self._recipe, self._assets, self._videos = recipe, assets, videos
+        self.objective, self._assets, self._videos = objective, assets, videos
+        self._template, self._search = crops
         self._synthetic = 1.0 if videos is None else 0.0 if assets is None else synthetic
-        self._positive, self._steady = positive, steady
+        self._positive = positive
 
     def draw(self, rng: np.random.Generator) -> Pair:
         """One random pair; the same generator state gives the same pair.
@@ -96,12 +97,11 @@ class PairSource:
         absent: bool,
         rng: np.random.Generator,
     ) -> Pair | None:
-        recipe = self._recipe
         if first.box is None or around is None or min(first.box[2:]) < 2 or min(around[2:]) < 2:
             return None
-        z = crop_rectangle(first.box, recipe.template_factor)
-        share = STEADY if rng.random() < self._steady else 1.0
-        x = crop_rectangle(jitter(around, recipe.search_factor, rng, share), recipe.search_factor)
+        z = crop_rectangle(first.box, self._template.factor)
+        believed = self.objective.jitter(around, rng)
+        x = crop_rectangle(believed, self._search.factor)
         box = np.zeros(4, np.float32)
         if not absent:
             bx, by, bw, bh = around
@@ -113,37 +113,18 @@ class PairSource:
             )
             if not (0.02 < box[0] < 0.98 and 0.02 < box[1] < 0.98):
                 return None
-        template = _render(first, z, recipe.template_size, rng)
-        search = _render(second, x, recipe.search_size, rng)
-        target_box = target_box_in_crop(
-            first.box, recipe.template_factor, recipe.template_size, recipe.target_box_format
-        )
-        tokens = box_tokens(first.box, recipe.template_factor, recipe.template_size)
-        return Pair(template, search, np.asarray(target_box, np.float32), tokens, box, not absent)
+        template = _render(first, z, self._template.size, rng)
+        search = _render(second, x, self._search.size, rng)
+        previous = np.array(believed[2:], np.float32) * np.float32(self._search.size / x.side)
+        return Pair(template, search, self.objective.side_inputs(first.box), previous, box, not absent)
 
 
-def jitter(box: Box, factor: float, rng: np.random.Generator, share: float = 1.0) -> Box:
-    """OSTrack's search jitter: what the tracker believes before it sees the frame.
-
-    The shift shrinks with the search factor, so that as many targets stay in the crop as at factor 4.
-    share: of the whole jitter; a steady tracker is never as wrong as OSTrack's jitter makes it.
-    """
-    x, y, w, h = box
-    reach = share * CENTRE_JITTER * factor / 4 * math.sqrt(w * h)
-    cx, cy = x + w / 2 + reach * (rng.random() - 0.5), y + h / 2 + reach * (rng.random() - 0.5)
-    w *= math.exp(share * SCALE_JITTER * rng.standard_normal())
-    h *= math.exp(share * SCALE_JITTER * rng.standard_normal())
-    return cx - w / 2, cy - h / 2, w, h
-
-
-def augmented(pair: Pair, rng: np.random.Generator) -> Pair:
+def augmented(pair: Pair, objective: Objective, rng: np.random.Generator) -> Pair:
     """Both crops mirrored together (half of the time), rarely grey, brightness of each changed."""
-    template, search, box = pair.template, pair.search, pair.box
-    target_box, tokens = pair.target_box, pair.tokens
+    template, search, box, side_inputs = pair.template, pair.search, pair.box, pair.side_inputs
     if rng.random() < 0.5:
         template, search = template[:, ::-1], search[:, ::-1]
-        side = math.isqrt(len(tokens))
-        tokens = np.ascontiguousarray(tokens.reshape(side, side)[:, ::-1]).reshape(-1)
+        side_inputs = objective.mirrored(side_inputs)
         if pair.present:
             box = box.copy()
             box[0] = 1 - box[0]
@@ -155,7 +136,7 @@ def augmented(pair: Pair, rng: np.random.Generator) -> Pair:
     for image in (template, search):
         change = rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS)
         crops.append(np.clip(image * np.float32(change), 0, 255).astype(np.uint8))
-    return Pair(crops[0], crops[1], target_box, tokens, box, pair.present)
+    return Pair(crops[0], crops[1], side_inputs, pair.previous, box, pair.present)
 
 
 def batches(
@@ -166,14 +147,17 @@ def batches(
     number = first
     while True:
         rng = np.random.default_rng((seed, number))
-        yield number, [augmented(source.draw(rng), rng) for _ in range(size)]
+        yield number, [augmented(source.draw(rng), source.objective, rng) for _ in range(size)]
         number += step
 
 
 def stack(pairs: Sequence[Pair]) -> dict[str, np.ndarray]:
-    """The pairs' fields as arrays with the sample on the first axis."""
-    names = ("template", "search", "target_box", "tokens", "box", "present")
-    return {name: np.stack([np.asarray(getattr(pair, name)) for pair in pairs]) for name in names}
+    """The pairs' fields and side inputs by name, with the sample on the first axis."""
+    names = ("template", "search", "previous", "box", "present")
+    arrays = {name: np.stack([np.asarray(getattr(pair, name)) for pair in pairs]) for name in names}
+    for name in pairs[0].side_inputs:
+        arrays[name] = np.stack([pair.side_inputs[name] for pair in pairs])
+    return arrays
 
 
 def _render(shot: Shot | Still, rectangle: CropRectangle, size: int, rng: np.random.Generator) -> Image:

@@ -12,7 +12,9 @@ from pathlib import Path
 import cv2
 import torch
 from jntrt.bench.sequences.clips import Clip, load_clips
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families import family
+from jntrt.export.families.crops import crop_specs
+from jntrt.export.families.plain import PlainForm
 from jntrt.runtime.errors import UserError
 from jntrt.train.data.assets import Assets
 from jntrt.train.data.coco import is_coco, load_coco
@@ -21,7 +23,6 @@ from jntrt.train.data.pairs import PairSource
 from jntrt.train.data.videos import VideoPairs
 from jntrt.train.data.write_sequences import write_sequences
 from jntrt.train.run.config import TrainConfig, load_config, with_overrides
-from jntrt.train.run.initialise import initialise, load_encoder
 from jntrt.train.run.teacher import CHANNELS, check_teacher
 from jntrt.train.run.training import train
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -86,26 +87,20 @@ def train_run(
     save_file(tensors, folder / "weights.safetensors", {"config": json.dumps(config.to_dict())})
 
 
-def prepare(config: TrainConfig, data: Path) -> tuple[OSTrack, PairSource]:
+def prepare(config: TrainConfig, data: Path) -> tuple[PlainForm, PairSource]:
     """The network at its start, and what it learns from: scenes (`data`/images, masks) and sequences."""
     if not data.is_dir():
         raise UserError(f"--data {data}: no such folder")
     assets = None
     if (data / "images").is_dir() and (data / "masks").is_dir() and config.synthetic > 0:
         assets = Assets.load(data / "images", data / "masks", held_out=False)
+    objective, crops = config.objective(), crop_specs(family(config.family), config.recipe)
     videos = None
     if config.synthetic < 1 or assets is None:
-        videos = VideoPairs(find_sequences(data), config.recipe.search_factor)
-    model = OSTrack(config.recipe, config.drop_path)
-    if config.start == "principal":
-        if assets is None:
-            raise UserError(
-                f"--data {data}: start: principal needs images/ and masks/ there, and synthetic above 0"
-            )
-        initialise(model, assets.photos, config.seed)
-    elif config.start != "plain":
-        load_encoder(model, Path(config.start))
-    return model, PairSource(config.recipe, assets, videos, config.synthetic, config.positive, config.steady)
+        videos = VideoPairs(find_sequences(data), crops[1].factor)
+    model = objective.network()
+    objective.initialise(model, config.start, None if assets is None else assets.photos, config.seed)
+    return model, PairSource(objective, crops, assets, videos, config.synthetic, config.positive)
 
 
 def find_sequences(data: Path) -> list[Clip]:
@@ -124,8 +119,8 @@ def measure_run(run: Path, data: Sequence[Path], limit: int | None) -> dict[str,
         raise UserError("name the sequences to measure on: train-jn measure RUN DATA")
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: has to be at least 1")
-    model, step = averaged_model(run)
-    return {"step": float(step)} | measure(model, load_clips(data)[:limit])
+    config, model, step = averaged_model(run)
+    return {"step": float(step)} | measure(family(config.family), model, load_clips(data)[:limit])
 
 
 def finish_run(run: Path, out: Path, name: str, threshold: float | None, licence: str) -> list[Path]:
@@ -134,8 +129,9 @@ def finish_run(run: Path, out: Path, name: str, threshold: float | None, licence
     from jntrt.train.run.plot import plot_log
     from jntrt.train.run.reference_files import write_reference
 
-    model, _ = averaged_model(run)
-    paths = write_reference(model.state_dict(), model.recipe, out, name, threshold, licence)
+    config, model, _ = averaged_model(run)
+    experiment = {"family": config.family, **family(config.family).experiment(model.recipe)}
+    paths = write_reference(model.state_dict(), experiment, out, name, threshold, licence)
     if (run / "log.csv").is_file():
         plot_log(run / "log.csv", out / "training.png")
         paths.append(out / "training.png")

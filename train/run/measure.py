@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jntrt.bench.sequences.clips import Clip
-from jntrt.export.families.ostrack.losses import keep_ratio_at
-from jntrt.export.families.ostrack.network import OSTrack, normalise
+from jntrt.export.families import family
+from jntrt.export.families.contract import Family
+from jntrt.export.families.crops import crop_specs
+from jntrt.export.families.plain import PlainForm
 from jntrt.runtime.crop import crop
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.geometry import Box, box_to_frame, box_tokens, crop_rectangle, target_box_in_crop
+from jntrt.runtime.geometry import Box, box_to_frame, crop_rectangle
 from jntrt.train.data.scene import Image
 from jntrt.train.run.config import TrainConfig
 from jntrt.train.run.state import load_average
@@ -25,32 +26,33 @@ KEPT = 0.97  # of the visible frames are not to be called lost
 class PlainTracker:
     """The loop of `runtime.Tracker` around a torch model in evaluation mode."""
 
-    def __init__(self, model: OSTrack) -> None:
-        self._model = model.eval()
-        self._recipe = model.recipe
+    def __init__(self, kind: Family, model: PlainForm) -> None:
+        self._kind, self._model = kind, model.eval()
+        self._template, self._search = crop_specs(kind, model.recipe)
+        self._state_inputs = tuple(kind.conventions(model.recipe).get("state_inputs", ()))
 
     def init(self, frame: Image, box: Box) -> None:
         """Remembers the target `box` (x, y, w, h) of `frame` (H×W×3 uint8 RGB)."""
-        recipe = self._recipe
-        size, factor = recipe.template_size, recipe.template_factor
-        template = crop(frame, crop_rectangle(box, factor), size)
-        self._template = normalise(torch.from_numpy(template)[None])
-        target = target_box_in_crop(box, factor, size, recipe.target_box_format)
-        self._target = torch.tensor([target], dtype=torch.float32)
-        self._tokens = torch.from_numpy(box_tokens(box, factor, size))[None]
+        template = crop(frame, crop_rectangle(box, self._template.factor), self._template.size)
+        self._memory = {
+            name: torch.from_numpy(value)[None]
+            for name, value in self._kind.side_inputs(self._model.recipe, box).items()
+        }
+        self._memory["template"] = self._model.normalise(torch.from_numpy(template)[None])
         self._state = box
 
     @torch.inference_mode()
     def update(self, frame: Image) -> tuple[Box, float]:
         """The target's box in `frame` and the presence score."""
-        recipe = self._recipe
-        rectangle = crop_rectangle(self._state, recipe.search_factor)
-        search = torch.from_numpy(crop(frame, rectangle, recipe.search_size))[None]
-        out = self._model(self._template, normalise(search), self._target, self._tokens)
-        box, score = self._model.decode(out)
+        rectangle = crop_rectangle(self._state, self._search.factor)
+        search = torch.from_numpy(crop(frame, rectangle, self._search.size))[None]
+        inputs = {**self._memory, "search": self._model.normalise(search)}
+        size = torch.tensor([self._state[2:]], dtype=torch.float32) * (self._search.size / rectangle.side)
+        inputs |= dict.fromkeys(self._state_inputs, size)
+        out = self._model.predict(inputs)
         height, width = frame.shape[:2]
-        self._state = box_to_frame(box[0].tolist(), self._state, float(rectangle.side), width, height)
-        return self._state, float(score[0])
+        self._state = box_to_frame(out["box"][0].tolist(), self._state, float(rectangle.side), width, height)
+        return self._state, float(out["score"][0])
 
 
 def track(tracker: PlainTracker, sequence: Clip) -> Iterator[tuple[Box, float]]:
@@ -62,14 +64,14 @@ def track(tracker: PlainTracker, sequence: Clip) -> Iterator[tuple[Box, float]]:
         yield tracker.update(frame)
 
 
-def measure(model: OSTrack, sequences: list[Clip]) -> dict[str, float]:
+def measure(kind: Family, model: PlainForm, sequences: list[Clip]) -> dict[str, float]:
     """`ao`: mean over clips of the mean overlap in visible frames (the first one excluded); `auroc`: presence
     score of visible against absent frames (NaN without absence); `threshold`: as `separate` says.
 
     UserError where a target is not visible in its first frame: there is nothing to start from.
     """
     overlaps, seen, gone = [], [], []
-    tracker = PlainTracker(model)
+    tracker = PlainTracker(kind, model)
     for sequence in sequences:
         if not sequence.visible[0]:
             raise UserError(f"{sequence.name}: no visible target in its first frame to start from")
@@ -110,16 +112,13 @@ def separate(present: NDArray[np.float64], missing: NDArray[np.float64]) -> tupl
     return float(below.mean() / 2 / len(missing)), threshold
 
 
-def averaged_model(folder: Path) -> tuple[OSTrack, int]:
-    """The averaged weights of the run in `folder` as a model, and the run's step.
+def averaged_model(folder: Path) -> tuple[TrainConfig, PlainForm, int]:
+    """The configuration of the run in `folder`, its averaged weights as a model, and its step.
 
-    While the keep ratio's warm-up lasts, the recipe has the ratio of that step: the network has not learnt to
-    do without the other candidates yet.
+    The model's recipe is the one of that step (`Objective.at`).
     """
     notes, average = load_average(folder)
     config = TrainConfig.from_dict(notes["config"], str(folder))
-    step = notes["step"]
-    ratios = (keep_ratio_at(step, r, config.ce_start, config.ce_warm) for r in config.recipe.keep_ratio)
-    model = OSTrack(replace(config.recipe, keep_ratio=tuple(ratios)))
+    model = family(config.family).plain(config.objective().at(notes["step"]))
     model.load_state_dict(average)
-    return model, step
+    return config, model, notes["step"]

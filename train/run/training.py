@@ -6,14 +6,14 @@ import csv
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jntrt.export.families.ostrack.encoder import Block
-from jntrt.export.families.ostrack.losses import LOSSES, keep_ratio_at
-from jntrt.export.families.ostrack.network import OSTrack, normalise
+from jntrt.export.families.contract import Objective
+from jntrt.export.families.plain import PlainForm
 from jntrt.runtime.errors import UserError
 from jntrt.train.run.config import TrainConfig
 from jntrt.train.run.state import load_state, read_notes, save_state
@@ -23,33 +23,17 @@ LOG_EVERY = 20
 Report = Callable[[int, dict[str, float]], None]
 
 
-class Distillation(nn.Module):
-    """Pulls the encoder's tokens before block `layer`, or before the first elimination, towards a teacher's
-    features of the same grid.
+class InPrecision:
+    """The model as a loss calls it: bfloat16 inside on a GPU, results in float32."""
 
-    Each token's linear image is compared with the teacher's feature: 1 - cosine plus half the mean square.
-    """
+    def __init__(self, model: PlainForm, device: torch.device) -> None:
+        self._model, self._device = model, device
+        self.normalise = model.normalise
 
-    def __init__(self, model: OSTrack, channels: int, layer: int = 2) -> None:
-        super().__init__()
-        self.projection = nn.Linear(model.recipe.dim, channels)
-        self._seen: Tensor | None = None
-        blocks = model.backbone.blocks
-        # Not after an elimination: the tokens would be fewer, and in another order than the teacher's.
-        block = blocks[min(layer, len(blocks) - 1, *model.recipe.ce_layers)]
-        assert isinstance(block, Block)
-        block.norm1.register_forward_pre_hook(self._listen)
-
-    def _listen(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
-        self._seen = inputs[0]
-
-    def forward(self, template: Tensor, search: Tensor) -> Tensor:
-        """template: B×Nz×C, search: B×n²×C teacher features of the batch that the model has just seen."""
-        wanted = torch.cat((template, search), dim=1)
-        assert self._seen is not None
-        given = self.projection(self._seen[:, -wanted.shape[1] :])
-        cosine = nn.functional.cosine_similarity(given, wanted, dim=2).mean()
-        return 1 - cosine + 0.5 * nn.functional.mse_loss(given, wanted)
+    def __call__(self, *inputs: Any, **options: Any) -> dict[str, Tensor]:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            out = self._model(*inputs, **options)
+        return {k: v.float() if v.is_floating_point() else v for k, v in out.items()}
 
 
 def rate(config: TrainConfig, step: int) -> float:
@@ -64,13 +48,13 @@ def rate(config: TrainConfig, step: int) -> float:
     return max(0.01, (config.steps - step) / max(1.0, config.steps - start))
 
 
-def make_optimiser(config: TrainConfig, model: OSTrack, extra: nn.Module) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only, `backbone_lr` on the encoder."""
+def make_optimiser(
+    config: TrainConfig, objective: Objective, model: nn.Module, extra: nn.Module
+) -> torch.optim.AdamW:
+    """AdamW; the family says what decays, and which share of the learning rate a parameter has."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in [*model.named_parameters(), *extra.named_parameters()]:
-        scale = config.backbone_lr if name.startswith("backbone.") else 1.0
-        decays = parameter.ndim > 1 and "pos_embed" not in name
-        groups.setdefault((scale, decays), []).append(parameter)
+        groups.setdefault(objective.optimised(name, parameter), []).append(parameter)
     return torch.optim.AdamW(
         [
             {"params": p, "scale": scale, "weight_decay": config.weight_decay if decays else 0.0}
@@ -83,7 +67,7 @@ def make_optimiser(config: TrainConfig, model: OSTrack, extra: nn.Module) -> tor
 
 def train(
     config: TrainConfig,
-    model: OSTrack,
+    model: PlainForm,
     feed: Callable[[int], Iterator[dict[str, Tensor]]],
     folder: Path,
     *,
@@ -100,16 +84,17 @@ def train(
     """
     rank, world, device = _processes()
     model.to(device).train()
-    extra: nn.Module = Distillation(model, teacher_channels) if teacher_channels else nn.Identity()
+    objective = config.objective()
+    extra = objective.distillation(model, teacher_channels) if teacher_channels else nn.Identity()
     extra.to(device)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    optimiser = make_optimiser(config, model, extra)
+    optimiser = make_optimiser(config, objective, model, extra)
     step = load_state(folder, model, extra, average, optimiser) if read_notes(folder) else 0
     parameters = [*model.parameters(), *extra.parameters()]
     if world > 1:
         for tensor in [*parameters, *model.buffers()]:
             torch.distributed.broadcast(tensor.data, 0)
-    objective = LOSSES[config.recipe.head]
+    network = InPrecision(model, device)
     end = config.steps if stop_at is None else min(stop_at, config.steps)
     if rank == 0:
         trim_log(folder / "log.csv", step)
@@ -124,18 +109,9 @@ def train(
         torch.manual_seed(int(np.random.SeedSequence((config.seed, step, rank)).generate_state(1)[0]))
         for group in optimiser.param_groups:
             group["lr"] = config.lr * factor * group["scale"]
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            out = model(
-                normalise(batch["template"]),
-                normalise(batch["search"]),
-                batch["target_box"],
-                batch["tokens"],
-                keep_ratio=_keep(config, step),
-            )
-        out = {k: v.float() if v.is_floating_point() else v for k, v in out.items()}
-        losses = objective(out, batch["box"], batch["present"])
+        losses = objective.loss(network, batch, step)
         total = losses["loss"]
-        if isinstance(extra, Distillation) and "teacher_search" in batch:
+        if teacher_channels and "teacher_search" in batch:
             apart = extra(batch["teacher_template"], batch["teacher_search"])
             losses["teacher"] = apart.detach()
             total = total + config.teacher * max(0.0, 1 - step / config.teacher_until) * apart
@@ -157,7 +133,7 @@ def train(
             means = {k: v / summed for k, v in sums.items()}
             sums, summed = {}, 0
             row = {"step": step, "seconds": time.monotonic() - began, "lr": config.lr * factor} | means
-            append_log(folder / "log.csv", row)
+            append_log(folder / "log.csv", row, objective.parts)
             if report is not None:
                 report(step, row)
         if rank == 0 and (step == end or time.monotonic() - saved > save_seconds):
@@ -186,12 +162,9 @@ def trim_log(path: Path, step: int) -> None:
     os.replace(part, path)
 
 
-def append_log(path: Path, row: dict[str, float]) -> None:
-    """One line of the log; the columns are fixed, so that a run that was resumed keeps them."""
-    columns = (
-        "step", "seconds", "lr", "loss", "l1", "giou", "dfl", "qfl+", "qfl-", "focal", "focal-", "bce-",
-        "teacher", "gradient",
-    )  # fmt: skip
+def append_log(path: Path, row: dict[str, float], parts: Sequence[str]) -> None:
+    """One line of the log; the columns are fixed (`parts`: of the loss), so that a resumed run keeps them."""
+    columns = ("step", "seconds", "lr", "loss", *parts, "teacher", "gradient")
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
@@ -213,12 +186,6 @@ def _share_gradients(parameters: list[nn.Parameter], world: int) -> None:
     flat /= world
     for grad, part in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
         grad.copy_(part.view_as(grad))
-
-
-def _keep(config: TrainConfig, step: int) -> list[float] | None:
-    if not config.recipe.ce_layers:
-        return None
-    return [keep_ratio_at(step, r, config.ce_start, config.ce_warm) for r in config.recipe.keep_ratio]
 
 
 @torch.no_grad()

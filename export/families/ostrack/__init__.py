@@ -1,1 +1,1 @@
-"""Networks."""
+"""OSTrack and JN: one-stream transformers, with candidate elimination (OSTrack) and a target token (JN)."""

@@ -1,18 +1,16 @@
-"""OSTrack-style experiment files (`--config`) and key maps: read, bounded, and asked by name."""
+"""OSTrack-style experiment files: their keys ↔ the recipe, in this one place."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from jntrt.export.experiment_yaml import ExperimentYaml, as_float
+from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.errors import UserError
 
-MAX_YAML_BYTES = 1 << 20
-
 _TEMPLATE_RANGES = {"CTR_POINT": "center", "CTR_REC": "rect", "GT_BOX": "box", "ALL": "all"}
-_HEADS = {"CENTER": "center", "CORNER": "corner", "DIST": "distribution", "DISTRIBUTION": "distribution"}
+_HEADS = {"CENTER": "center", "CORNER": "corner", "DISTRIBUTION": "distribution", "DIST": "distribution"}
 # Where the official file says what the weights show as well.
 _KEYS = {
     "template_size": ("DATA.TEMPLATE.SIZE", "TEST.TEMPLATE_SIZE"),
@@ -24,62 +22,8 @@ _KEYS = {
 
 
 @dataclass(frozen=True)
-class RecipeYaml:
-    """An experiment file's values; None where it says nothing. `name` is how messages call the file."""
-
-    name: str
-    values: Mapping[str, Any]
-
-    def get(self, key: str) -> Any:
-        """The value at `A.B.C`, None where there is none."""
-        node: Any = self.values
-        for part in key.split("."):
-            if not isinstance(node, Mapping):
-                raise UserError(f"{self.name}: {key} cannot be read, {part} lies in no table")
-            node = node.get(part)
-            if node is None:
-                return None
-        return node
-
-    def number(self, *keys: str) -> float | None:
-        """The number that all of `keys` agree on."""
-        found: dict[str, float] = {}
-        for key in keys:
-            value = self.get(key)
-            if value is None:
-                continue
-            if not _is_number(value):
-                raise UserError(f"{self.name}: {key} is {value!r:.40}, not a number")
-            found[key] = value
-        if len(set(found.values())) > 1:
-            told = " and ".join(f"{key} {value:g}" for key, value in found.items())
-            raise UserError(f"{self.name}: {told} disagree; make them equal")
-        return next(iter(found.values()), None)
-
-    def text(self, key: str) -> str | None:
-        """The text at `key`."""
-        value = self.get(key)
-        if value is not None and not isinstance(value, str):
-            raise UserError(f"{self.name}: {key} is {value!r:.40}, not text")
-        return value
-
-    def numbers(self, key: str) -> tuple[float, ...] | None:
-        """The list of numbers at `key`."""
-        value = self.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, list) or not all(map(_is_number, value)):
-            raise UserError(f"{self.name}: {key} is {value!r:.40}, not a list of numbers")
-        return tuple(value)
-
-    def choice(self, key: str, choices: Mapping[str, str]) -> str | None:
-        """Our word for the official one at `key`."""
-        value = self.text(key)
-        if value is None:
-            return None
-        if value.upper() not in choices:
-            raise UserError(f"{self.name}: {key} is {value!r:.40}; it is one of {', '.join(choices)}")
-        return choices[value.upper()]
+class RecipeYaml(ExperimentYaml):
+    """An experiment file under OSTrack's keys."""
 
     def agree(self, what: str, shown: Any) -> None:
         """Raises `UserError` where the file says something else than the weights show."""
@@ -99,11 +43,6 @@ class RecipeYaml:
             )
 
     @property
-    def family(self) -> str | None:
-        """`family`, a key of ours."""
-        return self.text("family")
-
-    @property
     def heads(self) -> int | None:
         """Attention heads."""
         value = self.number("MODEL.BACKBONE.NUM_HEADS")
@@ -114,12 +53,12 @@ class RecipeYaml:
     @property
     def template_factor(self) -> float | None:
         """Template crop side / sqrt(box area)."""
-        return _float(self.number("DATA.TEMPLATE.FACTOR", "TEST.TEMPLATE_FACTOR"))
+        return as_float(self.number("DATA.TEMPLATE.FACTOR", "TEST.TEMPLATE_FACTOR"))
 
     @property
     def search_factor(self) -> float | None:
         """Search crop side / sqrt(box area)."""
-        return _float(self.number("DATA.SEARCH.FACTOR", "TEST.SEARCH_FACTOR"))
+        return as_float(self.number("DATA.SEARCH.FACTOR", "TEST.SEARCH_FACTOR"))
 
     @property
     def target_box_format(self) -> str | None:
@@ -155,69 +94,40 @@ class RecipeYaml:
             )
         return tuple(map(int, layers or ()))
 
-    @property
-    def presence_threshold(self) -> float | None:
-        """The score under which a target counts as lost."""
-        return _float(self.number("PRESENCE_THRESHOLD"))
 
-    @property
-    def license(self) -> str | None:
-        """The weights' licence."""
-        return self.text("LICENSE")
-
-    @property
-    def trained(self) -> str | None:
-        """ "yes", "no" or "unknown"; YAML's own yes and true are booleans."""
-        value = self.get("TRAINED")
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        return self.text("TRAINED")
-
-
-def read_recipe_yaml(path: str | Path) -> RecipeYaml:
-    """The experiment file at `path`. Raises `UserError` for a file that is missing, no YAML or no table."""
-    values = _read(Path(path), "--config")
+def recipe_yaml(config: ExperimentYaml) -> RecipeYaml:
+    """The file under OSTrack's keys. Raises `UserError` where it has none of them, or another mean or std."""
     known = {"DATA", "MODEL", "TEST", "family", "PRESENCE_THRESHOLD", "LICENSE", "TRAINED"}
-    if not known & values.keys():
-        raise UserError(f"--config {path}: none of {', '.join(sorted(known))} in it; is it a recipe?")
-    config = RecipeYaml(Path(path).name, values)
-    for wanted in ((0.485, 0.456, 0.406), "MEAN"), ((0.229, 0.224, 0.225), "STD"):
-        said = config.numbers(f"DATA.{wanted[1]}")
-        if said is not None and said != wanted[0]:
-            raise UserError(
-                f"{config.name}: DATA.{wanted[1]} is not ImageNet's, which the graphs have inside"
-            )
-    return config
+    if not known & config.values.keys():
+        raise UserError(f"--config {config.name}: none of {', '.join(sorted(known))} in it; is it a recipe?")
+    for wanted, key in ((0.485, 0.456, 0.406), "MEAN"), ((0.229, 0.224, 0.225), "STD"):
+        said = config.numbers(f"DATA.{key}")
+        if said is not None and said != wanted:
+            raise UserError(f"{config.name}: DATA.{key} is not ImageNet's, which the graphs have inside")
+    return RecipeYaml(config.name, config.values)
 
 
-def read_key_map(path: str | Path) -> dict[str, str]:
-    """The renamings (from → to) of a YAML file. Raises `UserError`."""
-    values = _read(Path(path), "--key-map")
-    if not values or not all(isinstance(k, str) and isinstance(v, str) for k, v in values.items()):
-        raise UserError(f"--key-map {path}: needs lines of the form old.name: new.name")
-    return values
-
-
-def _read(path: Path, flag: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise UserError(f"{flag} {path}: larger than 1 MB, so no recipe")
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{flag} {path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise UserError(f"{flag} {path}: no YAML: {' '.join(str(error).split())[:160]}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{flag} {path}: no table in it")
-    return values
-
-
-def _is_number(value: object) -> bool:
-    """A number of ordinary size; YAML also has .nan, .inf and whole numbers of any length."""
-    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < 1e9
-
-
-def _float(value: float | None) -> float | None:
-    return None if value is None else float(value)
+def recipe_table(recipe: Recipe) -> dict[str, Any]:
+    """The recipe under OSTrack's keys, as `RecipeYaml` reads it."""
+    ranges, heads = ({ours: key for key, ours in words.items()} for words in (_TEMPLATE_RANGES, _HEADS))
+    backbone: dict[str, Any] = {
+        "STRIDE": recipe.patch,
+        "EMBED_DIM": recipe.dim,
+        "DEPTH": recipe.depth,
+        "NUM_HEADS": recipe.heads,
+        "CE_LOC": list(recipe.ce_layers),
+        "CE_KEEP_RATIO": list(recipe.keep_ratio),
+        "CE_TEMPLATE_RANGE": ranges[recipe.template_tokens],
+    }
+    return {
+        "family": recipe.family,
+        "DATA": {
+            "SEARCH": {"FACTOR": recipe.search_factor, "SIZE": recipe.search_size},
+            "TEMPLATE": {"FACTOR": recipe.template_factor, "SIZE": recipe.template_size},
+        },
+        "MODEL": {
+            "TARGET_BOX_FORMAT": recipe.target_box_format,
+            "BACKBONE": backbone,
+            "HEAD": {"TYPE": heads[recipe.head], "NUM_CHANNELS": recipe.head_channels},
+        },
+    }

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
+from jntrt.export.families.inference import Inference, Inferred
 from jntrt.export.families.ostrack.experiment_file import RecipeYaml
+from jntrt.export.families.ostrack.flags import Flags
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.command.app import parse_integers, parse_numbers
 from jntrt.runtime.errors import UserError
@@ -28,34 +29,6 @@ _RECIPE_NAME = re.compile(r"vit[bl]_(256|384)_[\w.+-]+")
 _HEAD_BRANCH = {"center": "ctr", "corner": "tl", "distribution": "cls"}
 _PATCH = "backbone.patch_embed.proj.weight"
 CE_HINT = "say --ce-layers 3,6,9 or --ce-layers none, or give --config"
-
-
-@dataclass(frozen=True)
-class Flags:
-    """What the user said on the command line; None where nothing was said."""
-
-    family: str | None = None
-    heads: int | None = None
-    ce_layers: str | None = None
-    keep_ratio: str | None = None
-    template_tokens: str | None = None
-    template_factor: float | None = None
-    search_factor: float | None = None
-    target_box_format: str | None = None
-    presence_threshold: float | None = None
-    license: str | None = None
-    trained: str | None = None
-
-
-@dataclass(frozen=True)
-class Inferred:
-    """The recipe, the manifest's other facts, and a row (what, value, source) for each thing decided."""
-
-    recipe: Recipe
-    presence_threshold: float
-    license: str
-    weights: str
-    rows: tuple[tuple[str, str, str], ...]
 
 
 def infer_recipe(
@@ -72,12 +45,15 @@ def infer_recipe(
     return _Inference(weights, flags or Flags(), config or RecipeYaml("", {}), tuple(names)).run()
 
 
-class _Inference:
+class _Inference(Inference):
+    flags: Flags
+    config: RecipeYaml
+
     def __init__(
         self, weights: Weights, flags: Flags, config: RecipeYaml, names: tuple[tuple[str, str], ...]
     ) -> None:
-        self.weights, self.flags, self.config, self.names = weights, flags, config, names
-        self.rows: list[tuple[str, str, str]] = []
+        super().__init__(flags, config)
+        self.weights, self.names = weights, names
 
     def run(self) -> Inferred:
         shown = self.from_weights()
@@ -105,31 +81,7 @@ class _Inference:
                 "--target-box-format is for networks with a target token; these weights have none"
             )
         recipe = Recipe(**shown, family=family, **said, **self.elimination(family, shown["search_size"]))
-        threshold = self.choose("presence_threshold", self.config.presence_threshold, 0.25, "default")
-        if not 0 <= threshold <= 1:
-            raise UserError(f"presence threshold {threshold:g} is not in 0…1")
-        license_name = self.choose("license", self.config.license, "unknown", "default")
-        trained = self.choose("trained", self.config.trained, "unknown", "default")
-        state = {"yes": "trained", "no": "untrained", "unknown": "unknown"}.get(trained)
-        if state is None:
-            raise UserError(f"--trained {trained}: say yes, no or unknown")
-        return Inferred(recipe, float(threshold), license_name, state, tuple(self.rows))
-
-    def row(self, what: str, value: object, source: str) -> None:
-        text = ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
-        self.rows.append((what.replace("_", " "), text, source))
-
-    def choose(self, what: str, configured: Any, default: Any, source: str) -> Any:
-        """Flag, else YAML, else `default`, noting which it was."""
-        flag = getattr(self.flags, what)
-        if flag is not None:
-            value, source = flag, f"--{what.replace('_', '-')}"
-        elif configured is not None:
-            value, source = configured, self.config.name
-        else:
-            value = default
-        self.row(what, value, source)
-        return value
+        return self.inferred(recipe)
 
     # From names and shapes ---------------------------------------------------------------------------
 
@@ -252,33 +204,3 @@ class _Inference:
         if family == "jn":
             return (), "default (the paper's)"
         raise UserError(f"no elimination schedule in the file: {CE_HINT}")
-
-
-def rename(weights: Weights, key_map: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
-    """The weights under the names that `key_map` (from → to, `*` for any text) gives; others keep theirs.
-
-    The first entry that matches a name renames it; the n-th `*` of its right side stands for what the n-th of
-    its left side met. Raises `UserError` for an entry that matches nothing, and for two weights of one name.
-    """
-    rules = []
-    for old, new in key_map.items():
-        if new.count("*") > old.count("*"):
-            raise UserError(f"--key-map: {new!r} has more * than {old!r}")
-        rules.append((re.compile("(.*?)".join(map(re.escape, old.split("*")))), old, new))
-    used: set[str] = set()
-    renamed: dict[str, npt.NDArray[Any]] = {}
-    for name, array in weights.items():
-        target = name
-        for pattern, old, new in rules:
-            if match := pattern.fullmatch(name):
-                used.add(old)
-                parts = new.split("*")
-                target = parts[0] + "".join(a + b for a, b in zip(match.groups(), parts[1:], strict=False))
-                break
-        if target in renamed:
-            raise UserError(f"--key-map: two weights would be called {target!r}")
-        renamed[target] = array
-    for old in key_map:
-        if old not in used:
-            raise UserError(f"--key-map: {old!r} matches no weight of the checkpoint")
-    return renamed

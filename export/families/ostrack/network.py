@@ -1,42 +1,49 @@
 """OSTrack and JN, plain form: encoder, target-indicating token, head.
 
 Parameter names are those of the released state dicts. This is the reference of every parity check, and what
-training trains; the graphs in a bundle are the exact fast form of it (`export.graph`).
+training trains; the graphs in a bundle are the exact fast form of it (`graphs`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from jntrt.export.families.ostrack.encoder import Encoder, Mlp, template_rows
 from jntrt.export.families.ostrack.heads import HEADS, PRIOR_BIAS
 from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.runtime.errors import UserError
+from jntrt.export.families.plain import PlainForm
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-class OSTrack(nn.Module):
+class OSTrack(PlainForm):
     """The one-stream tracker that a recipe describes; JN has a target-indicating token or its own head.
 
     `drop_path`: largest stochastic-depth rate, growing linearly with the block's number (training only).
     """
 
+    recipe: Recipe
     rows: Tensor | None
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, recipe: Recipe, drop_path: float = 0.0) -> None:
-        super().__init__()
-        self.recipe = recipe
+        super().__init__(recipe)
+        self.kept_sets = tuple(map(kept_name, recipe.keep_counts))
         self.backbone = Encoder(recipe, drop_path)
         self.box_head = HEADS[recipe.head](recipe)
         if recipe.target_hidden:
             self.target_token_embed = Mlp(4, recipe.target_hidden, recipe.dim)
         self.register_buffer("rows", template_rows(recipe), persistent=False)
+        self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
+        self.register_buffer("std", torch.tensor(STD), persistent=False)
         self.apply(_initialise)
         nn.init.trunc_normal_(self.backbone.pos_embed_z, std=0.02)
         nn.init.trunc_normal_(self.backbone.pos_embed_x, std=0.02)
@@ -82,6 +89,39 @@ class OSTrack(nn.Module):
         out.update(self.box_head(features.transpose(1, 2).reshape(-1, recipe.dim, side, side)))
         return out
 
+    def normalise(self, crop: Tensor) -> Tensor:
+        """uint8 RGB crops B×S×S×3 → float32 B×3×S×S, ImageNet mean and deviation."""
+        return ((crop.float() / 255 - self.mean) / self.std).permute(0, 3, 1, 2).contiguous()
+
+    def predict(
+        self, inputs: Mapping[str, Tensor], kept: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """As `PlainForm.predict` says, and `similarity.L` of the eliminating blocks."""
+        layers = self.recipe.keep_counts
+        out = self(
+            inputs["template"],
+            inputs["search"],
+            inputs.get("target_box"),
+            inputs.get("template_weights"),
+            forced=None if kept is None else {layer: kept[kept_name(layer)] for layer in layers},
+        )
+        box, score = self.decode(out)
+        notes = {f"similarity.{layer}": out[f"similarity.{layer}"] for layer in layers}
+        return {"box": box, "score": score, **{kept_name(i): out[f"kept.{i}"] for i in layers}, **notes}
+
+    def ranking_gaps(
+        self, predicted: Mapping[str, NDArray[Any]], kept: Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.float64]:
+        """The largest `ranking_gap` of the eliminating blocks, per sample."""
+        rows = range(len(predicted["box"]))
+        layers = self.recipe.keep_counts
+        return np.array(
+            [
+                max(ranking_gap(predicted[f"similarity.{i}"][row], kept[kept_name(i)][row]) for i in layers)
+                for row in rows
+            ]
+        )
+
     def decode(self, out: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """B×4 box (cx, cy, w, h in units of the search crop) and B presence score, 0 … 1."""
         return self.box_head.decode(out)
@@ -104,39 +144,23 @@ class OSTrack(nn.Module):
         return weights / weights.sum(dim=1, keepdim=True)
 
 
-def normalise(crop: Tensor) -> Tensor:
-    """uint8 RGB crops B×S×S×3 → float32 B×3×S×S, ImageNet mean and deviation."""
-    mean, std = (torch.tensor(v, device=crop.device) for v in (MEAN, STD))
-    return ((crop.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+def kept_name(layer: int) -> str:
+    """What the track graph calls the cells that an eliminating block keeps."""
+    return f"blocks.{layer}/ce/kept"
 
 
-def load_weights(model: OSTrack, weights: Mapping[str, np.ndarray]) -> list[str]:
-    """Copies the checkpoint's tensors into the model and returns the names it has no use for, sorted.
+def ranking_gap(similarity: NDArray[Any], kept: NDArray[Any]) -> float:
+    """By how much of the similarities' range a dropped token stood above a kept one; 0 or less: by nothing.
 
-    Raises UserError for a missing tensor, one of another shape or one of whole numbers, naming them.
+    similarity: n², NaN for tokens that did not arrive; kept: cells.
     """
-    own = {name: t for name, t in model.state_dict().items() if not name.endswith("num_batches_tracked")}
-    missing = sorted(own.keys() - weights.keys())
-    if missing:
-        raise UserError(f"the checkpoint lacks {len(missing)} weights of this network: {_some(missing)}")
-    wrong = [
-        f"{name} {tuple(weights[name].shape)} (should be {tuple(t.shape)})"
-        for name, t in own.items()
-        if tuple(weights[name].shape) != tuple(t.shape)
-    ]
-    if wrong:
-        raise UserError(f"the checkpoint's shapes do not fit this network: {_some(wrong)}")
-    whole = [name for name, t in own.items() if t.is_floating_point() and weights[name].dtype.kind != "f"]
-    if whole:
-        raise UserError(f"weights that are not floating-point numbers: {_some(whole)}")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
-    return sorted(name for name in weights if name not in own and not name.endswith("num_batches_tracked"))
-
-
-def _some(names: Sequence[str], limit: int = 12) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    arrived = ~np.isnan(similarity)
+    dropped = arrived.copy()
+    dropped[kept] = False
+    spread = np.ptp(similarity[arrived])
+    return float(
+        (similarity[dropped].max() - similarity[kept].min()) / max(spread, np.finfo(np.float32).tiny)
+    )
 
 
 def _initialise(module: nn.Module) -> None:

@@ -19,8 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.checkpoint.pickle_reader import PickleError, Placeholder, read_pickle
-from jntrt.export.families.ostrack.infer import Flags, infer_recipe
-from jntrt.export.families.ostrack.network import OSTrack, load_weights
+from jntrt.export.families.ostrack.flags import Flags
+from jntrt.export.families.ostrack.infer import infer_recipe
+from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.plain import load_weights
 from jntrt.runtime.errors import UserError
 from safetensors.torch import save_file
 

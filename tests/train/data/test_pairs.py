@@ -8,14 +8,23 @@ import cv2
 import numpy as np
 import pytest
 from jntrt.bench.sequences.clips import load_clips
+from jntrt.export.families.ostrack.objective import jitter
 from jntrt.runtime.crop import crop
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.geometry import crop_rectangle
 from jntrt.train.data.assets import Assets, blob, random_sprite, recoloured
-from jntrt.train.data.pairs import PairSource, augmented, batches, jitter, stack
+from jntrt.train.data.pairs import augmented, batches, stack
 from jntrt.train.data.scene import Pose, Sprite, View
 from jntrt.train.data.synthetic import FRAME, random_pair, random_scene, random_video
 from jntrt.train.data.videos import VideoPairs
+
+from ..conftest import pair_source
+
+
+def by_box(config):
+    """The same with the template tokens under the target for a ranking, which the network then takes."""
+    recipe = dataclasses.replace(config.recipe, template_tokens="box")
+    return dataclasses.replace(config, recipe=recipe)
 
 
 @pytest.fixture
@@ -133,20 +142,21 @@ def test_a_lost_target_is_looked_for_in_the_whole_frame(tmp_path, tiny):
         cv2.imwrite(str(folder / f"{number + 1:08d}.png"), frame)
     (folder / "groundtruth.txt").write_text("800,40,20,20\n" * 4)
     (folder / "absence.label").write_text("0\n0\n1\n1\n")
-    source = PairSource(tiny.recipe, None, VideoPairs(load_clips(folder), 4.0), positive=0.001)
+    source = pair_source(tiny, None, VideoPairs(load_clips(folder), 4.0), positive=0.001)
     rng = np.random.default_rng(10)
     assert all(source.draw(rng).search.max() > 100 for _ in range(10))
 
 
 def test_positive_share_and_shapes(assets, tiny):
-    source = PairSource(tiny.recipe, assets, None, positive=0.7)
+    source = pair_source(tiny, assets, positive=0.7)
     rng = np.random.default_rng(4)
     pairs = [source.draw(rng) for _ in range(200)]
     assert 0.6 < np.mean([pair.present for pair in pairs]) < 0.8
     arrays = stack(pairs[:3])
     assert arrays["template"].shape == (3, 32, 32, 3)
     assert arrays["search"].shape == (3, 64, 64, 3)
-    assert arrays["tokens"].shape == (3, 4)
+    assert arrays["previous"].shape == (3, 2)
+    assert "template_weights" not in arrays
     assert arrays["target_box"].dtype == np.float32
     for pair in pairs:
         if pair.present:
@@ -157,7 +167,7 @@ def test_positive_share_and_shapes(assets, tiny):
 
 
 def test_batches_depend_on_their_number_alone(assets, tiny):
-    source = PairSource(tiny.recipe, assets, None)
+    source = pair_source(tiny, assets)
     all_of_them = batches(source, 2, seed=7)
     straight = [stack(next(all_of_them)[1]) for _ in range(4)]
     later = batches(source, 2, seed=7, first=1, step=2)
@@ -169,11 +179,11 @@ def test_batches_depend_on_their_number_alone(assets, tiny):
 
 
 def test_mirroring_moves_the_box(assets, tiny):
-    source = PairSource(tiny.recipe, assets, None, positive=1.0)
+    source = pair_source(by_box(tiny), assets, positive=1.0)
     rng = np.random.default_rng(5)
     pair = source.draw(rng)
     for seed in range(8):
-        other = augmented(pair, np.random.default_rng(seed))
+        other = augmented(pair, source.objective, np.random.default_rng(seed))
         mirrored = not np.allclose(other.box, pair.box)
         flat = other.search.astype(float).mean(axis=2)
         reference = pair.search.astype(float).mean(axis=2)
@@ -181,6 +191,8 @@ def test_mirroring_moves_the_box(assets, tiny):
         assert (flipped > same) == mirrored
         if mirrored:
             assert other.box[0] == pytest.approx(1 - pair.box[0])
+        rows, before = (p.side_inputs["template_weights"].reshape(2, 2) for p in (other, pair))
+        np.testing.assert_array_equal(rows, before[:, ::-1] if mirrored else before)
 
 
 def test_jitter_is_ostracks():
@@ -206,8 +218,8 @@ def test_videos_give_near_frames_and_labelled_absence(tmp_path, tiny, draw_seque
     negatives = [videos.draw(rng, absent=True)[1] for _ in range(30)]
     assert any(still.box is None for still in negatives)  # of the sequence with an absence label
     assert any(still.box is not None for still in negatives)  # another sequence's frame
-    source = PairSource(dataclasses.replace(tiny.recipe, template_tokens="box"), None, videos)
-    assert stack([source.draw(rng) for _ in range(5)])["tokens"].any(axis=1).all()
+    source = pair_source(by_box(tiny), None, videos)
+    assert stack([source.draw(rng) for _ in range(5)])["template_weights"].any(axis=1).all()
 
 
 def test_one_sequence_without_absence_has_no_negatives(tmp_path, draw_sequence):

@@ -10,27 +10,28 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from jntrt.export.families.ostrack.initialise import initialise, load_encoder, positions
 from jntrt.export.families.ostrack.network import OSTrack
 from jntrt.runtime.errors import UserError
 from jntrt.train.data.assets import Assets
 from jntrt.train.data.loader import Feed, loader
-from jntrt.train.data.pairs import PairSource
 from jntrt.train.run import state
-from jntrt.train.run.initialise import initialise, load_encoder, positions
 from jntrt.train.run.plot import plot_log
 from jntrt.train.run.state import load_average
 from jntrt.train.run.training import rate, train
 from safetensors.torch import load_file, save_file
 
+from ..conftest import pair_source
+
 
 @pytest.fixture
 def run(data, tiny):
     assets = Assets.load(data / "images", data / "masks", held_out=False)
-    source = PairSource(tiny.recipe, assets, None, positive=0.7)
+    source = pair_source(tiny, assets, positive=0.7)
 
     def start(folder, config=tiny, **options):
         torch.manual_seed(0)
-        model = OSTrack(config.recipe, config.drop_path)
+        model = config.objective().network()
         initialise(model, assets.photos, config.seed)
         return train(
             config,
@@ -50,7 +51,8 @@ def losses(folder):
 
 def test_stop_and_resume_is_the_same_run(run, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("jntrt.train.run.training.LOG_EVERY", 1)
-    config = replace(tiny, drop_path=0.2)  # draws random numbers in the network too
+    # Drop-path draws random numbers in the network too.
+    config = replace(tiny, settings=replace(tiny.settings, drop_path=0.2))
     straight = run(tmp_path / "straight", config)
     run(tmp_path / "stopped", config, stop_at=2)
     run(tmp_path / "stopped", config, stop_at=5)
@@ -109,7 +111,7 @@ def test_a_state_that_is_replaced_while_it_is_read(run, tmp_path, monkeypatch):
 
 def test_a_fixed_batch_is_learnt(run, tiny, tmp_path, data):
     assets = Assets.load(data / "images", data / "masks", held_out=False)
-    batch = next(loader(Feed(PairSource(tiny.recipe, assets, None, positive=1.0), 4, 0), 0))
+    batch = next(loader(Feed(pair_source(tiny, assets, positive=1.0), 4, 0), 0))
 
     def same(first):
         while True:
@@ -118,7 +120,7 @@ def test_a_fixed_batch_is_learnt(run, tiny, tmp_path, data):
     torch.manual_seed(0)
     model = OSTrack(tiny.recipe)
     initialise(model, assets.photos, 0)
-    config = replace(tiny, steps=60, lr=2e-3, ce_start=1000)
+    config = replace(tiny, steps=60, lr=2e-3, settings=replace(tiny.settings, ce_start=1000))
     train(config, model, same, tmp_path)
     values = [float(v) for _, v in losses(tmp_path)]
     assert values[-1] < 0.75 * values[0]
@@ -129,14 +131,14 @@ def test_the_other_heads_train(head, tiny, tmp_path, data):
     recipe = replace(tiny.recipe, head=head, bins=0, quality_dim=0)
     config = replace(tiny, recipe=recipe, steps=2, start="plain")
     assets = Assets.load(data / "images", data / "masks", held_out=False)
-    source = PairSource(recipe, assets, None)
+    source = pair_source(config, assets)
     train(config, OSTrack(recipe), lambda first: loader(Feed(source, 4, 0, first), 0), tmp_path)
     assert np.isfinite(float(losses(tmp_path)[-1][1]))
 
 
 def test_the_teachers_weight_falls_to_zero(tiny, tmp_path, data):
     assets = Assets.load(data / "images", data / "masks", held_out=False)
-    source = PairSource(tiny.recipe, assets, None)
+    source = pair_source(tiny, assets)
 
     def feed(first):
         for batch in loader(Feed(source, 4, 0, first), 0):

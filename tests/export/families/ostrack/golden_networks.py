@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from jntrt.export.families.ostrack.network import OSTrack, load_weights, normalise
+from jntrt.export.families.ostrack.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.families.plain import load_weights
 from safetensors.numpy import load_file
 
 ROOT = Path(__file__).resolve().parents[3] / "data" / "golden"
@@ -105,8 +106,9 @@ def plain_model(case: Case) -> OSTrack:
 
 def tensors(case: Case) -> dict[str, torch.Tensor]:
     """The keyword arguments of `OSTrack.forward`."""
-    values = {"template": normalise(torch.from_numpy(case.template))}
-    values["search"] = normalise(torch.from_numpy(case.search))
+    model = plain_model(case)
+    values = {"template": model.normalise(torch.from_numpy(case.template))}
+    values["search"] = model.normalise(torch.from_numpy(case.search))
     if case.target_box is not None and case.recipe.target_hidden:
         values["target_box"] = torch.from_numpy(case.target_box)
     if case.mask is not None and case.recipe.template_tokens == "box":

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from jntrt.export.families.ostrack.heads import expected_position, hann
-from jntrt.export.families.ostrack.network import OSTrack, load_weights
+from jntrt.export.families.ostrack.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.families.plain import load_weights
 from jntrt.runtime.errors import UserError
 
 from .golden_networks import JN, OSTRACK, ROOT, golden_case, plain_model, tensors

@@ -12,9 +12,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jntrt.export.checkpoint import read_checkpoint
-from jntrt.export.families.ostrack.experiment_file import read_key_map, read_recipe_yaml
-from jntrt.export.families.ostrack.infer import Flags, Inferred, infer_recipe, rename
+from jntrt.export.experiment_yaml import read_experiment_yaml
+from jntrt.export.families.inference import Inferred
+from jntrt.export.families.ostrack.experiment_file import recipe_yaml
+from jntrt.export.families.ostrack.flags import Flags
+from jntrt.export.families.ostrack.infer import infer_recipe
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.key_map import read_key_map, rename
 from jntrt.runtime.errors import UserError
 
 GOLDEN = Path(__file__).parents[3] / "data" / "golden"
@@ -29,7 +33,7 @@ def infer(weights: Any, config: object = None, tmp: Path | None = None, **flags:
         path = config if isinstance(config, Path) else tmp / "recipe.yaml"
         if not isinstance(config, Path):
             path.write_text(yaml.safe_dump(config))
-        given_config = read_recipe_yaml(path)
+        given_config = recipe_yaml(read_experiment_yaml(path))
     return infer_recipe(weights, flags=Flags(**flags), config=given_config, names=names)
 
 

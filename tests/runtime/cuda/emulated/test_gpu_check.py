@@ -66,12 +66,3 @@ def test_what_was_aimed_at() -> None:
         "jn tensorrt fp16; device frame = network +0.250 ms (aim: at most 0.05);"
         " host frame = network +0.500 ms (aim: at most 0.15); 6.0 times PyTorch eager (aim: at least 5)"
     ]
-
-
-def test_torch_normalises_as_the_plain_form_does() -> None:
-    torch = pytest.importorskip("torch")
-    from jntrt.bench.gpu.torch_networks import normaliser
-    from jntrt.export.families.ostrack.network import normalise
-
-    crop = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
-    assert torch.equal(normaliser("cpu")(crop), normalise(crop))

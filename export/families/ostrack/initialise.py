@@ -16,7 +16,7 @@ import torch
 from jntrt.export.families.ostrack.encoder import Block
 from jntrt.export.families.ostrack.network import MEAN, STD, OSTrack
 from jntrt.runtime.errors import UserError
-from jntrt.train.data.scene import Image
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 PATCHES = 20000
@@ -25,7 +25,7 @@ POSITION = 0.25  # size of the sines
 
 
 @torch.no_grad()
-def initialise(model: OSTrack, photos: list[Image], seed: int) -> None:
+def initialise(model: OSTrack, photos: list[NDArray[np.uint8]], seed: int) -> None:
     """Sets all weights of `model` from the photographs' statistics and the seed."""
     generator = torch.Generator().manual_seed(seed)
     recipe = model.recipe
@@ -59,7 +59,7 @@ def initialise(model: OSTrack, photos: list[Image], seed: int) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
 
 
-def principal_filters(photos: list[Image], count: int, patch: int, seed: int) -> Tensor:
+def principal_filters(photos: list[NDArray[np.uint8]], count: int, patch: int, seed: int) -> Tensor:
     """count×3×patch×patch: principal components of normalised patches, half whitened, outputs about 0.5."""
     rng = np.random.default_rng(seed)
     patches = np.empty((PATCHES, patch, patch, 3), np.float32)

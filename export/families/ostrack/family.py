@@ -1,0 +1,115 @@
+"""What the exporter, the benches and training ask of OSTrack and JN (`contract.Family`).
+
+What imports torch or onnx does so inside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jntrt.export.families.contract import Box, Weights
+from jntrt.export.families.inference import Inferred
+from jntrt.export.families.ostrack.experiment_file import recipe_table, recipe_yaml
+from jntrt.export.families.ostrack.flags import Flags
+from jntrt.export.families.ostrack.infer import infer_recipe
+from jntrt.export.families.ostrack.macs import plain_macs
+from jntrt.export.families.ostrack.published import NETWORKS, published
+from jntrt.export.families.ostrack.recipe import Recipe
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import onnx
+    from jntrt.export.experiment_yaml import ExperimentYaml
+    from jntrt.export.families.ostrack.network import OSTrack
+
+__all__ = [
+    "Flags",
+    "Recipe",
+    "conventions",
+    "experiment",
+    "graphs",
+    "infer",
+    "macs",
+    "networks",
+    "plain",
+    "published",
+    "recognise",
+    "side_inputs",
+]
+
+_BLOCK = re.compile(r"backbone\.blocks\.\d+\.")
+
+
+def recognise(weights: Weights) -> str | None:
+    """A ViT's blocks under `backbone` and a `box_head`."""
+    if any(_BLOCK.match(name) for name in weights) and any(name.startswith("box_head.") for name in weights):
+        return "backbone.blocks and box_head"
+    return None
+
+
+def infer(
+    weights: Weights,
+    config: ExperimentYaml | None,
+    flags: Flags,
+    names: Iterable[tuple[str, str]],
+) -> Inferred:
+    """The recipe of `weights`, as the contract says."""
+    said = None if config is None else recipe_yaml(config)
+    return infer_recipe(weights, flags=flags, config=said, names=names)
+
+
+def experiment(recipe: Recipe) -> dict[str, Any]:
+    """The recipe under OSTrack's keys."""
+    return recipe_table(recipe)
+
+
+def plain(recipe: Recipe) -> OSTrack:
+    """The network as the papers say it."""
+    from jntrt.export.families.ostrack.network import OSTrack
+
+    return OSTrack(recipe)
+
+
+def graphs(recipe: Recipe, weights: Weights, batch: int) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """The template graph and the track graph."""
+    from jntrt.export.families.ostrack.graphs import build_graphs
+
+    return build_graphs(recipe, weights, batch)
+
+
+def conventions(recipe: Recipe) -> dict[str, Any]:
+    """Squares of sqrt(w·h)·factor, black outside the frame; all else is the runtime's default."""
+    return {
+        name: {"size": size, "factor": factor, "context": "area", "border": "zero"}
+        for name, size, factor in (
+            ("template", recipe.template_size, recipe.template_factor),
+            ("search", recipe.search_size, recipe.search_factor),
+        )
+    }
+
+
+def side_inputs(recipe: Recipe, box: Box) -> dict[str, NDArray[np.float32]]:
+    """`target_box` (4) where there is a target token, `template_weights` (Nz) where the box's tokens rank."""
+    from jntrt.runtime.geometry import target_box_in_crop, template_weights
+
+    factor, size = recipe.template_factor, recipe.template_size
+    taken: dict[str, NDArray[np.float32]] = {}
+    if recipe.target_hidden:
+        units = target_box_in_crop(box, factor, size, recipe.target_box_format)
+        taken["target_box"] = np.asarray(units, np.float32)
+    if recipe.template_tokens == "box" and recipe.keep_counts:
+        taken["template_weights"] = template_weights(box, factor, size)
+    return taken
+
+
+def macs(recipe: Recipe) -> int:
+    """Multiply-accumulates of the plain form."""
+    return plain_macs(recipe)
+
+
+def networks() -> Mapping[str, Recipe]:
+    """A tiny network, and the published ones of 256 pixels."""
+    return NETWORKS

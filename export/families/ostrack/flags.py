@@ -1,0 +1,29 @@
+"""What the user may say of an OSTrack or JN checkpoint on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jntrt.export.families.inference import CommonFlags, flag
+
+
+@dataclass(frozen=True)
+class Flags(CommonFlags):
+    """Flags of `export-jn`; None where nothing was said."""
+
+    heads: int | None = flag("Attention heads. Needed where the width is not 192, 384, 768 or 1024.")
+    ce_layers: str | None = flag(
+        "Blocks that eliminate candidates, counted from 0, such as 3,6,9; or none, jn's default."
+    )
+    keep_ratio: str | None = flag("What they keep, such as 0.7, the default, or one ratio for each.")
+    template_tokens: Literal["center", "rect", "box", "all"] | None = flag(
+        "Template rows that rank the candidates. Default center."
+    )
+    template_factor: float | None = flag("Side of the template crop over the box's. Default 2.")
+    search_factor: float | None = flag(
+        "Side of the search crop over the box's. Default 5 at 384 pixels, else 4."
+    )
+    target_box_format: Literal["cxcywh", "cxcywh01", "xyxy01"] | None = flag(
+        "How JN's target token takes its box. Default cxcywh, the paper's."
+    )
