@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from jntrt.export.families.plain import PlainForm
 from jntrt.export.families.siamese.backbones import ResNet
 from jntrt.export.families.siamese.decode import decode
 from jntrt.export.families.siamese.nanotrack import correlate_depthwise
@@ -18,12 +19,11 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-class HardNegativeTracker(nn.Module):
+class HardNegativeTracker(PlainForm):
     """The tracker that a recipe describes."""
 
     def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
-        self.recipe = recipe
+        super().__init__(recipe)
         self.backbone = ResNet(recipe)
         channels = [outputs for _, _, outputs in recipe.blocks[1:]]
         self.neck = nn.ModuleDict(
@@ -33,8 +33,11 @@ class HardNegativeTracker(nn.Module):
         self.level_weight = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(len(LEVELS))) for name in ("score", "centerness", "distance")}
         )
+        for name in recipe.biases:
+            conv = self.get_submodule(name)
+            conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
 
-    def prepare(self, crop: Tensor) -> Tensor:
+    def normalise(self, crop: Tensor) -> Tensor:
         """uint8 RGB crops B×S×S×3 → float32 B×3×S×S, ImageNet mean and deviation."""
         mean, std = (torch.tensor(v, device=crop.device) for v in (MEAN, STD))
         return ((crop.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
@@ -44,7 +47,7 @@ class HardNegativeTracker(nn.Module):
         return [self.neck[level](x) for level, x in zip(LEVELS, self.backbone(image), strict=True)]
 
     def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """Maps of one template and search crop per sample, both as `prepare` makes them.
+        """Maps of one template and search crop per sample, both as `normalise` makes them.
 
         Returns the fused maps before softmax, sigmoid and exp: `S` B×2×n×n (background first), `C` B×1×n×n,
         `R` B×4×n×n; the exemplar's kernels `kernel_L_B` B×C×5×5 for level L and branch B (cls, reg); and the
@@ -64,6 +67,12 @@ class HardNegativeTracker(nn.Module):
         out["template_features"] = torch.cat(z[1:], dim=1)
         out["search_features"] = torch.cat(x[1:], dim=1)
         return out
+
+    def predict(
+        self, inputs: Mapping[str, Tensor], kept: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """`box` and `score`, as the contract says; nothing is kept or dropped here."""
+        return self.decode(self(inputs["template"], inputs["search"]), inputs["previous_size"])
 
     def decode(self, out: dict[str, Tensor], previous_size: Tensor) -> dict[str, Tensor]:
         """`box` and `score` of the maps, and more: see `decode.decode`."""

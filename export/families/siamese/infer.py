@@ -7,27 +7,25 @@ published ones of each version unless the user says otherwise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from jntrt.export.families.siamese.recipe import Recipe
+from jntrt.export.experiment_yaml import ExperimentYaml
+from jntrt.export.families.contract import Weights
+from jntrt.export.families.inference import CommonFlags, Inference, Inferred, flag
+from jntrt.export.families.siamese.recipe import CONSTANTS, Recipe
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
-
-Weights = Mapping[str, NDArray[Any]]
-
-CONSTANTS = {
-    "nanotrack-v1": {"window_influence": 0.462, "penalty_k": 0.148, "rate": 0.390},
-    "nanotrack-v2": {"window_influence": 0.490, "penalty_k": 0.150, "rate": 0.385},
-    "nanotrack-v3": {"window_influence": 0.455, "penalty_k": 0.138, "rate": 0.348},
-    "hne": {"window_influence": 0.42, "penalty_k": 0.05, "rate": 0.38},
-}
-"""α, k and lr of the decoding."""
 
 _TOWERS = {
     "nanotrack-v1": ("ban_head.cls_tower", "ban_head.bbox_tower"),
     "nanotrack-v2": ("ban_head.cls_pw_tower", "ban_head.bbox_pw_tower"),
     "nanotrack-v3": ("ban_head.cls_tower", "ban_head.bbox_tower"),
+}
+_KEYS = {
+    "window_influence": "TRACK.WINDOW_INFLUENCE",
+    "penalty_k": "TRACK.PENALTY_K",
+    "rate": "TRACK.LR",
 }
 _STRIDED = (1, 2, 4)  # inverted residuals of stride 2; with the stem's that makes 16
 _FIRST_HSWISH = 4
@@ -40,6 +38,32 @@ def recognise(weights: Weights) -> str | None:
     return None if version is None else f"{version}: {_SIGNS[version]}"
 
 
+@dataclass(frozen=True)
+class Flags(CommonFlags):
+    """Flags of `export-jn`; None where nothing was said."""
+
+    window_influence: float | None = flag("Weight of the window, 0 … 1. Default: the version's own.")
+    penalty_k: float | None = flag("How much a change of size counts. Default: the version's own.")
+    rate: float | None = flag("Largest share of the new size. Default: the version's own.")
+
+
+def infer_recipe(weights: Weights, flags: Flags, config: ExperimentYaml) -> Inferred:
+    """The recipe of `weights`, its constants from flags, else the file's TRACK table, else as published.
+
+    Raises `UserError` as `recipe_from_weights`, and for a constant that is not in 0…1.
+    """
+    found = Inference(flags, config)
+    recipe = recipe_from_weights(weights)
+    for what, value in recipe.to_dict().items():
+        if what not in _KEYS:
+            found.row(what, value, "weights")
+    said = {
+        what: found.choose(what, config.number(key), getattr(recipe, what), recipe.version)
+        for what, key in _KEYS.items()
+    }
+    return found.inferred(replace(recipe, **said))
+
+
 def recipe_from_weights(weights: Weights) -> Recipe:
     """The recipe that names and shapes show, with the published constants of its version.
 
@@ -49,7 +73,7 @@ def recipe_from_weights(weights: Weights) -> Recipe:
     if version is None:
         raise UserError(f"no weight ban_head.corr_… or head.2.cls.…: {_WEIGHT}")
     shown = _hne(weights) if version == "hne" else _nanotrack(weights, version)
-    return Recipe(family="siamese", version=version, **shown, **CONSTANTS[version])
+    return Recipe(family="siamese", version=version, **shown, biases=_biases(weights), **CONSTANTS[version])
 
 
 _SIGNS = {
@@ -128,6 +152,12 @@ def _hne(weights: Weights) -> dict[str, Any]:
         # 127 - 8·(26 - 1)/2: the map's centre is the crop's.
         "grid_offset": 27,
     }
+
+
+def _biases(weights: Weights) -> tuple[str, ...]:
+    """HNE's convolutions before a batch norm that have a bias all the same."""
+    pattern = re.compile(r"(?:backbone|neck|head)\.(?:.+\.)?(?:conv\d?|downsample\.0)\.bias")
+    return tuple(sorted(name.removesuffix(".bias") for name in weights if pattern.fullmatch(name)))
 
 
 def _depthwise_kernels(weights: Weights, tower: str) -> tuple[int, ...]:

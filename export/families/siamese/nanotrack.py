@@ -5,41 +5,50 @@ Module names are those of the published checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from jntrt.export.families.plain import PlainForm
 from jntrt.export.families.siamese.backbones import MobileNetV3
 from jntrt.export.families.siamese.decode import decode
 from jntrt.export.families.siamese.recipe import Recipe
 from torch import Tensor, nn
 from torch.nn import functional
 
-Memory = tuple[Tensor, ...]
 
-
-class NanoTrack(nn.Module):
+class NanoTrack(PlainForm):
     """The tracker that a recipe describes."""
 
     def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
-        self.recipe = recipe
+        super().__init__(recipe)
         self.backbone = MobileNetV3(recipe)
         heads = {"nanotrack-v1": HeadV1, "nanotrack-v2": HeadV2, "nanotrack-v3": HeadV3}
         self.ban_head = heads[recipe.version](recipe)
 
-    def prepare(self, crop: Tensor) -> Tensor:
+    def normalise(self, crop: Tensor) -> Tensor:
         """uint8 RGB crops B×S×S×3 → float32 B×3×S×S, BGR, 0 … 255: nothing is normalised."""
         return crop.flip(-1).permute(0, 3, 1, 2).float().contiguous()
 
+    def features(self, image: Tensor) -> Tensor:
+        """B×C×⌈S/16⌉×⌈S/16⌉ of a prepared image."""
+        features: Tensor = self.backbone(image)
+        return features
+
     def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """Maps of one template and search crop per sample, both as `prepare` makes them.
+        """Maps of one template and search crop per sample, both as `normalise` makes them.
 
         Returns `zf` and `xf` (features), `cls` B×2×n×n (logits, background first) and `loc` B×4×n×n
         (distances l, t, r, b in instance pixels).
         """
-        z, x = self.backbone(template), self.backbone(search)
+        z, x = self.features(template), self.features(search)
         cls, loc = self.ban_head(z, x)
         return {"zf": z, "xf": x, "cls": cls, "loc": loc.exp()}
+
+    def predict(
+        self, inputs: Mapping[str, Tensor], kept: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """`box` and `score`, as the contract says; nothing is kept or dropped here."""
+        return self.decode(self(inputs["template"], inputs["search"]), inputs["previous_size"])
 
     def decode(self, out: dict[str, Tensor], previous_size: Tensor) -> dict[str, Tensor]:
         """`box` and `score` of the maps, and more: see `decode.decode`."""

@@ -9,7 +9,13 @@ from typing import Any
 
 from jntrt.runtime.errors import UserError
 
-VERSIONS = ("nanotrack-v1", "nanotrack-v2", "nanotrack-v3", "hne")
+CONSTANTS = {
+    "nanotrack-v1": {"window_influence": 0.462, "penalty_k": 0.148, "rate": 0.390},
+    "nanotrack-v2": {"window_influence": 0.490, "penalty_k": 0.150, "rate": 0.385},
+    "nanotrack-v3": {"window_influence": 0.455, "penalty_k": 0.138, "rate": 0.348},
+    "hne": {"window_influence": 0.42, "penalty_k": 0.05, "rate": 0.38},
+}
+"""α, k and lr of the decoding."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,7 @@ class Recipe:
     residual for NanoTrack (squeeze 0: none; h-swish 0: ReLU), (blocks, inner, outputs) of each of the four
     layers for HNE. `cls_tower` and `reg_tower` are the kernel sizes of the two branches' convolutions.
     `stride` and `grid_offset`: cell i of the map stands at instance pixel grid_offset + stride·i.
+    `biases` names HNE's convolutions before a batch norm that have a bias all the same.
     `window_influence`, `penalty_k` and `rate` are α, k and lr of the decoding.
     """
 
@@ -37,12 +44,13 @@ class Recipe:
     window_influence: float
     penalty_k: float
     rate: float
+    biases: tuple[str, ...] = ()
     template_size: int = 127
     search_size: int = 255
 
     def __post_init__(self) -> None:
-        if self.version not in VERSIONS:
-            raise UserError(f"version {self.version!r} is unknown; it is one of {', '.join(VERSIONS)}")
+        if self.version not in CONSTANTS:
+            raise UserError(f"version {self.version!r} is unknown; it is one of {', '.join(CONSTANTS)}")
         for name, value in (
             ("window influence", self.window_influence),
             ("penalty k", self.penalty_k),

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jntrt.export.families.plain import load_weights
 from jntrt.export.families.siamese.infer import recipe_from_weights
-from jntrt.export.families.siamese.network import load_weights, plain
+from jntrt.export.families.siamese.network import plain
 from jntrt.export.families.siamese.recipe import Recipe
 from safetensors.numpy import load_file
 
@@ -79,7 +80,9 @@ def hne_case(name: str) -> Case:
 def run_plain(name: str, case: Case) -> dict[str, np.ndarray]:
     """Maps and decoded values of one case, without the batch axis."""
     model = model_of(name)
-    maps = model(model.prepare(torch.from_numpy(case.template)), model.prepare(torch.from_numpy(case.search)))
+    maps = model(
+        model.normalise(torch.from_numpy(case.template)), model.normalise(torch.from_numpy(case.search))
+    )
     return {
         k: v[0].numpy()
         for k, v in {**maps, **model.decode(maps, torch.from_numpy(case.previous_size))}.items()

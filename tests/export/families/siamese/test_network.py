@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from jntrt.export.families.plain import load_weights
 from jntrt.export.families.siamese.decode import decode
-from jntrt.export.families.siamese.network import load_weights, plain
+from jntrt.export.families.siamese.infer import recipe_from_weights
+from jntrt.export.families.siamese.network import plain, plain_macs
 from jntrt.runtime.errors import UserError
 
 from .golden_siamese import (
@@ -106,7 +108,9 @@ def test_a_bias_before_a_batch_norm_is_added():
     weights = dict(weights_of("hne"))
     bias = np.linspace(-1, 1, 16, dtype=np.float32)
     weights["neck.3.conv.bias"] = bias
-    model = plain(recipe_of("hne")).eval()
+    recipe = recipe_from_weights(weights)
+    assert recipe.biases == ("neck.3.conv",)
+    model = plain(recipe).eval()
     assert load_weights(model, weights) == []
     plain_model = model_of("hne")
     x = torch.randn(1, 96, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -121,10 +125,15 @@ def test_every_weight_gets_a_gradient(name):
     size = model.recipe.template_size, model.recipe.search_size
     generator = torch.Generator().manual_seed(0)
     crops = [torch.randint(0, 256, (2, s, s, 3), dtype=torch.uint8, generator=generator) for s in size]
-    out = model(*(model.prepare(crop) for crop in crops))
+    out = model(*(model.normalise(crop) for crop in crops))
     maps = [out[k] for k in ("cls", "loc", "S", "C", "R") if k in out]
     sum(m.square().mean() for m in maps).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize(("version", "macs"), [("v1", 69.1e6), ("v2", 78.3e6), ("v3", 109.4e6)])
+def test_macs_are_the_published_ones(version, macs):
+    assert plain_macs(recipe_of(version)) == pytest.approx(macs, rel=0.005)
 
 
 def frame_box(box, state, scale):
