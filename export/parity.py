@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ import onnx
 import torch
 from jntrt.export.families.plain import PlainForm
 from jntrt.export.onnx.promote import promote
+from jntrt.export.onnx.roles import read_roles
 from numpy.typing import NDArray
 
 TOLERANCE = 1e-4  # of box and score between the plain form and a graph, absolute
@@ -106,8 +106,8 @@ def parity(
 
 def _kept_sets(model: PlainForm, track: onnx.ModelProto) -> list[str]:
     """The kept sets that the graph's metadata names, else those of the plain form."""
-    said = next((entry.value for entry in track.metadata_props if entry.key == "jntrt.kept"), None)
-    return list(model.kept_sets) if said is None else [str(name) for name in json.loads(said)]
+    roles = read_roles(track)
+    return list(model.kept_sets if roles is None else roles.kept)
 
 
 def _plain(

@@ -1,4 +1,4 @@
-"""Who may import whom, at the level of rooms (the folders and modules of a sub-package); no circles; light helps.
+"""Who may import whom, at the level of rooms (folders and modules of a sub-package), no circles, light help.
 
 A string that names a module of ours (a program started with -m, an entry of a table) is an arrow too.
 """
@@ -35,7 +35,7 @@ _NAMED = re.compile(r"jntrt\.[a-z_]+(\.\w+)+(?=:|$)")
 
 
 def imports(path: Path, *, typing: bool = True) -> set[str]:
-    """Every module that the file imports or names, functions included; typing: those for type checkers too."""
+    """Every module that the file imports or names, functions included; typing: for type checkers too."""
     package = ["jntrt", *path.relative_to(ROOT).parent.parts]
     found = set()
     tree = ast.parse(path.read_text())
