@@ -17,7 +17,10 @@ def plain(recipe: Recipe) -> Network:
 
 
 def plain_macs(recipe: Recipe) -> int:
-    """Multiply-accumulates of convolutions, linears and correlations for a frame, the template's left out."""
+    """Multiply-accumulates of convolutions, linears and correlations for a frame.
+
+    The template's features are left out; what the head makes of them is not, as the released code has it.
+    """
     with torch.device("meta"):
         model = plain(recipe).eval()
         template, search = (torch.empty(1, 3, s, s) for s in (recipe.template_size, recipe.search_size))
@@ -26,8 +29,4 @@ def plain_macs(recipe: Recipe) -> int:
             model(template, search)
         with FlopCounterMode(display=False) as once:
             model.features(template)
-    flops = both.get_total_flops() - once.get_total_flops()
-    for module, counts in both.get_flop_counts().items():
-        if module.endswith((".kernel", ".conv_kernel")):
-            flops -= sum(counts.values())
-    return int(flops) // 2
+    return int(both.get_total_flops() - once.get_total_flops()) // 2

@@ -80,9 +80,8 @@ def hne_case(name: str) -> Case:
 def run_plain(name: str, case: Case) -> dict[str, np.ndarray]:
     """Maps and decoded values of one case, without the batch axis."""
     model = model_of(name)
-    maps = model(
-        model.normalise(torch.from_numpy(case.template)), model.normalise(torch.from_numpy(case.search))
-    )
+    crops = (model.normalise(torch.from_numpy(crop)) for crop in (case.template, case.search))
+    maps = model(*crops)
     return {
         k: v[0].numpy()
         for k, v in {**maps, **model.decode(maps, torch.from_numpy(case.previous_size))}.items()
