@@ -45,7 +45,13 @@ class InvertedResidual(nn.Module):
         excite = SqueezeExcite(hidden, squeeze) if squeeze else nn.Identity()
         project = (nn.Conv2d(hidden, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         if hidden == inputs:
-            layers = (depthwise, nn.BatchNorm2d(hidden), activation(), excite, *project)
+            layers: tuple[nn.Module, ...] = (
+                depthwise,
+                nn.BatchNorm2d(hidden),
+                activation(),
+                excite,
+                *project,
+            )
         else:
             expand = (nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), activation())
             layers = (*expand, depthwise, nn.BatchNorm2d(hidden), excite, activation(), *project)

@@ -35,6 +35,7 @@ class HardNegativeTracker(PlainForm):
         )
         for name in recipe.biases:
             conv = self.get_submodule(name)
+            assert isinstance(conv, nn.Conv2d)
             conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
 
     def normalise(self, crop: Tensor) -> Tensor:

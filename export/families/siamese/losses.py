@@ -27,7 +27,7 @@ def centerness_targets(points: Tensor, boxes: Tensor) -> Tensor:
     """sqrt(min(l, r)/max(l, r) · min(t, b)/max(t, b)) inside the box, else 0 (Eq. 4–5): B×N."""
     sides = side_distances(points, boxes)
     inside = sides.amin(dim=2) > 0
-    near, far = sides.clamp(min=1e-6).split(2, dim=2)
+    near, far = sides.clamp(min=1e-6).chunk(2, dim=2)
     balance = (torch.minimum(near, far) / torch.maximum(near, far)).prod(dim=2)
     return torch.where(inside, balance.sqrt(), balance.new_zeros(()))
 

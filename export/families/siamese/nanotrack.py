@@ -131,7 +131,7 @@ class PixelwiseCorrelation(nn.Module):
         """z B×C×k×k, x B×C×n×n → B×k²×n×n."""
         z, x = self.conv_kernel(z), self.conv_search(x)
         similarity = z.flatten(2).transpose(1, 2) @ x.flatten(2)
-        weighted: Tensor = self.CA_layer(similarity.unflatten(2, x.shape[2:]))
+        weighted: Tensor = self.CA_layer(similarity.reshape(len(x), -1, *x.shape[2:]))
         return weighted
 
 
@@ -187,7 +187,7 @@ def correlate_depthwise(x: Tensor, kernel: Tensor, padding: int = 0) -> Tensor:
     out = functional.conv2d(
         x.flatten(0, 1)[None], kernel.flatten(0, 1)[:, None], padding=padding, groups=batch * channels
     )
-    return out.unflatten(1, (batch, channels))[0]
+    return out.reshape(batch, channels, *out.shape[2:])
 
 
 def adjust(width: int) -> nn.Sequential:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jntrt.runtime.errors import UserError
 
-CONSTANTS = {
+CONSTANTS: dict[str, dict[str, Any]] = {
     "nanotrack-v1": {"window_influence": 0.462, "penalty_k": 0.148, "rate": 0.390},
     "nanotrack-v2": {"window_influence": 0.490, "penalty_k": 0.150, "rate": 0.385},
     "nanotrack-v3": {"window_influence": 0.455, "penalty_k": 0.138, "rate": 0.348},

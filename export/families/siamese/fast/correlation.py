@@ -1,4 +1,9 @@
-"""Depth-wise correlation with a kernel that is a tensor of the graph, no constant."""
+"""Depth-wise correlation with a kernel that is a tensor of the graph, no constant.
+
+One grouped convolution. Written out instead (a sum of sliced products, or a gathered unfolding times the
+kernel, summed or as a matrix product) it took 1.2 to 19 times as long in ONNX Runtime and no less in
+OpenVINO, and as many layers, give or take five, in TensorRT-RTX's builds for SM75 and SM89.
+"""
 
 from __future__ import annotations
 
