@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jntrt.bench.sequences.clips import Clip, load_clips
-from jntrt.calib.calibration_file import read_ranges, write_precision
-from jntrt.calib.gate.crops import CropSet, collect_crops, spread
+from jntrt.calib.calibration_file import read_ranges, write_precision, write_refusal
+from jntrt.calib.gate.crops import CropSet, Wanted, collect_crops, spread
 from jntrt.calib.gate.judge import (
     Graphs,
     Verdict,
@@ -33,7 +33,7 @@ from jntrt.calib.precisions.candidate import (
 )
 from jntrt.calib.precisions.fp16 import float32_places
 from jntrt.calib.precisions.ranges import Observations, choose_ranges, clipped_share
-from jntrt.calib.result import Calibrated, Options
+from jntrt.calib.result import Calibrated, Options, Refusal
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import GateError
 from jntrt.runtime.tracker import Tracker
@@ -59,10 +59,11 @@ class Calibration:
         self.models = load_models(self.bundle)
 
     def run(self, data: Sequence[Clip], held_back: Sequence[Clip]) -> Calibrated:
-        """Observe on `data`, judge on `held_back`. Raises GateError when the gate refuses (unless forced)."""
+        """Observe on `data`, judge on `held_back`. Raises Refusal when the gate refuses (unless forced)."""
         options = self.options
-        crops = self._collect("calibration crops", data, options.crops, options.seed)
-        judged = self._collect("gate crops", held_back, options.gate_crops, options.seed + 1)
+        crops = self._collect("calibration crops", data, Wanted(options.crops), options.seed)
+        gate = Wanted(options.gate_crops, "--gate-crops", "--gate-data")
+        judged = self._collect("gate crops", held_back, gate, options.seed + 1)
         return self.run_on(crops, judged, held_back)
 
     def run_on(self, crops: CropSet, judged: CropSet, held_back: Sequence[Clip]) -> Calibrated:
@@ -83,9 +84,10 @@ class Calibration:
         if not result.verdict.passed and not options.force:
             worst = ", ".join(f"{item.place} ({item.error:.3g})" for item in result.worst[:3])
             reasons = " and ".join(result.verdict.failures)
-            raise GateError(
-                f"{options.precision} is not the same tracker: {reasons}; worst layers: {worst}; "
-                "the bundle is unchanged (--force writes it all the same)"
+            raise Refusal(
+                f"{options.precision} is not the same tracker: {reasons}"
+                + (f"; worst layers: {worst}" if worst else ""),
+                result,
             )
         return result
 
@@ -104,34 +106,38 @@ class Calibration:
         kept = list(options.keep)
         worst: tuple[Sensitivity, ...] = ()
         judge_of.check_ranges(ranges)
+        result: Calibrated | None = None
         step = 1
         while True:
-            candidate = make_candidate(
-                options.precision, self.models, seen.peaks, ranges, kept, options.weight_bits
-            )
             names = {layer.name for layer in layers if layer.quantisable} - set(kept)
             share = int8_share(layers, names)
             if share < MIN_INT8_SHARE:
-                text = ", ".join(f"{item.place} ({item.error:.3g})" for item in worst[:3])
-                raise GateError(
-                    f"{options.precision}: only {share:.0%} of the Linear MACs are left in int8, "
-                    f"under {MIN_INT8_SHARE:.0%}: that is a refusal"
-                    + (f"; worst layers: {text}" if text else ": keep fewer layers")
-                )
+                too_few = f"only {share:.0%} of the MACs would be left in int8, under {MIN_INT8_SHARE:.0%}"
+                if result is None:
+                    raise GateError(f"{options.precision}: {too_few}: name fewer layers with --keep")
+                failures = (*result.verdict.failures, f"{too_few} (try --method percentile, or more --data)")
+                return replace(result, verdict=replace(result.verdict, failures=failures))
+            candidate = make_candidate(
+                options.precision, self.models, seen.peaks, ranges, kept, options.weight_bits
+            )
             verdict = judge_of(candidate)
+            wide = float32_places(candidate.models.track) if options.precision == "int8-fp16" else []
+            result = Calibrated(
+                candidate, verdict, seen, ranges, options, tuple(kept), worst, share, tuple(wide)
+            )
             if verdict.passed or options.force:
-                break
+                return result
             if verdict.clipped:  # no layer is to blame: the ranges are wrong
-                worst = tuple(Sensitivity(name, share) for name, share in verdict.clipped.items())
-                break
+                return replace(
+                    result, worst=tuple(Sensitivity(n, part) for n, part in verdict.clipped.items())
+                )
             if not worst:
                 worst = self._scan(ranges, judge_of)
+                result = replace(result, worst=worst)
                 if options.ranges is not None:
-                    break  # what the user wrote is judged as it is
+                    return result  # what the user wrote is judged as it is
             kept += [item.place for item in worst if item.place not in kept][:step]
             step *= 2
-        wide = float32_places(candidate.models.track) if options.precision == "int8-fp16" else []
-        return Calibrated(candidate, verdict, seen, ranges, options, tuple(kept), worst, share, tuple(wide))
 
     def _scan(self, ranges: Mapping[str, float], judge_of: _Judge) -> tuple[Sensitivity, ...]:
         few = spread(judge_of.crops, SCAN_CROPS)
@@ -149,10 +155,10 @@ class Calibration:
         )
         return tuple(found)
 
-    def _collect(self, what: str, sequences: Sequence[Clip], count: int, seed: int) -> CropSet:
-        step = self.counter(what, count)
+    def _collect(self, what: str, sequences: Sequence[Clip], wanted: Wanted, seed: int) -> CropSet:
+        step = self.counter(what, wanted.count)
         return collect_crops(
-            self.bundle, sequences, count, seed=seed, threads=self.options.threads, on_crop=step
+            self.bundle, sequences, wanted, seed=seed, threads=self.options.threads, on_crop=step
         )
 
     def observe(self, crops: CropSet) -> Observations:
@@ -230,7 +236,8 @@ def calibrate(
     """Adds `options.precision` to a bundle, judged on sequences that calibration did not see.
 
     data: what `bench-jn accuracy` takes; without `gate_data` every fifth of these sequences is held back.
-    Nothing is written before the gate has passed. Raises GateError when it refuses.
+    No graph is written before the gate has passed. Raises GateError when it refuses; what it measured is then
+    in the bundle's calibration.json and calibration.html, as refused.
     """
     sequences = load_clips(data)
     if gate_data:
@@ -238,8 +245,14 @@ def calibrate(
     else:
         sequences, held_back = hold_back(sequences)
     calibration = Calibration(bundle, options, progress)
-    result = calibration.run(sequences, held_back)
-    return write_precision(bundle, result, [s.name for s in sequences], [s.name for s in held_back]), result
+    names = [s.name for s in sequences], [s.name for s in held_back]
+    try:
+        result = calibration.run(sequences, held_back)
+    except Refusal as refusal:
+        where = write_refusal(bundle, refusal.result, *names)
+        text = "no graph was written (--force writes them all the same)"
+        raise GateError(f"{refusal}; {text}; figures and layers: {where}") from refusal
+    return write_precision(bundle, result, *names), result
 
 
 def _cut(sequences: Sequence[Clip], frames: int) -> list[Clip]:

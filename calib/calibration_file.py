@@ -1,23 +1,23 @@
 """What a calibration leaves in a bundle: graphs, gate figures, `calibration.json`, `calibration.html`.
 
 The graphs and the manifest come first and in one step (`runtime.bundle.add_precision`): whenever the process
-dies, the bundle is the old one or the new one. The two reports are each replaced whole, after it.
+dies, the bundle is the old one or the new one. The two reports are each replaced whole, after it. Where the
+gate refuses, they alone are written: what it measured stands in them as refused.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jntrt.calib.precisions.ranges import BINS, Magnitudes, percentile_range, squared_error
+from jntrt.calib.precisions.ranges import BINS, SMALLEST, Magnitudes, percentile_range, squared_error
 from jntrt.calib.report import page
 from jntrt.calib.result import Calibrated
 from jntrt.runtime.bundle import Bundle, add_precision
+from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
 
 CALIBRATION = "calibration.json"
@@ -44,9 +44,29 @@ def write_precision(
     changed = add_precision(bundle, candidate.precision, files, entry)
     record = _read_record(bundle.path / CALIBRATION)
     record["precisions"][candidate.precision] = describe(result, calibrated_on, judged_on)
-    _replace(bundle.path / CALIBRATION, json.dumps(record, indent=1) + "\n")
-    _replace(bundle.path / REPORT, page(bundle.name, record["precisions"]))
+    record["refused"].pop(candidate.precision, None)
+    _write_record(bundle, record)
     return changed
+
+
+def write_refusal(
+    bundle: Bundle, result: Calibrated, calibrated_on: Sequence[str], judged_on: Sequence[str]
+) -> str:
+    """Writes what was refused into the bundle's reports alone; where it is, in words."""
+    try:
+        record = _read_record(bundle.path / CALIBRATION)
+        record["refused"][result.candidate.precision] = describe(result, calibrated_on, judged_on)
+        _write_record(bundle, record)
+    except UserError as error:  # the refusal is what counts
+        return f"not kept: {error}"
+    return str(bundle.path / REPORT)
+
+
+def _write_record(bundle: Bundle, record: Mapping[str, Any]) -> None:
+    with replacing(bundle.path / CALIBRATION) as stream:
+        stream.write(json.dumps(record, indent=1) + "\n")
+    with replacing(bundle.path / REPORT) as stream:
+        stream.write(page(bundle.name, record["precisions"], record["refused"]))
 
 
 def gate_entry(result: Calibrated) -> dict[str, Any]:
@@ -95,7 +115,7 @@ def describe(result: Calibrated, calibrated_on: Sequence[str], judged_on: Sequen
 
 def relative_error(seen: Magnitudes, limit: float) -> float:
     """RMS error of int8 with range `limit`, as a share of the tensor's own RMS."""
-    if seen.largest == 0.0:
+    if seen.largest <= SMALLEST:
         return 0.0
     power = float((seen.centres**2 * seen.counts).sum() / seen.counts.sum())
     return float(np.sqrt(squared_error(seen, limit) / power))
@@ -123,12 +143,14 @@ def _read_record(file: Path, required: bool = False) -> dict[str, Any]:
     if not file.is_file():
         if required:
             raise UserError(f"--ranges {file}: no such file: give a calibration.json")
-        return {"format": FORMAT, "precisions": {}}
+        return {"format": FORMAT, "precisions": {}, "refused": {}}
     try:
         record = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is not readable JSON ({error}): delete it or calibrate anew") from error
     if not isinstance(record, dict) or not isinstance(record.get("precisions"), dict):
+        raise UserError(f"{file} is no calibration.json: delete it or calibrate anew")
+    if not isinstance(record.setdefault("refused", {}), dict):
         raise UserError(f"{file} is no calibration.json: delete it or calibrate anew")
     return record
 
@@ -136,24 +158,3 @@ def _read_record(file: Path, required: bool = False) -> dict[str, Any]:
 def _histogram(seen: Magnitudes) -> dict[str, Any]:
     counts = seen.counts.reshape(PLOT_BINS, BINS // PLOT_BINS).sum(axis=1)
     return {"limit": seen.limit, "largest": seen.largest, "counts": counts.astype(int).tolist()}
-
-
-def _replace(file: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".new.", dir=file.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def failed_precisions(manifest: Mapping[str, Any]) -> list[str]:
-    """Precisions of a bundle that were written although they failed their gate."""
-    return [
-        name
-        for name, entry in manifest["precisions"].items()
-        if isinstance(entry.get("gate"), dict) and entry["gate"].get("passed") is False
-    ]

@@ -80,7 +80,7 @@ def check_build(
 def build(model: bytes, precision: str, architecture: str) -> Build:
     """One build of an ONNX graph's bytes, read back from TensorRT's own listing."""
     nodes = read_nodes(model)
-    attentions = sum(node.op_type == "Softmax" and node.name.endswith("/attn/softmax") for node in nodes)
+    attentions = count_attentions(nodes)
     products = _products(nodes, quantised_only=precision.startswith("int8"))
     sink = logger(load_flavour(FLAVOUR))
     sink.listings.clear()
@@ -123,6 +123,15 @@ def _reads(layers: list[BuiltLayer], products: frozenset[str]) -> dict[str, froz
                     layer_reads[name] = layer_reads.get(name, frozenset()) | layer.reads
         found |= layer_reads
     return found
+
+
+def count_attentions(nodes: list[Node]) -> int:
+    """How many softmaxes weigh the rows of a product of two activations, as an attention's does."""
+    computed = {output for node in nodes for output in node.outputs}
+    weights = {
+        node.inputs[0] for node in nodes if node.op_type == "MatMul" and set(node.inputs[:2]) <= computed
+    }
+    return sum(node.op_type == "Softmax" and node.outputs[0] in weights for node in nodes)
 
 
 def _products(nodes: list[Node], quantised_only: bool) -> frozenset[str]:

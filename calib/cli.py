@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from jntrt.runtime.command.app import new_app, parse_integers, run
+from jntrt.runtime.command.app import new_app, run
+from jntrt.runtime.command.lists import parse_integers
 
 if TYPE_CHECKING:
     from jntrt.calib.result import Calibrated
@@ -42,7 +43,8 @@ def calibrate(
     """Add a precision to BUNDLE, calibrated on your own sequences and judged on others.
 
     The fp32 tracker follows the targets of DATA; ranges come from its crops. The new graphs are then compared
-    with fp32 on held-back crops and sequences: below a threshold nothing is written and the exit code is 3.
+    with fp32 on held-back crops and sequences: below a threshold no graph is written and the exit code is 3.
+    The figures are in the bundle's calibration.html either way.
 
     Parameters
     ----------
@@ -180,18 +182,9 @@ class _Bar:
     """A progress bar on stderr; nothing where that is no terminal."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from jntrt.runtime.command.progress import progress_bar
 
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-            transient=True,
-        )
+        self._bar = progress_bar()
         self._tasks: dict[str, int] = {}
 
     def show(self, what: str, done: int, total: int) -> None:
@@ -223,8 +216,8 @@ def _print_verdict(name: str, result: Calibrated) -> None:
     )
     table.add_row("5th percentile of IoU", f"{crops.p5_iou:.4f}", "")
     table.add_row("score difference, mean / largest", f"{crops.score_mean:.4f} / {crops.score_max:.4f}", "")
-    for block, share in crops.kept.items():
-        table.add_row(f"same tokens kept, block {block}", f"{share:.1%}", "")
+    for kept, share in crops.kept.items():
+        table.add_row(f"same tokens in {kept}", f"{share:.1%}", "")
     if sequences is not None:
         interval = ""
         if sequences.low is not None and sequences.high is not None:

@@ -10,7 +10,7 @@ from jntrt.calib.gate.judge import DEFAULTS, Thresholds, Verdict
 from jntrt.calib.gate.sensitivity import Sensitivity
 from jntrt.calib.precisions.candidate import PRECISIONS, Candidate
 from jntrt.calib.precisions.ranges import METHODS, PERCENTILE, Observations
-from jntrt.runtime.errors import UserError
+from jntrt.runtime.errors import GateError, UserError
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,11 @@ class Calibrated:
     worst: tuple[Sensitivity, ...] = ()
     share: float = 0.0
     float32: tuple[str, ...] = ()
+
+
+class Refusal(GateError):
+    """The gate's refusal, with the figures that it refused."""
+
+    def __init__(self, text: str, result: Calibrated) -> None:
+        super().__init__(text)
+        self.result = result

@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jntrt.export.checkpoint import Checkpoint, read_checkpoint
 from jntrt.export.experiment_yaml import ExperimentYaml, read_experiment_yaml
 from jntrt.export.families import family, family_flags, folder_name, recognise
-from jntrt.export.families.contract import Family, Weights
 from jntrt.export.families.inference import Inferred
 from jntrt.export.key_map import read_key_map, rename
 from jntrt.export.report import printable
@@ -23,6 +22,9 @@ from jntrt.runtime.bundle import PARITY, check_target, file_sha256, write_bundle
 from jntrt.runtime.bundle.manifest import FORMAT, MAX_BATCH
 from jntrt.runtime.errors import GateError, UserError
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from jntrt.export.families.contract import Family, Weights
 
 SAMPLES = 4
 """Drawn crops that the graphs are compared on; a batch of more targets takes one of each."""
@@ -81,9 +83,10 @@ def export_checkpoint(
     checkpoint = read_checkpoint(path)
     weights = rename(checkpoint.weights, renames) if renames else checkpoint.weights
     try:
-        name = _family_name(given, experiment, weights)
+        name, source = _family_name(given, experiment, weights)
         kind = family(name)
         inferred = kind.infer(weights, experiment, family_flags(name, given), _recipe_names(checkpoint))
+        inferred = replace(inferred, rows=(("recognised as", name, source), *inferred.rows))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -157,10 +160,16 @@ def _recipe_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     return [*names, *((folder.name, "the file's folder") for folder in folders)]
 
 
-def _family_name(given: dict[str, Any], experiment: ExperimentYaml | None, weights: Weights) -> str:
-    """What was said by flag, else in the YAML, else what the weights show."""
-    said = given.get("family") or (experiment and experiment.family)
-    return folder_name(said) if said else recognise(weights)[0]
+def _family_name(
+    given: dict[str, Any], experiment: ExperimentYaml | None, weights: Weights
+) -> tuple[str, str]:
+    """The family's name and what said it: the flag, else the YAML, else the weights."""
+    if "family" in given:
+        return folder_name(given["family"]), "--family"
+    if experiment is not None and experiment.family is not None:
+        return folder_name(experiment.family), experiment.name
+    name, reason = recognise(weights)
+    return name, f"weights: {reason}"
 
 
 def _manifest(

@@ -92,7 +92,7 @@ def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: in
 
     plain = plain_form(bundle)
     example = example_inputs(bundle, plain)
-    model = Positional(plain, list(example)).cuda().half()
+    model = Positional(plain, list(example)).eval().cuda().half()
     sizes = {"template": bundle.template.size, "search": bundle.search.size}
     crops = {
         name: torch.zeros((bundle.batch, size, size, 3), dtype=torch.uint8, device="cuda")

@@ -163,7 +163,7 @@ def plain_backends(
     if checkpoint is not None:
         load_weights(model, read_checkpoint(checkpoint).weights)
     example = example_inputs(bundle, model)
-    network = PLAIN_ENGINES[kind](Positional(model, list(example)), tuple(example.values()), threads)
+    network = PLAIN_ENGINES[kind](Positional(model, list(example)).eval(), tuple(example.values()), threads)
     return TemplateMemory(model), SearchNetwork(network, model, list(example))
 
 

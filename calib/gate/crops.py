@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jntrt.bench.sequences.clips import Clip
+from jntrt.bench.sequences.metrics import overlap
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.crop import crop
@@ -30,33 +32,45 @@ BLANK = 1.0  # grey levels between the 2nd and the 98th percentile: a crop below
 MAX_BLANK = 0.25  # share of such crops: some may show the sky beside the target
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """How many crops, and the options that say so: for errors."""
+
+    count: int
+    count_option: str = "--crops"
+    data_option: str = "--data"
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One call of the track graph.
 
-    template: index into `CropSet.templates`; search: Sx×Sx×3 uint8 RGB.
+    template: index into `CropSet.templates`; inputs: what the call has of its own, by input, without the
+    batch's axis: `search` Sx×Sx×3 uint8 RGB and the state inputs.
     """
 
     sequence: str
     frame: int
     template: int
-    search: Image
+    inputs: dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class TemplateFeed:
-    """Inputs of the template graph for one target; `weights` for track graphs with `template_weights`."""
+class Target:
+    """What a target adds to both graphs' inputs, by input, without the batch's axis.
 
-    template: Image
-    target_box: NDArray[np.float32]
-    weights: NDArray[np.float32]
+    template: all inputs of the template graph; track: the side inputs of every call of the track graph.
+    """
+
+    template: dict[str, NDArray[Any]]
+    track: dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class CropSet:
     """Samples and the templates that they belong to."""
 
-    templates: list[TemplateFeed] = field(default_factory=list)
+    templates: list[Target] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -66,14 +80,14 @@ class CropSet:
 def collect_crops(
     bundle: Bundle,
     sequences: Sequence[Clip],
-    count: int = 500,
+    wanted: Wanted,
     *,
     seed: int = 0,
     backend: str = "onnxruntime",
     threads: int | None = None,
     on_crop: Callable[[], None] | None = None,
 ) -> CropSet:
-    """About `count` crops (fewer where the data have fewer frames), spread evenly over the sequences.
+    """About as many crops as are wanted (or as the data have frames), spread evenly over the sequences.
 
     Raises UserError for a bundle of batch above 1, and as `check_crops` does.
     """
@@ -82,25 +96,25 @@ def collect_crops(
             f"bundle {bundle.name} tracks {bundle.batch} targets at once: calibrate the bundle of batch 1"
         )
     crops = CropSet()
-    shares = share_out(count, [max(0, len(sequence) - 1) for sequence in sequences])
+    shares = share_out(wanted.count, [max(0, len(sequence) - 1) for sequence in sequences])
     rng = np.random.default_rng(seed)
     with Tracker.from_bundle(bundle, backend, "fp32", threads) as tracker:
         for sequence, share in zip(sequences, shares, strict=True):
             if share:
                 _follow(bundle, tracker, sequence, share, rng, crops, on_crop)
-    check_crops(crops, count)
+    check_crops(crops, wanted)
     return crops
 
 
-def check_crops(crops: CropSet, wanted: int) -> None:
+def check_crops(crops: CropSet, wanted: Wanted) -> None:
     """UserError when there are too few crops, or when they show nothing, before anything is measured."""
-    needed = min(wanted, MIN_CROPS)
-    if len(crops) < needed:
+    missing = min(wanted.count, MIN_CROPS) - len(crops)
+    if missing > 0:
         raise UserError(
-            f"the data give {len(crops)} calibration crops and at least {needed} are needed: "
-            "add sequences with --data"
+            f"{wanted.data_option}: {len(crops)} crops, one for each frame after a sequence's first, are too "
+            f"few: add {missing} frames or more, or ask for less with {wanted.count_option}"
         )
-    blank = sum(_contrast(sample.search) < BLANK for sample in crops.samples)
+    blank = sum(_contrast(sample.inputs["search"]) < BLANK for sample in crops.samples)
     if blank > MAX_BLANK * len(crops):
         raise UserError(
             f"{blank} of {len(crops)} calibration crops are blank (one colour): "
@@ -169,37 +183,43 @@ def _follow(
         if not started:
             if usable:
                 tracker.init(frame, truth)
-                crops.templates.append(_template(bundle, frame, truth.tolist()))
+                crops.templates.append(_target(bundle, frame, truth.tolist()))
                 started = True
             continue
         if number in chosen:
-            rectangle = geometry.crop_rectangle(jitter(tracker.state.tolist(), rng), bundle.search.factor)
-            search = crop(frame, rectangle, bundle.search.size)
-            crops.samples.append(Sample(sequence.name, number, len(crops.templates) - 1, search))
+            inputs = _track_inputs(bundle, frame, jitter(tracker.state.tolist(), rng))
+            crops.samples.append(Sample(sequence.name, number, len(crops.templates) - 1, inputs))
             if on_crop is not None:
                 on_crop()
         if number == start + stretch:
             break
         state = tracker.update(frame).box
-        if usable and box_overlap(state.tolist(), truth.tolist()) < LOST:
+        if usable and overlap(state[None], truth[None])[0] < LOST:
             tracker.state = truth
 
 
-def _template(bundle: Bundle, frame: Image, box: list[float]) -> TemplateFeed:
+# Below is all that knows which inputs there are besides the crops, and how they come from a box.
+
+
+def _target(bundle: Bundle, frame: Image, box: list[float]) -> Target:
+    """The inputs that `init` computes from the frame and the box."""
     size, factor = bundle.template.size, bundle.template.factor
-    box_format = str(bundle.recipe.get("target_box_format", "cxcywh"))
-    target = geometry.target_box_in_crop(box, factor, size, box_format)
-    return TemplateFeed(
-        template=crop(frame, geometry.crop_rectangle(box, factor), size),
-        target_box=np.array(target, np.float32),
-        weights=geometry.template_weights(box, factor, size),
-    )
+    template: dict[str, NDArray[Any]] = {"template": crop(frame, geometry.crop_rectangle(box, factor), size)}
+    track: dict[str, NDArray[Any]] = {}
+    if bundle.takes("template", "target_box"):
+        box_format = str(bundle.recipe.get("target_box_format", "cxcywh"))
+        target_box = geometry.target_box_in_crop(box, factor, size, box_format)
+        template["target_box"] = np.array(target_box, np.float32)
+    if bundle.takes("track", "template_weights"):
+        track["template_weights"] = geometry.template_weights(box, factor, size)
+    return Target(template, track)
 
 
-def box_overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes x, y, w, h."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    common = max(0.0, width) * max(0.0, height)
-    union = a[2] * a[3] + b[2] * b[3] - common
-    return common / union if union > 0 else 0.0
+def _track_inputs(bundle: Bundle, frame: Image, state: geometry.Box) -> dict[str, NDArray[Any]]:
+    """The inputs that `update` computes from the frame and the state."""
+    size = bundle.search.size
+    rectangle = geometry.crop_rectangle(state, bundle.search.factor)
+    inputs: dict[str, NDArray[Any]] = {"search": crop(frame, rectangle, size)}
+    if bundle.takes("track", "previous_size"):
+        inputs["previous_size"] = np.array(state[2:], np.float32) * np.float32(size / rectangle.side)
+    return inputs

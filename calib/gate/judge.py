@@ -7,7 +7,6 @@ overlap (AO) with the annotation, difference with a bootstrap interval over the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -16,14 +15,12 @@ from typing import Any
 import numpy as np
 from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.evaluate import Contestant, compare, evaluate
+from jntrt.bench.sequences.metrics import overlap
 from jntrt.calib.gate.crops import CropSet
 from jntrt.calib.graph.observe import Run, feeds_of
 from jntrt.calib.graph.view import Array
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
-from numpy.typing import NDArray
-
-KEPT = re.compile(r"blocks\.(\d+)/ce/kept")
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class CropFigures:
     """Agreement of two graphs on crops.
 
     median_iou, p5_iou: median and 5th percentile of the boxes' overlap; score_mean, score_max: absolute
-    difference of the presence; kept: share of the same tokens, by eliminating block.
+    difference of the presence; kept: share of the same tokens, by the name of the kept set.
     """
 
     crops: int
@@ -58,7 +55,7 @@ class CropFigures:
     p5_iou: float
     score_mean: float
     score_max: float
-    kept: dict[int, float] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
@@ -103,12 +100,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Graphs:
-    """One precision in one engine, ready to run: both graphs, with the kept tokens among track's outputs."""
+    """One precision in one engine, ready to run.
+
+    memory: names of what track reads of the template graph's outputs; kept: names of the kept sets, which are
+    among track's outputs.
+    """
 
     template: Run
     track: Run
-    inputs: frozenset[str]
     memory: frozenset[str]
+    kept: tuple[str, ...] = ()
 
 
 def reference_outputs(graphs: Graphs, crops: CropSet) -> list[dict[str, Array]]:
@@ -124,14 +125,13 @@ def compare_crops(
 ) -> CropFigures:
     """Agreement of `graphs` with the reference's outputs for the same crops."""
     overlaps, scores = [], []
-    kept: dict[int, list[float]] = {}
+    kept: dict[str, list[float]] = {name: [] for name in graphs.kept}
     for expected, outputs in zip(reference, _outputs(graphs, crops), strict=True):
         overlaps.append(centred_overlap(expected["box"], outputs["box"]))
         scores.append(float(np.abs(expected["score"] - outputs["score"]).max()))
-        for name, tokens in expected.items():
-            if match := KEPT.fullmatch(name):
-                same = len(np.intersect1d(tokens, outputs[name])) / tokens.size
-                kept.setdefault(int(match[1]), []).append(same)
+        for name, shares in kept.items():
+            same = len(np.intersect1d(expected[name], outputs[name]))
+            shares.append(same / expected[name].size)
         if on_crop is not None:
             on_crop()
     return CropFigures(
@@ -140,7 +140,7 @@ def compare_crops(
         p5_iou=float(np.quantile(overlaps, 0.05)),
         score_mean=float(np.mean(scores)),
         score_max=float(np.max(scores)),
-        kept={block: float(np.mean(values)) for block, values in sorted(kept.items())},
+        kept={name: float(np.mean(shares)) for name, shares in kept.items()},
     )
 
 
@@ -218,17 +218,13 @@ def hold_back(sequences: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
 
 def centred_overlap(a: Array, b: Array) -> float:
     """Mean intersection over union of B×4 boxes cx, cy, w, h; 0 where one is not finite."""
-    low = np.maximum(a[:, :2] - a[:, 2:] / 2, b[:, :2] - b[:, 2:] / 2)
-    high = np.minimum(a[:, :2] + a[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2)
-    common: NDArray[Any] = np.prod(np.maximum(high - low, 0), axis=1)
-    union = np.prod(np.abs(a[:, 2:]), axis=1) + np.prod(np.abs(b[:, 2:]), axis=1) - common
-    overlap = common / np.maximum(union, 1e-12)
-    return float(np.where(np.isfinite(overlap), overlap, 0.0).mean())
+    values = overlap(*(np.hstack([x[:, :2] - x[:, 2:] / 2, x[:, 2:]]) for x in (a, b)))
+    return float(np.where(np.isfinite(values), values, 0.0).mean())
 
 
 def _outputs(graphs: Graphs, crops: CropSet) -> Any:
     def template(feeds: Mapping[str, Array]) -> dict[str, Array]:
         return {name: value for name, value in graphs.template(feeds).items() if name in graphs.memory}
 
-    for feeds in feeds_of(crops, template, set(graphs.inputs)):
+    for feeds in feeds_of(crops, template):
         yield graphs.track(feeds)

@@ -10,9 +10,11 @@ import onnx
 from jntrt.calib.gate.crops import CropSet
 from jntrt.calib.gate.judge import CropFigures, compare_crops
 from jntrt.calib.graph.emulate import Emulator
-from jntrt.calib.graph.observe import feeds_of, promote, session
+from jntrt.calib.graph.engine import open_graph
+from jntrt.calib.graph.observe import feeds_of
 from jntrt.calib.graph.view import Array, GraphView, place_of
 from jntrt.calib.precisions.candidate import Models, make_candidate, quantisable
+from jntrt.export.onnx.promote import promote
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,12 @@ def layer_errors(models: Models, half: onnx.ModelProto, crops: CropSet, limit: i
     view = GraphView(models.track)
     wanted = [node for node in view.nodes if node.op_type in ("MatMul", "Conv", "LayerNormalization")]
     names = {node.output[0]: place_of(node).removesuffix("/matmul") for node in wanted}
-    exact, emulator = session(promote(models.track, names)), Emulator(half)
-    takes = {value.name for model in (models.template, models.track) for value in model.graph.input}
+    exact, emulator = open_graph(promote(models.track, names)), Emulator(half)
     halves = {value.name for value in half.graph.input if value.type.tensor_type.elem_type == _FLOAT16}
     errors: dict[str, list[float]] = {name: [] for name in names}
     few = CropSet(crops.templates, crops.samples[:limit])
-    for feeds in feeds_of(few, session(models.template), takes):
-        expected = exact(feeds)
+    for feeds in feeds_of(few, open_graph(models.template).run):
+        expected = exact.run(feeds)
         inputs = {n: value.astype(np.float16) if n in halves else value for n, value in feeds.items()}
         for name, value in emulator.run(inputs, list(names)).items():
             errors[name].append(_relative_error(expected[name], value.astype(np.float32)))

@@ -7,39 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 import onnx
 from jntrt.calib.gate.crops import CropSet
+from jntrt.calib.graph.engine import open_graph
 from jntrt.calib.graph.view import Array, GraphView
 from jntrt.calib.precisions.ranges import Magnitudes, Observations
+from jntrt.export.onnx.promote import promote
 from jntrt.runtime.errors import UserError
 from onnx import TensorProto, helper
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 PEAK_SUFFIX = "/peak"
-
-
-def session(model: onnx.ModelProto, threads: int | None = None) -> Run:
-    """`model` in ONNX Runtime, all outputs by name; for fp32 graphs."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    opened = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in opened.get_outputs()]
-    return lambda feeds: dict(zip(names, opened.run(None, dict(feeds)), strict=True))
-
-
-def promote(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy of the model that also returns these interior tensors."""
-    view = GraphView(model)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    present = set(view.outputs)
-    for name in dict.fromkeys(names):
-        if name not in present:
-            copy.graph.output.append(helper.make_tensor_value_info(name, view.types[name], view.shapes[name]))
-    return copy
 
 
 def with_peaks(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -58,23 +35,20 @@ def with_peaks(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def feeds_of(crops: CropSet, template: Run, takes: set[str]) -> Iterator[dict[str, Array]]:
-    """Inputs of the track graph for every sample; the template graph runs once for each template.
-
-    takes: names of the inputs of both graphs.
-    """
+def feeds_of(crops: CropSet, template: Run) -> Iterator[dict[str, Array]]:
+    """Inputs of the track graph for every sample; the template graph runs once for each template."""
     memories: dict[int, dict[str, Array]] = {}
     for sample in crops.samples:
         if sample.template not in memories:
-            feed = crops.templates[sample.template]
-            inputs: dict[str, Array] = {"template": feed.template[None]}
-            if "target_box" in takes:
-                inputs["target_box"] = feed.target_box[None]
-            memory = template(inputs)
-            if "template_weights" in takes:
-                memory["template_weights"] = feed.weights[None]
-            memories = {sample.template: memory}  # samples of one template stand together
-        yield {"search": sample.search[None], **memories[sample.template]}
+            target = crops.templates[sample.template]
+            memory = template(_as_batch(target.template))
+            # Samples of one template stand together.
+            memories = {sample.template: {**memory, **_as_batch(target.track)}}
+        yield {**_as_batch(sample.inputs), **memories[sample.template]}
+
+
+def _as_batch(values: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: value[None] for name, value in values.items()}
 
 
 def observe(
@@ -91,9 +65,8 @@ def observe(
     Raises UserError when the network gives a value that is not finite.
     """
     seen = Observations({name: Magnitudes() for name in dict.fromkeys(tensors)})
-    template_run = session(with_peaks(template), threads)
-    track_run = session(promote(with_peaks(track), seen.magnitudes), threads)
-    takes = {value.name for value in (*template.graph.input, *track.graph.input)}
+    template_engine = open_graph(with_peaks(template), threads=threads)
+    track_engine = open_graph(promote(with_peaks(track), seen.magnitudes), threads=threads)
     read = {value.name for value in track.graph.input}
 
     def remember(outputs: dict[str, Array]) -> dict[str, Array]:
@@ -106,8 +79,8 @@ def observe(
                 seen.add_peak(name.removesuffix(PEAK_SUFFIX), float(value))
         return {name: value for name, value in outputs.items() if name in read}
 
-    for feeds in feeds_of(crops, lambda inputs: remember(template_run(inputs)), takes):
-        outputs = track_run(feeds)
+    for feeds in feeds_of(crops, lambda inputs: remember(template_engine.run(inputs))):
+        outputs = track_engine.run(feeds)
         remember(outputs)
         for name, histogram in seen.magnitudes.items():
             histogram.add(outputs[name])

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx
-from jntrt.calib.gate.judge import KEPT, Graphs
-from jntrt.calib.graph.emulate import Emulation
+from jntrt.calib.gate.judge import Graphs
+from jntrt.calib.graph.engine import open_graph
 from jntrt.calib.graph.layers import Layer, find_layers
-from jntrt.calib.graph.observe import promote, session
+from jntrt.calib.graph.roles import roles_of
 from jntrt.calib.graph.view import GraphView
 from jntrt.calib.precisions.fp16 import to_float16
-from jntrt.calib.precisions.int8 import quantise, split_branches
+from jntrt.calib.precisions.int8 import quantise, quantised_values, split_branches
+from jntrt.export.onnx.promote import promote
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines import Backend
-from jntrt.runtime.engines.onnxruntime import OnnxRuntime
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 
@@ -69,7 +66,8 @@ class Candidate:
 
         def open_tracker() -> Tracker:
             engines = [
-                _load(model, self.precision, threads) for model in (self.models.template, self.models.track)
+                open_graph(model, self.precision, threads)
+                for model in (self.models.template, self.models.track)
             ]
             return Tracker(bundle, *engines)
 
@@ -77,11 +75,14 @@ class Candidate:
 
 
 def load_models(bundle: Bundle) -> Models:
-    """The fp32 graphs of a bundle, their digests checked."""
+    """The fp32 graphs of a bundle, their digests checked. Raises UserError where they have no roles."""
     try:
-        return Models(*(onnx.load(bundle.graph(graph, "fp32")) for graph in ("template", "track")))
+        models = Models(*(onnx.load(bundle.graph(graph, "fp32")) for graph in ("template", "track")))
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"bundle {bundle.name}: its fp32 graphs cannot be read: export it again") from error
+    for model in (models.template, models.track):
+        roles_of(model)
+    return models
 
 
 def quantisable(models: Models) -> list[Layer]:
@@ -90,11 +91,9 @@ def quantisable(models: Models) -> list[Layer]:
 
 
 def observed_tensors(models: Models) -> list[str]:
-    """Activations that int8 quantises, by value name, with those that close a chain of convolutions."""
+    """Activations that int8 quantises, by value name."""
     view = GraphView(split_branches(models.track))
-    names = [layer.activation for layer in find_layers(view) if layer.quantisable]
-    last = [node.input[0] for node in view.nodes if node.op_type == "Conv" and node.name.endswith("/conv5")]
-    return list(dict.fromkeys([*names, *last]))
+    return quantised_values(view, [layer for layer in find_layers(view) if layer.quantisable])
 
 
 def make_candidate(
@@ -123,21 +122,8 @@ def make_candidate(
 
 def open_graphs(models: Models, precision: str, threads: int | None = None) -> Graphs:
     """Both graphs of fp32 or a candidate's precision, ready to run on crops."""
-    names = [name for node in models.track.graph.node for name in node.output if KEPT.fullmatch(name)]
-    track = promote(models.track, names)
-    if precision == "fp32":
-        runs = [session(model, threads) for model in (models.template, track)]
-    else:
-        runs = [_load(model, precision, threads).run for model in (models.template, track)]
-    inputs = frozenset(value.name for m in (models.template, models.track) for value in m.graph.input)
-    return Graphs(runs[0], runs[1], inputs, frozenset(models.memory))
-
-
-def _load(model: onnx.ModelProto, precision: str, threads: int | None) -> Backend:
-    engine: type[Backend] = Emulation if precision.endswith("fp16") else OnnxRuntime
-    backend = engine.open(precision, threads)
-    with tempfile.TemporaryDirectory(prefix="jntrt-") as folder:
-        file = Path(folder) / "graph.onnx"
-        onnx.save(model, file)
-        backend.load(file)
-    return backend
+    kept = roles_of(models.track).kept
+    template, track = (
+        open_graph(model, precision, threads) for model in (models.template, promote(models.track, kept))
+    )
+    return Graphs(template.run, track.run, frozenset(models.memory), kept)

@@ -1,9 +1,9 @@
 """A float32 graph made float16, precision written into the graph (design rule 7).
 
-Weights and activations become float16. float32 stay: candidate elimination from the softmax of its scores
-on, the head from its logits on (score × window, arg-max, decoding: a float16 tie would change the choice),
-the scales and inner values of Q/DQ pairs, and every value that calibration saw near the end of float16's
-range. Products with constants are never wrapped in casts: a Linear is float16 or there is an error.
+Weights and activations become float16. float32 stay: the nodes whose role says so (those that choose, score
+and decode: a float16 tie would change the choice), the scales and inner values of Q/DQ pairs, and every value
+that calibration saw near the end of float16's range. Other products are never wrapped in casts: a Linear is
+float16 or there is an error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from jntrt.calib.graph.layers import is_decoding
+from jntrt.calib.graph.roles import roles_of
 from jntrt.calib.graph.view import Array, GraphView, peak, place_of
 from jntrt.runtime.errors import UserError
 from onnx import TensorProto, helper, numpy_helper
@@ -28,7 +28,7 @@ _QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 # Operators that only move or compare numbers, or reduce them to fewer: what arrives in float32 stays so.
 _FOLLOWERS = (
     *("Reshape", "Transpose", "Slice", "Gather", "Squeeze", "Unsqueeze", "Split", "TopK", "Concat"),
-    *("Identity", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd"),
+    *("Identity", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd", "GlobalAveragePool"),
 )
 
 
@@ -45,8 +45,9 @@ def to_float16(
     values that do.
     """
     view = GraphView(model)
-    wide = _wide_values(view, peaks or {}, memory)
-    return _Writer(view, wide, set(memory)).model()
+    fixed = frozenset(roles_of(model).float32)
+    wide = _wide_values(view, fixed, peaks or {}, memory)
+    return _Writer(view, fixed, wide, set(memory)).model()
 
 
 def float32_places(model: onnx.ModelProto) -> list[str]:
@@ -61,27 +62,26 @@ def float32_places(model: onnx.ModelProto) -> list[str]:
     ]
 
 
-def _wide_values(view: GraphView, peaks: Mapping[str, float], memory: Collection[str]) -> set[str]:
+def _wide_values(
+    view: GraphView, fixed: Collection[str], peaks: Mapping[str, float], memory: Collection[str]
+) -> set[str]:
     """Names of the values that stay float32."""
     wide = {name for name in (*view.inputs, *view.outputs) if name not in memory}
-    wide |= _near_the_end(view, peaks)
-    ends = [name for name in view.outputs if name not in memory]
-    for node in view.nodes:
-        if node.op_type == "ArgMax" or (node.op_type == "TopK" and "/ce/" in node.name):
-            ends.append(node.input[0])
-        if node.op_type == "DequantizeLinear":
-            wide.add(node.output[0])
-    wide |= _before(view, ends)
+    wide |= _near_the_end(view, fixed, peaks)
     for node in view.nodes:  # in topological order: what only follows float32 values stays float32
-        floats = [name for name in node.input if view.is_float(name) and name not in view.constants]
-        if node.op_type not in _FOLLOWERS or not floats or not all(name in wide for name in floats):
-            continue
-        if not any(_is_quantiser(view, name) for name in floats):
+        if node.name in fixed or node.op_type == "DequantizeLinear" or _follows(view, node, wide):
             wide |= {name for name in node.output if name and view.is_float(name)}
     return wide - set(memory)
 
 
-def _near_the_end(view: GraphView, peaks: Mapping[str, float]) -> set[str]:
+def _follows(view: GraphView, node: onnx.NodeProto, wide: Collection[str]) -> bool:
+    floats = [name for name in node.input if view.is_float(name) and name not in view.constants]
+    if node.op_type not in _FOLLOWERS or not floats or not all(name in wide for name in floats):
+        return False
+    return not any(_is_quantiser(view, name) for name in floats)
+
+
+def _near_the_end(view: GraphView, fixed: Collection[str], peaks: Mapping[str, float]) -> set[str]:
     """Values to keep float32 for their size; UserError where a product would overflow."""
     near = set()
     for name, value in peaks.items():
@@ -90,7 +90,7 @@ def _near_the_end(view: GraphView, peaks: Mapping[str, float]) -> set[str]:
             continue
         if not value <= LARGEST:
             for node in (maker, *view.readers.get(name, [])):
-                if node.op_type in _PRODUCTS and not is_decoding(node):
+                if node.op_type in _PRODUCTS and node.name not in fixed:
                     raise UserError(_overflow(node, name, value))
         if maker.op_type not in _PRODUCTS:
             near.add(name)
@@ -104,28 +104,6 @@ def _overflow(node: onnx.NodeProto, name: str, value: float) -> str:
     )
 
 
-def _before(view: GraphView, ends: list[str]) -> set[str]:
-    """Values that lead to `ends`, back to the Linears and convolutions they come from (these left out)."""
-    found: set[str] = set()
-    open_ends = list(ends)
-    while open_ends:
-        name = open_ends.pop()
-        node = view.producer.get(name)
-        if name in found or node is None or not view.is_float(name) or _is_product(view, node):
-            continue
-        found.add(name)
-        open_ends += [source for source in node.input if source]
-    return found
-
-
-def _is_product(view: GraphView, node: onnx.NodeProto) -> bool:
-    """Whether the node is a Linear, its bias, a convolution or an attention product."""
-    if node.op_type == "Add" and node.input[1] in view.constants and node.input[0] in view.producer:
-        node = view.producer[node.input[0]]
-    small = is_decoding(node) or node.name.endswith("/ce/weighted")
-    return node.op_type in _PRODUCTS and not small
-
-
 def _is_quantiser(view: GraphView, name: str) -> bool:
     return name in view.producer and view.producer[name].op_type in _QUANTISERS
 
@@ -133,6 +111,7 @@ def _is_quantiser(view: GraphView, name: str) -> bool:
 @dataclass
 class _Writer:
     view: GraphView
+    fixed: Collection[str]
     wide: set[str]
     memory: set[str]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -170,7 +149,7 @@ class _Writer:
 
     def _computes_half(self, node: onnx.NodeProto) -> bool:
         """Whether the node computes in float16 (its result may still be cast for its readers)."""
-        if node.op_type in _QUANTISERS:
+        if node.op_type in _QUANTISERS or node.name in self.fixed:
             return False
         outputs = [name for name in node.output if name and self.view.is_float(name)]
         if not outputs:  # comparisons and choices: in the type of what they read

@@ -4,6 +4,10 @@ Symmetric, zero point 0, int8 on both sides; one scale per activation tensor, on
 weight; biases stay as they are. Scales are float32 in every flavour. `to_float16` of the result is the
 flavour for TensorRT: it writes Cast → Q → DQ → Cast around the float32 scales.
 
+A convolution's result is quantised too, after its ReLU where it has one, and all its readers take the pair's
+value: ONNX Runtime has an int8 kernel for a convolution only where its result is int8. Other activations
+(HardSwish, Clip) and sums then compute in float between two pairs.
+
 All activations share their zero point's initializer, so that the ONNX Runtime backend can turn them into
 uint8 in one place (`ZERO_POINT`; values after a ReLU have their own, `RELU_ZERO_POINT`: with it ONNX Runtime
 drops the ReLU and runs chains of convolutions in int8).
@@ -17,6 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 from jntrt.calib.graph.layers import Layer, find_layers
+from jntrt.calib.graph.roles import replace_int8
 from jntrt.calib.graph.view import Array, GraphView, attributes
 from jntrt.runtime.engines.int8_graph import RELU_ZERO_POINT, WEIGHT_BITS, ZERO_POINT
 from jntrt.runtime.errors import UserError
@@ -34,23 +39,33 @@ def split_branches(model: onnx.ModelProto) -> onnx.ModelProto:
     the Q.
     """
     view = GraphView(model)
-    nodes: list[onnx.NodeProto] = []
+    chains = {
+        split.name: chain
+        for split in view.nodes
+        if split.op_type == "Split" and (chain := _branched_convolution(view, split))
+    }
+    gone = {node.name for chain in chains.values() for node in chain}
     constants = dict(view.constants)
-    gone: set[int] = set()
+    nodes: list[onnx.NodeProto] = []
     for node in view.nodes:
-        if node.op_type == "Split" and (chain := _branched_convolution(view, node)):
-            convolution, relu = chain
-            gone |= {id(convolution), id(relu), id(node)}
-    replaced = {}
-    for node in view.nodes:
-        if id(node) in gone and node.op_type == "Split":
-            replaced[node.name] = _branches(view, node, constants)
-    for node in view.nodes:
-        if id(node) not in gone:
+        if node.name in chains:
+            nodes += _branches(view, node, chains[node.name][0], constants)
+        elif node.name not in gone:
             nodes.append(node)
-        elif node.op_type == "Split":
-            nodes += replaced[node.name]
-    return _with_graph(model, nodes, constants, view) if gone else model
+    if not chains:
+        return model
+    result = _with_graph(model, nodes, constants, view)
+    branches = {split.name: list(split.output) for split in view.nodes if split.name in chains}
+    replace_int8(result, {chain[0].name: branches[name] for name, chain in chains.items()})
+    return result
+
+
+def quantised_values(view: GraphView, layers: Iterable[Layer]) -> list[str]:
+    """Values that get a pair when these layers are int8, in the graph's order."""
+    layers = list(layers)
+    wanted = {layer.activation for layer in layers} | _convolution_ends(view, layers)
+    made = (name for node in view.nodes for name in node.output)
+    return [name for name in (*view.inputs, *made) if name in wanted]
 
 
 def quantise(
@@ -74,7 +89,8 @@ def quantise(
             f"--keep {sorted(unknown)[0]}: no such layer; calibration.json lists them, such as"
             f" {chosen[0].name if chosen else 'none'}"
         )
-    result = _Quantiser(view, {layer.node: layer for layer in chosen}, ranges, weight_bits).model()
+    by_node, ends = {layer.node: layer for layer in chosen}, _convolution_ends(view, chosen)
+    result = _Quantiser(view, by_node, ends, ranges, weight_bits).model()
     if weight_bits < 8:
         helper.set_model_props(result, {WEIGHT_BITS: str(weight_bits)})
     return result
@@ -96,6 +112,7 @@ def quantise_weight(weight: Array, axis: int, bits: int = 8) -> tuple[Array, Arr
 class _Quantiser:
     view: GraphView
     layers: dict[str, Layer]
+    ends: set[str]
     ranges: Mapping[str, float]
     weight_bits: int
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -106,31 +123,15 @@ class _Quantiser:
         self.constants = dict(self.view.constants)
         for node in self.view.nodes:
             layer = self.layers.get(node.name)
-            closing = self._closes_chain(node)
-            if layer is None and not closing:
-                self.nodes.append(node)
-                continue
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
-            copy.input[0] = self._activation(node.input[0])
+            for position, name in enumerate(node.input):
+                if name in self.ends or (layer is not None and position == 0):
+                    copy.input[position] = self._activation(name)
             if layer is not None:
                 copy.input[1] = self._weight(layer)
             self.nodes.append(copy)
         return _with_graph(self.view.model, self.nodes, self.constants, self.view)
-
-    def _closes_chain(self, node: onnx.NodeProto) -> bool:
-        """Whether the node is the 1×1 convolution that makes a branch's logits from int8 convolutions.
-
-        It stays float, but reads a Q/DQ pair: ONNX Runtime has an int8 kernel for a convolution only where
-        its result is quantised.
-        """
-        if node.op_type != "Conv" or node.name in self.layers:
-            return False
-        relu = self.view.producer.get(node.input[0])
-        before = (
-            self.view.producer.get(relu.input[0]) if relu is not None and relu.op_type == "Relu" else None
-        )
-        return before is not None and before.name in self.layers
 
     def _activation(self, name: str) -> str:
         if name not in self.pairs:
@@ -167,6 +168,22 @@ class _Quantiser:
         return name
 
 
+def _convolution_ends(view: GraphView, layers: Iterable[Layer]) -> set[str]:
+    """What the convolutions among the layers make, after the ReLU where that alone reads it.
+
+    A graph's output is none: it keeps its type.
+    """
+    ends = set()
+    for layer in layers:
+        if layer.kind == "Conv":
+            end = layer.result
+            readers = view.readers.get(end, [])
+            if len(readers) == 1 and readers[0].op_type == "Relu":
+                end = readers[0].output[0]
+            ends.add(end)
+    return ends - set(view.outputs)
+
+
 def _branched_convolution(
     view: GraphView, split: onnx.NodeProto
 ) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
@@ -179,10 +196,9 @@ def _branched_convolution(
     return (convolution, relu) if attributes(split).get("axis", 0) == 1 else None
 
 
-def _branches(view: GraphView, split: onnx.NodeProto, constants: dict[str, Array]) -> list[onnx.NodeProto]:
-    chain = _branched_convolution(view, split)
-    assert chain is not None
-    convolution, _ = chain
+def _branches(
+    view: GraphView, split: onnx.NodeProto, convolution: onnx.NodeProto, constants: dict[str, Array]
+) -> list[onnx.NodeProto]:
     nodes: list[onnx.NodeProto] = []
     bounds = np.cumsum(view.constants[split.input[1]])[:-1]
     weights, biases = (np.split(view.constants[name], bounds) for name in convolution.input[1:3])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 BINS = 2048
 LEVELS = 127
+SMALLEST = 1e-30  # largest magnitude of a tensor that has a range of its own; its scale is far from subnormal
 METHODS = ("minmax", "percentile", "mse", "entropy")
 PERCENTILE = 99.99
 
@@ -52,7 +53,9 @@ class Magnitudes:
         while self.limit < top:
             self.counts = np.concatenate((self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2)))
             self.limit *= 2
-        self.counts += np.histogram(magnitudes, bins=BINS, range=(0.0, self.limit))[0]
+        # Edges in double precision: those of a subnormal limit would coincide in single.
+        ends = (np.float64(0), np.float64(self.limit))
+        self.counts += np.histogram(magnitudes, bins=BINS, range=ends)[0]
 
     @property
     def centres(self) -> Counts:
@@ -80,7 +83,8 @@ def choose_ranges(
 ) -> dict[str, float]:
     """Largest magnitude to represent, by tensor: `minmax`, `percentile`, `mse` or `entropy`.
 
-    A tensor that was zero throughout gets range 1. Raises UserError for an unknown method.
+    A tensor that was zero throughout, or too small for a scale in float32, gets range 1. Raises UserError for
+    an unknown method.
     """
     functions: dict[str, Callable[[Magnitudes], float]] = {
         "minmax": lambda seen: seen.largest,
@@ -91,7 +95,7 @@ def choose_ranges(
     if method not in functions:
         raise UserError(f"--method {method}: choose one of {', '.join(METHODS)}")
     function = functions[method]
-    return {name: function(seen) if seen.largest > 0 else 1.0 for name, seen in magnitudes.items()}
+    return {name: function(seen) if seen.largest > SMALLEST else 1.0 for name, seen in magnitudes.items()}
 
 
 def clipped_share(seen: Magnitudes, limit: float) -> float:

@@ -10,11 +10,10 @@ from dataclasses import fields, make_dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
 
-import numpy.typing as npt
 from jntrt.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from jntrt.export.families.contract import Family, ObjectiveModule
+    from jntrt.export.families.contract import Family, ObjectiveModule, Weights
 
 FAMILIES = {
     "ostrack": "jntrt.export.families.ostrack",
@@ -44,7 +43,7 @@ def folder_name(name: str) -> str:
     return next(first for first, path in FAMILIES.items() if path == FAMILIES[name])
 
 
-def recognise(weights: Mapping[str, npt.NDArray[Any]]) -> tuple[str, str]:
+def recognise(weights: Weights) -> tuple[str, str]:
     """The name of the family that knows `weights`, and by what; the first that does, in the dict's order.
 
     UserError where none does.

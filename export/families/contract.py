@@ -1,6 +1,6 @@
 """What a family offers: the names that its folder's `family.py` and `objective.py` have, and their types.
 
-Modules are checked against these protocols where they are used; importing a family imports no torch.
+Importing this or a `family.py` is light, as the command's help needs it: no torch, no onnx, no numpy.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
     from jntrt.export.experiment_yaml import ExperimentYaml
     from jntrt.export.families.inference import CommonFlags, Inferred
     from jntrt.export.families.plain import PlainForm
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
-Weights = Mapping[str, NDArray[Any]]
+    Weights = Mapping[str, NDArray[Any]]
+
 Box = tuple[float, float, float, float]
 
 
@@ -137,8 +137,8 @@ class Objective(Protocol):
 
         network: the plain form; calling it is its forward in the loop's precision, with float32 results.
         batch: `template`, `search` (uint8 B×S×S×3), side inputs, `box` (B×4, cx, cy, w, h in units of the
-        search crop, 0 where absent), `present` (B bool), `previous` (B×2: w and h of the box that the search
-        crop was made around, in pixels of it).
+        search crop, 0 where absent), `present` (B bool), `previous_size` (B×2: w and h of the box that the
+        search crop was made around, in pixels of it).
         """
 
     def distillation(self, model: PlainForm, channels: int) -> nn.Module:

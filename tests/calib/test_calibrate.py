@@ -16,11 +16,11 @@ from jntrt.bench.latency.timed_engines import plan_engines
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.calib.calibrate import Calibration
 from jntrt.calib.cli import app
-from jntrt.calib.gate.crops import CropSet, Sample, collect_crops
+from jntrt.calib.gate.crops import CropSet, Sample, Target, Wanted, collect_crops
 from jntrt.calib.result import Options
 from jntrt.export.report import print_bundle
 from jntrt.runtime import Tracker
-from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle import Bundle, write_bundle
 from jntrt.runtime.command.app import run
 from jntrt.runtime.errors import GateError
 
@@ -35,7 +35,9 @@ def calib(*words) -> int:
 
 
 def content(folder) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """Graphs and manifest: what makes the bundle. The reports also tell of what was refused."""
+    reports = ("calibration.json", "calibration.html")
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name not in reports}
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int8-fp16"])
@@ -50,7 +52,7 @@ def test_a_precision_joins_the_bundle(bundle, sequences, precision, capsys):
     assert gate == printed["gate"]
     assert gate["passed"] is True
     assert gate["crops"]["crops"] == 8
-    assert set(gate["crops"]["kept"]) == {"1", "2"}
+    assert list(gate["crops"]["kept"]) == ["blocks.1/ce/kept", "blocks.2/ce/kept"]
     assert gate["sequences"]["sequences"] == 1
     record = json.loads((changed.path / "calibration.json").read_text())
     entry = record["precisions"][precision]
@@ -82,7 +84,16 @@ def test_the_gate_refuses_with_exit_3_and_leaves_the_bundle_alone(bundle, sequen
     assert "fp16 is not the same tracker: median IoU" in error
     assert "worst layers: " in error
     assert content(bundle.path) == before
+    # What was refused is where the error says, and is not taken for a precision of the bundle.
+    page = (bundle.path / "calibration.html").read_text()
+    assert f"figures and layers: {bundle.path / 'calibration.html'}" in error
+    assert "fp16 (refused)" in page
+    record = json.loads((bundle.path / "calibration.json").read_text())
+    assert list(record["refused"]) == ["fp16"]
+    assert record["refused"]["fp16"]["gate"]["passed"] is False
+    assert record["precisions"] == {}
     assert calib(*words, "--force") == 0
+    assert json.loads((bundle.path / "calibration.json").read_text())["refused"] == {}
     assert "FAILED its gate" in capsys.readouterr().out
     changed = Bundle.open(bundle.path)
     assert changed.entry("fp16")["gate"]["passed"] is False
@@ -110,10 +121,13 @@ def test_ranges_of_constant_colour_crops_are_refused(tmp_path, sequences):
     filters[:2] *= 5
     bundle = write_tiny(tmp_path / "bundle", recipe, weights)
     data = load_clips(sequences)
-    judged = collect_crops(bundle, data, 12, seed=1, threads=1)
-    grey = np.full_like(judged.samples[0].search, 114)
+    judged = collect_crops(bundle, data, Wanted(12), seed=1, threads=1)
+    grey = {"search": np.full_like(judged.samples[0].inputs["search"], 114)}
     templates = [
-        type(t)(np.full_like(t.template, 114), t.target_box * 0, t.weights) for t in judged.templates
+        Target(
+            {"template": np.full_like(t.template["template"], 114), "target_box": np.zeros(4, np.float32)}, {}
+        )
+        for t in judged.templates
     ]
     constant = CropSet(templates, [Sample(s.sequence, s.frame, s.template, grey) for s in judged.samples])
     before = content(bundle.path)
@@ -159,6 +173,29 @@ def test_a_norm_scaled_to_overflow_is_caught_with_its_name(tmp_path, sequences, 
     assert calib(bundle.path, "--data", sequences, "--precision", "fp16", *SMALL, *LOOSE) in (2, 3)
     assert "blocks.2/" in capsys.readouterr().err
     assert content(bundle.path) == before
+
+
+def test_a_refusal_is_one_where_its_figures_cannot_be_written(bundle, sequences, capsys):
+    (bundle.path / "calibration.json").write_text("[")
+    words = (bundle.path, "--data", sequences, "--precision", "fp16", *SMALL, "--min-iou", "1")
+    assert calib(*words) == 3
+    error = capsys.readouterr().err
+    assert "fp16 is not the same tracker" in error
+    assert "not kept: " in error
+
+
+def test_graphs_without_roles_are_refused(bundle, sequences, capsys):
+    track = onnx.load(bundle.graph("track", "fp32"))
+    del track.metadata_props[:]
+    manifest = json.loads((bundle.path / "bundle.json").read_text())
+    template = (bundle.path / "template.onnx").read_bytes()
+    graphs = {"template.onnx": template, "track.onnx": track.SerializeToString()}
+    write_bundle(bundle.path, manifest, graphs)
+    assert calib(bundle.path, "--data", sequences, "--precision", "fp16", *SMALL) == 2
+    error = capsys.readouterr().err
+    assert "the track graph does not say which nodes may be int8" in error
+    assert "export the checkpoint again" in error
+    assert error.count("\n") == 1
 
 
 def test_too_little_int8_is_a_refusal(bundle, sequences, capsys):

@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from jntrt.calib.check_build import build, read_layers
+from jntrt.calib.check_build import build, count_attentions, read_layers
 from jntrt.calib.cli import app
 from jntrt.calib.precisions.candidate import make_candidate
 from jntrt.runtime.command.app import run
+from jntrt.runtime.engines.onnx_bytes import read_nodes
 
 from .precisions.test_int8 import ranges_of
 from .tiny_tracker import tiny_models, tiny_recipe
@@ -24,6 +25,15 @@ def test_the_listing_is_read():
     assert product.kind == "gemm"
     assert product.reads == {"Int8"}
     assert product.nodes == {"blocks.0/attn/proj/matmul"}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int8-fp16"])
+@pytest.mark.parametrize("tokens", ["center", "box"])
+def test_attentions_are_those_that_weigh_values(precision, tokens):
+    models = tiny_models(tiny_recipe(template_tokens=tokens))
+    track = make_candidate(precision, models, {}, ranges_of(models)[0]).models.track
+    # The softmaxes of the candidate elimination and of the head's distributions are none.
+    assert count_attentions(read_nodes(track.SerializeToString())) == 4
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8-fp16"])

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import torch
 from jntrt.calib.precisions.candidate import Models
-from jntrt.export.families.ostrack.graphs import build_graphs
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.fast.graphs import build_graphs
+from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import Bundle, write_bundle
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from jntrt.export.cli import app
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.app import run
@@ -252,7 +252,7 @@ def test_one_shape_makes_no_network(
 ) -> None:
     """What one weight says is compared with the others before the network has memory."""
     from jntrt.export.checkpoint import read_checkpoint
-    from jntrt.export.families.ostrack import network as ostrack
+    from jntrt.export.families.ostrack.plain import network as ostrack
 
     made = []
 

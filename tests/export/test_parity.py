@@ -11,9 +11,9 @@ import onnx
 import pytest
 import torch
 from jntrt.export.families.ostrack import family as ostrack
-from jntrt.export.families.ostrack.graphs import build_graphs
-from jntrt.export.families.ostrack.macs import plain_macs
-from jntrt.export.families.ostrack.network import ranking_gap
+from jntrt.export.families.ostrack.fast.graphs import build_graphs
+from jntrt.export.families.ostrack.plain.macs import plain_macs
+from jntrt.export.families.ostrack.plain.network import ranking_gap
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.parity import parity
 from jntrt.export.rules import check_graph, count_macs, graph_violations

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 import yaml
-from jntrt.export.families.ostrack.graphs import build_graphs
+from jntrt.export.families.ostrack.fast.graphs import build_graphs
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import Bundle, write_bundle
 from safetensors.numpy import load_file

@@ -8,7 +8,7 @@ import pytest
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.export.experiment_yaml import read_experiment_yaml
 from jntrt.export.families.ostrack import family as ostrack
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.command.app import run
 from jntrt.runtime.errors import UserError
@@ -17,7 +17,7 @@ from jntrt.train.data.coco import load_coco
 from jntrt.train.data.videos import VideoPairs
 from jntrt.train.data.write_sequences import write_sequences
 from jntrt.train.run.commands import find_sequences
-from jntrt.train.run.config import CONFIGS, load_config
+from jntrt.train.run.config import CONFIGS, TrainConfig, load_config
 from jntrt.train.run.measure import PlainTracker, measure, overlap, separate
 from jntrt.train.run.reference_files import write_reference
 from safetensors.numpy import load_file
@@ -78,6 +78,14 @@ def test_all_configurations_can_be_read():
         assert config.name == name
         assert len(config.recipe.keep_counts) == len(config.recipe.ce_layers)
     assert load_config("jn-256").recipe.search_count == 256
+
+
+def test_a_state_of_before_there_were_families_is_read(tiny):
+    """It says its family in the recipe alone, under the name of its paper."""
+    values = json.loads(json.dumps(tiny.to_dict()))
+    assert values.pop("family") == "ostrack"
+    assert (values["recipe"]["family"], values["ce_start"]) == ("jn", 2)
+    assert TrainConfig.from_dict(values, "state") == tiny
 
 
 def test_odd_configurations_are_refused(tmp_path, tiny_file):

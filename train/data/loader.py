@@ -46,7 +46,7 @@ class Feed(IterableDataset[dict[str, Tensor] | str]):
         number, count = (0, 1) if info is None else (info.id, info.num_workers)
         teacher = None
         if self._teacher is not None:
-            from jntrt.train.run.teacher import Teacher
+            from jntrt.train.data.teacher import Teacher
 
             teacher = Teacher(self._teacher)
         first, step = self._first + number * self._step, self._step * count

@@ -25,15 +25,15 @@ BRIGHTNESS = 0.2
 class Pair:
     """One sample.
 
-    template, search: S×S×3 uint8 RGB; side_inputs: what the network takes beside, by name; previous: w, h of
-    the box that the search crop was made around, in pixels of it; box: cx, cy, w, h of the target in units of
-    the search crop (0: absent); present: whether the target is in the search crop.
+    template, search: S×S×3 uint8 RGB; side_inputs: what the network takes beside, by name;
+    previous_size: w, h of the box that the search crop was made around, in pixels of it; box: cx, cy, w, h of
+    the target in units of the search crop (0: absent); present: whether the target is in the search crop.
     """
 
     template: Image
     search: Image
     side_inputs: dict[str, NDArray[Any]]
-    previous: NDArray[np.float32]
+    previous_size: NDArray[np.float32]
     box: NDArray[np.float32]
     present: bool
 
@@ -136,7 +136,7 @@ def augmented(pair: Pair, objective: Objective, rng: np.random.Generator) -> Pai
     for image in (template, search):
         change = rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS)
         crops.append(np.clip(image * np.float32(change), 0, 255).astype(np.uint8))
-    return Pair(crops[0], crops[1], side_inputs, pair.previous, box, pair.present)
+    return Pair(crops[0], crops[1], side_inputs, pair.previous_size, box, pair.present)
 
 
 def batches(
@@ -153,7 +153,7 @@ def batches(
 
 def stack(pairs: Sequence[Pair]) -> dict[str, np.ndarray]:
     """The pairs' fields and side inputs by name, with the sample on the first axis."""
-    names = ("template", "search", "previous", "box", "present")
+    names = ("template", "search", "previous_size", "box", "present")
     arrays = {name: np.stack([np.asarray(getattr(pair, name)) for pair in pairs]) for name in names}
     for name in pairs[0].side_inputs:
         arrays[name] = np.stack([pair.side_inputs[name] for pair in pairs])

@@ -20,10 +20,10 @@ from jntrt.train.data.assets import Assets
 from jntrt.train.data.coco import is_coco, load_coco
 from jntrt.train.data.loader import Feed, loader
 from jntrt.train.data.pairs import PairSource
+from jntrt.train.data.teacher import CHANNELS, check_teacher
 from jntrt.train.data.videos import VideoPairs
 from jntrt.train.data.write_sequences import write_sequences
 from jntrt.train.run.config import TrainConfig, load_config, with_overrides
-from jntrt.train.run.teacher import CHANNELS, check_teacher
 from jntrt.train.run.training import train
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor

@@ -9,21 +9,21 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jntrt.export.families.contract import Box, Weights
 from jntrt.export.families.inference import Inferred
 from jntrt.export.families.ostrack.experiment_file import recipe_table, recipe_yaml
 from jntrt.export.families.ostrack.flags import Flags
 from jntrt.export.families.ostrack.infer import infer_recipe
-from jntrt.export.families.ostrack.macs import plain_macs
+from jntrt.export.families.ostrack.plain.macs import plain_macs
 from jntrt.export.families.ostrack.published import NETWORKS, published
 from jntrt.export.families.ostrack.recipe import Recipe
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
     from jntrt.export.experiment_yaml import ExperimentYaml
-    from jntrt.export.families.ostrack.network import OSTrack
+    from jntrt.export.families.contract import Box, Weights
+    from jntrt.export.families.ostrack.plain.network import OSTrack
+    from numpy.typing import NDArray
 
 __all__ = [
     "Flags",
@@ -68,14 +68,14 @@ def experiment(recipe: Recipe) -> dict[str, Any]:
 
 def plain(recipe: Recipe) -> OSTrack:
     """The network as the papers say it."""
-    from jntrt.export.families.ostrack.network import OSTrack
+    from jntrt.export.families.ostrack.plain.network import OSTrack
 
     return OSTrack(recipe)
 
 
 def graphs(recipe: Recipe, weights: Weights, batch: int) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """The template graph and the track graph."""
-    from jntrt.export.families.ostrack.graphs import build_graphs
+    from jntrt.export.families.ostrack.fast.graphs import build_graphs
 
     return build_graphs(recipe, weights, batch)
 
@@ -93,6 +93,7 @@ def conventions(recipe: Recipe) -> dict[str, Any]:
 
 def side_inputs(recipe: Recipe, box: Box) -> dict[str, NDArray[np.float32]]:
     """`target_box` (4) where there is a target token, `template_weights` (Nz) where the box's tokens rank."""
+    import numpy as np
     from jntrt.runtime.geometry import target_box_in_crop, template_weights
 
     factor, size = recipe.template_factor, recipe.template_size

@@ -10,17 +10,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
 from jntrt.export.families.inference import Inference, Inferred
 from jntrt.export.families.ostrack.experiment_file import RecipeYaml
 from jntrt.export.families.ostrack.flags import Flags
 from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.runtime.command.app import parse_integers, parse_numbers
+from jntrt.runtime.command.lists import parse_integers, parse_numbers
 from jntrt.runtime.errors import UserError
 
-Weights = Mapping[str, npt.NDArray[Any]]
+if TYPE_CHECKING:
+    from jntrt.export.families.contract import Weights
 
 KNOWN_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16}
 """Width → heads of the ViT sizes that everybody builds alike, 64 channels a head."""

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from jntrt.export.families.contract import Box
-from jntrt.export.families.ostrack.encoder import Block
 from jntrt.export.families.ostrack.family import side_inputs
-from jntrt.export.families.ostrack.initialise import initialise, load_encoder
-from jntrt.export.families.ostrack.losses import LOSSES, keep_ratio_at
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.plain.encoder import Block
+from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.families.ostrack.training.initialise import initialise, load_encoder
+from jntrt.export.families.ostrack.training.losses import LOSSES, keep_ratio_at
 from jntrt.export.families.plain import PlainForm
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray

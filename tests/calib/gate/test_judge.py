@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from jntrt.calib.gate.crops import CropSet, Sample, TemplateFeed
+from jntrt.calib.gate.crops import CropSet, Sample, Target
 from jntrt.calib.gate.judge import (
     CropFigures,
     Graphs,
@@ -19,8 +19,8 @@ from jntrt.runtime.errors import UserError
 
 def crop_set(count=4) -> CropSet:
     image = np.zeros((4, 4, 3), np.uint8)
-    feed = TemplateFeed(image, np.zeros(4, np.float32), np.ones(1, np.float32))
-    return CropSet([feed], [Sample("A", i, 0, image) for i in range(count)])
+    target = Target({"template": image}, {})
+    return CropSet([target], [Sample("A", i, 0, {"search": image}) for i in range(count)])
 
 
 def graphs(box, score, kept) -> Graphs:
@@ -30,7 +30,8 @@ def graphs(box, score, kept) -> Graphs:
         "score": np.array([score], np.float32),
         "blocks.3/ce/kept": np.array([kept]),
     }
-    return Graphs(lambda feeds: {"memory": np.zeros(1)}, lambda feeds: outputs, frozenset(), frozenset())
+    memory = {"memory": np.zeros(1)}
+    return Graphs(lambda feeds: memory, lambda feeds: outputs, frozenset(memory), ("blocks.3/ce/kept",))
 
 
 def test_crops_are_compared_box_score_and_kept_tokens():
@@ -43,7 +44,7 @@ def test_crops_are_compared_box_score_and_kept_tokens():
     assert figures.crops == len(steps) == 4
     assert figures.median_iou == pytest.approx(1 / 3, abs=1e-5)
     assert figures.score_mean == figures.score_max == pytest.approx(0.2, abs=1e-5)
-    assert figures.kept == {3: 0.75}
+    assert figures.kept == {"blocks.3/ce/kept": 0.75}
     assert (
         figures.error > compare_crops(reference, graphs((0.5, 0.5, 0.2, 0.2), 0.9, [1, 2, 3, 4]), crops).error
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jntrt.calib.precisions.ranges import (
     METHODS,
@@ -23,6 +23,7 @@ def seen(*arrays: np.ndarray) -> Magnitudes:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=50))
+@example([1.401298464324817e-45])
 def test_nothing_is_lost_when_the_range_grows(values):
     magnitudes = seen(*[np.array([v], np.float32) for v in values])
     assert magnitudes.largest == max(values)
@@ -58,8 +59,13 @@ def test_percentile_never_exceeds_the_largest():
     assert percentile_range(magnitudes, 50) <= 0.51
 
 
-def test_zeros_and_what_is_not_finite():
-    assert choose_ranges({"x": seen(np.zeros(3, np.float32))}, "mse") == {"x": 1.0}
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [0.0, 1.401298464324817e-45])
+def test_a_tensor_of_nothing_has_a_range_all_the_same(value, method):
+    assert choose_ranges({"x": seen(np.full(3, value, np.float32))}, method) == {"x": 1.0}
+
+
+def test_what_is_not_finite_or_unknown():
     with pytest.raises(UserError, match="not finite"):
         seen(np.array([np.nan], np.float32))
     with pytest.raises(UserError, match="--method best"):

@@ -21,7 +21,7 @@ from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.checkpoint.pickle_reader import PickleError, Placeholder, read_pickle
 from jntrt.export.families.ostrack.flags import Flags
 from jntrt.export.families.ostrack.infer import infer_recipe
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.plain import load_weights
 from jntrt.runtime.errors import UserError
 from safetensors.torch import save_file

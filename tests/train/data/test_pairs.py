@@ -155,7 +155,7 @@ def test_positive_share_and_shapes(assets, tiny):
     arrays = stack(pairs[:3])
     assert arrays["template"].shape == (3, 32, 32, 3)
     assert arrays["search"].shape == (3, 64, 64, 3)
-    assert arrays["previous"].shape == (3, 2)
+    assert arrays["previous_size"].shape == (3, 2)
     assert "template_weights" not in arrays
     assert arrays["target_box"].dtype == np.float32
     for pair in pairs:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from jntrt.export.families.ostrack.initialise import initialise, load_encoder, positions
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.plain.network import OSTrack
+from jntrt.export.families.ostrack.training.initialise import initialise, load_encoder, positions
 from jntrt.runtime.errors import UserError
 from jntrt.train.data.assets import Assets
 from jntrt.train.data.loader import Feed, loader

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.families.plain import load_weights
 from safetensors.numpy import load_file

@@ -10,11 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from jntrt.export.families.ostrack.fast_heads import FastHead, neighbour_table
-from jntrt.export.families.ostrack.graphs import build_graphs
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.fast.graphs import build_graphs
+from jntrt.export.families.ostrack.fast.heads import FastHead, neighbour_table
+from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.onnx.promote import promote
+from jntrt.export.onnx.roles import Roles, read_roles
 from jntrt.export.onnx.writer import FLOAT, OnnxWriter
 
 from ...onnx.float64 import run_in_float64
@@ -163,8 +164,8 @@ def test_heads_in_a_batch_with_target_token(head: str, depth: int) -> None:
     compare_small(replace(recipe, layer_scale=True, ce_layers=(depth - 1,), keep_ratio=(0.5,)), batch=3)
 
 
-def compare_small(recipe: Recipe, batch: int) -> None:
-    """Random trained-like weights: plain form against the graphs."""
+def random_model(recipe: Recipe) -> OSTrack:
+    """Trained-like: scales about 1, products that keep the values' size."""
     torch.manual_seed(3)
     model = OSTrack(recipe).eval()
     for name, tensor in model.state_dict().items():
@@ -173,6 +174,12 @@ def compare_small(recipe: Recipe, batch: int) -> None:
             tensor.copy_(spread * torch.randn_like(tensor) + (0.8 if tensor.ndim == 1 else 0))
             if name.endswith("running_var"):
                 tensor.abs_()
+    return model
+
+
+def compare_small(recipe: Recipe, batch: int) -> None:
+    """Random trained-like weights: plain form against the graphs."""
+    model = random_model(recipe)
     weights = {k: v.numpy() for k, v in model.state_dict().items()}
     rng = np.random.default_rng(5)
     mask = rng.random((batch, recipe.template_count)) < 0.4
@@ -198,6 +205,42 @@ def compare_small(recipe: Recipe, batch: int) -> None:
         assert np.array_equal(
             np.sort(got[f"blocks.{layer}/ce/kept"]), out[f"kept.{layer}"].sort().values.numpy()
         )
+
+
+HEAD_ROLES = {
+    "center": """score_map/sigmoid score_map response response_flat argmax score_flat cell
+        offset/flat offset/by_cell offset/rows offset centre_cells centre
+        size_logits/flat size_logits/by_cell size_logits/rows size_logits size/sigmoid size""",
+    "corner": """logits flat softmax score_map probability corners xyxy peaks product""",
+    "distribution": """reg/flat reg/by_cell reg/sides distribution
+        quality/topk quality/mean quality/top_mean quality/features quality/sigmoid quality
+        cls/sigmoid score_map response response_flat argmax score_flat
+        distribution_at_cell expected distances reach point""",
+}
+
+
+@pytest.mark.parametrize("head", HEAD_ROLES)
+def test_roles_say_what_may_be_int8_and_what_stays_float32(head: str) -> None:
+    """All Linears of the blocks but the ranking query; convolutions but those that make the logits."""
+    recipe = replace(
+        SMALL, head=head, bins=9, quality_dim=8, ce_layers=(1,), keep_ratio=(0.5,), template_tokens="box"
+    )
+    weights = {k: v.numpy() for k, v in random_model(recipe).state_dict().items()}
+    template, track = map(read_roles, build_graphs(recipe, weights, 1))
+    assert template == Roles(int8=("blocks.0/template/attn/qkv/matmul",))
+    assert track is not None
+    linears = [f"blocks.{b}/{n}/matmul" for b in range(3) for n in ("attn/proj", "mlp/fc1", "mlp/fc2")]
+    linears += ["blocks.0/search/attn/qkv/matmul", *(f"blocks.{b}/attn/q/matmul" for b in (1, 2))]
+    linears += ["blocks.1/attn/kv", "blocks.2/attn/kv", "head/conv1/taps"]
+    branches = {"center": ("ctr", "offset", "size"), "corner": ("tl", "br"), "distribution": ("cls", "reg")}
+    convolutions = [f"head/{branch}/conv{k}" for branch in branches[head] for k in (2, 3, 4)]
+    assert sorted(track.int8) == sorted(linears + convolutions)
+    of_ranking = ("softmax", "mean", "weights", "weighted", "row", "similarity", "topk")
+    ranking = [f"blocks.1/ce/{n}" for n in of_ranking]
+    decoding = [f"head/{n}" for n in HEAD_ROLES[head].split()]
+    assert sorted(track.float32) == sorted([*ranking, *decoding, "box", "score"])
+    assert track.kept == ("blocks.1/ce/kept",)
+    assert track.interior == ("head/score_map",)
 
 
 def test_unchanged_tensors_keep_their_names() -> None:

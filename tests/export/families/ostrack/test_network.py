@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from jntrt.export.families.ostrack.heads import expected_position, hann
-from jntrt.export.families.ostrack.network import OSTrack
+from jntrt.export.families.ostrack.plain.heads import expected_position, hann
+from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.families.plain import load_weights
 from jntrt.runtime.errors import UserError

@@ -1,6 +1,10 @@
-"""Published figures go with the published networks alone."""
+"""Published figures go with the published networks alone; the networks have experiment files that say all."""
 
-from jntrt.export.families.ostrack.published import published
+import pytest
+import torch
+from jntrt.export.experiment_yaml import ExperimentYaml
+from jntrt.export.families.ostrack import family
+from jntrt.export.families.ostrack.published import NETWORKS, published
 
 
 def test_publisheds_belong_to_the_same_recipe_only() -> None:
@@ -22,3 +26,13 @@ def test_publisheds_belong_to_the_same_recipe_only() -> None:
         assert published({**recipe, **other}) is None
     for nonsense in ({"search_size": "x"}, {"search_size": []}, {"ce_layers": 5}, {"family": ["ostrack"]}):
         assert published({**recipe, **nonsense}) is None
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_inferred_from_its_own_experiment_file(name: str) -> None:
+    recipe = NETWORKS[name]
+    with torch.device("meta"):
+        weights = family.plain(recipe).state_dict()
+    assert family.recognise(weights)
+    config = ExperimentYaml("own", family.experiment(recipe))
+    assert family.infer(weights, config, family.Flags(), ()).recipe == recipe

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jntrt.export.families.ostrack.encoder import Block
-from jntrt.export.families.ostrack.network import MEAN, STD, OSTrack
+from jntrt.export.families.ostrack.plain.encoder import Block
+from jntrt.export.families.ostrack.plain.network import MEAN, STD, OSTrack
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 from torch import Tensor, nn

@@ -12,14 +12,14 @@ every linear is one matrix product and choosing tokens is a Gather with a 1-D in
 from __future__ import annotations
 
 import numpy as np
-from jntrt.export.families.ostrack.encoder import template_rows
-from jntrt.export.families.ostrack.fold import (
+from jntrt.export.families.ostrack.fast.fold import (
     FoldedAttention,
     Weights,
     fold_attention,
     fold_mlp,
     fold_patch_embedding,
 )
+from jntrt.export.families.ostrack.plain.encoder import template_rows
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.onnx.layers import concat, layer_norm, linear
 from jntrt.export.onnx.value import Value
@@ -51,7 +51,9 @@ class FastEncoder:
         memory = {"memory_tokens": tokens}
         if self.template_first:
             with self.graph.scope("blocks.0/template"), self.graph.role("int8"):
-                memory["memory_qkv"] = self._block0_qkv(tokens, self.context)
+                rows = tokens.reshape(self.batch * self.context, self.recipe.dim, name="rows")
+                folded = fold_attention(self.weights, self.recipe, 0)
+                memory["memory_qkv"] = self._qkv(rows, 0, folded, self.context)
         return memory
 
     def encode(
@@ -62,34 +64,31 @@ class FastEncoder:
         search: uint8 B×Sx×Sx×3; template_weights: B×Nz, for ranking by the box's template tokens.
         Cells are None when nothing was dropped: the rows are the map in row-major order.
         """
-        arriving, cells = self.recipe.search_count, None
-        tokens = self._embed(search, self.recipe.search_side, "backbone.pos_embed_x", "search_embed")
+        graph, recipe, batch = self.graph, self.recipe, self.batch
+        arriving, cells = recipe.search_count, None
+        tokens = self._embed(search, recipe.search_side, "backbone.pos_embed_x", "search_embed")
         x = concat([memory["memory_tokens"], tokens], 1, "tokens")
-        x = x.reshape(self.batch * (self.context + arriving), self.recipe.dim, name="rows")
-        for block in range(self.recipe.depth):
-            folded = fold_attention(self.weights, self.recipe, block)
-            count, keep = self.context + arriving, self.recipe.keep_counts.get(block)
-            last = block == self.recipe.depth - 1
-            with self.graph.scope(f"blocks.{block}"), self.graph.role("int8"):
+        x = x.reshape(batch * (self.context + arriving), recipe.dim, name="rows")
+        for block in range(recipe.depth):
+            folded = fold_attention(self.weights, recipe, block)
+            count, keep = self.context + arriving, recipe.keep_counts.get(block)
+            last = block == recipe.depth - 1
+            with graph.scope(f"blocks.{block}"), graph.role("int8"):
                 if block == 0 and self.template_first:
-                    with self.graph.scope("search"):
-                        own = self._block0_qkv(tokens, arriving)
-                    qkv = concat([memory["memory_qkv"], own], 2, "attn/heads")
-                    q, k, v = self._split(qkv, "q_heads", "k_heads", "v_heads")
+                    with graph.scope("search"):
+                        rows = tokens.reshape(batch * arriving, recipe.dim, name="rows")
+                        own = self._qkv(rows, 0, folded, arriving)
+                    q, k, v = self._split(concat([memory["memory_qkv"], own], 2, "attn/heads"), 3)
                 elif keep is None and not last:
-                    normed = self._norm(x, f"blocks.{block}.norm1", "norm1")
-                    qkv = linear(normed, folded.qkv, folded.qkv_bias, "attn/qkv")
-                    qkv = self._heads(qkv, count, "attn/heads", parts=3)
-                    q, k, v = self._split(qkv, "q_heads", "k_heads", "v_heads")
+                    q, k, v = self._split(self._qkv(x, block, folded, count), 3)
                 else:
                     normed = self._norm(x, f"blocks.{block}.norm1", "norm1")
-                    kv = self._heads(linear(normed, folded.kv, None, "attn/kv"), count, "attn/heads", parts=2)
-                    k, v = self._split(kv, "k", "v")
+                    kv = linear(normed, folded.kv, None, "attn/kv")
+                    k, v = self._split(self._heads(kv, count, "attn/heads", parts=2), 2)
                     if keep is None:
-                        search_rows = self._rows(range(self.context, count), count)
-                        stay = self.graph.integers(search_rows, "search_rows")
+                        stay = graph.integers(self._rows(range(self.context, count), count), "search_rows")
                     else:
-                        with self.graph.scope("ce"):
+                        with graph.scope("ce"):
                             similarity = self._similarity(normed, k, count, folded, template_weights)
                             order, cells = self._rank(similarity, cells, arriving, keep)
                             stay = self._staying(order, count, last)
@@ -124,11 +123,9 @@ class FastEncoder:
 
     # ---- a block
 
-    def _block0_qkv(self, tokens: Value, count: int) -> Value:
-        """norm1 and qkv of block 0 for B×count×D tokens: B×3·heads×count×d."""
-        folded = fold_attention(self.weights, self.recipe, 0)
-        rows = tokens.reshape(self.batch * count, self.recipe.dim, name="rows")
-        normed = self._norm(rows, "blocks.0.norm1", "norm1")
+    def _qkv(self, rows: Value, block: int, folded: FoldedAttention, count: int) -> Value:
+        """norm1 and qkv of (B·count)×D rows: B×3·heads×count×d."""
+        normed = self._norm(rows, f"blocks.{block}.norm1", "norm1")
         qkv = linear(normed, folded.qkv, folded.qkv_bias, "attn/qkv")
         return self._heads(qkv, count, "attn/heads", parts=3)
 
@@ -141,9 +138,11 @@ class FastEncoder:
         x = rows.reshape(self.batch, count, parts * self.recipe.heads, self.head_dim, name=f"{name}/tokens")
         return x.transpose(0, 2, 1, 3, name=name)
 
-    def _split(self, heads: Value, *names: str) -> list[Value]:
+    def _split(self, heads: Value, parts: int) -> list[Value]:
+        """q, k and v of three parts, k and v of two: B×heads×count×d each."""
+        names = ("q_heads", "k_heads", "v_heads") if parts == 3 else ("k", "v")
         with self.graph.scope("attn"):
-            return heads.split([self.recipe.heads] * len(names), axis=1, names=names)
+            return heads.split([self.recipe.heads] * parts, axis=1, names=names)
 
     def _attend(self, x: Value, q: Value, k: Value, v: Value, folded: FoldedAttention) -> Value:
         """x + proj(softmax(q·kᵀ)·v); x holds the same tokens as q."""

@@ -8,8 +8,8 @@ zero row. What only the chosen cell needs (size, distances) is decoded there alo
 from __future__ import annotations
 
 import numpy as np
-from jntrt.export.families.ostrack.fold import Weights, fold_conv
-from jntrt.export.families.ostrack.heads import HEADS, hann
+from jntrt.export.families.ostrack.fast.fold import Weights, fold_conv
+from jntrt.export.families.ostrack.plain.heads import HEADS, hann
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.onnx.layers import concat, convolution, linear, where
 from jntrt.export.onnx.value import Value
@@ -50,10 +50,10 @@ class FastHead:
                 return convolution(x, kernel, bias, "conv1").relu("conv1/relu")
             zero = graph.constant(np.zeros((1, dim), np.float32), "zero_row")
             x = concat([tokens, zero], 0, "tokens")
-            taps = np.ascontiguousarray(
-                kernel.transpose(1, 2, 3, 0).reshape(dim, 9 * width)
-            )  # D×(tap·channel)
-            x = linear(x, taps, None, "conv1/taps").reshape(-1, width, name="conv1/tap_rows")
+            taps = kernel.transpose(1, 2, 3, 0).reshape(dim, 9 * width)  # D×(tap·channel)
+            x = linear(x, np.ascontiguousarray(taps), None, "conv1/taps").reshape(
+                -1, width, name="conv1/tap_rows"
+            )
         x = x.take(self._neighbours(cells), name="conv1/neighbours")
         x = x.reshape(self.batch, self.cells, 9, width, name="conv1/by_cell")
         x = x.sum(graph.integers([2], "conv1/axis"), name="conv1/sum")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jntrt.export.families.ostrack.network import MEAN, STD
+from jntrt.export.families.ostrack.plain.network import MEAN, STD
 from jntrt.export.families.ostrack.recipe import Recipe
 from numpy.typing import NDArray
 

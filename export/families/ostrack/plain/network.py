@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jntrt.export.families.ostrack.encoder import Encoder, Mlp, template_rows
-from jntrt.export.families.ostrack.heads import HEADS, PRIOR_BIAS
+from jntrt.export.families.ostrack.plain.encoder import Encoder, Mlp, template_rows
+from jntrt.export.families.ostrack.plain.heads import HEADS, PRIOR_BIAS
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.families.plain import PlainForm
 from numpy.typing import NDArray

@@ -1,0 +1,1 @@
+"""The exact fast form, written as ONNX graphs."""

@@ -1,0 +1,1 @@
+"""The network as the papers say it, in PyTorch."""

@@ -1,0 +1,1 @@
+"""What objective.py is made of."""
