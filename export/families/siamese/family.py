@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from jntrt.export.experiment_yaml import ExperimentYaml
-from jntrt.export.families.contract import Box, Published, Weights
+from jntrt.export.families.contract import Box, Published
 from jntrt.export.families.inference import Inferred
 from jntrt.export.families.siamese.infer import Flags, infer_recipe, recognise
 from jntrt.export.families.siamese.published import NETWORKS, published_figure
 from jntrt.export.families.siamese.recipe import Recipe
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
-    from jntrt.export.families.siamese.network import Network
+    from jntrt.export.families.contract import Weights
+    from jntrt.export.families.siamese.plain.network import Network
+    from numpy.typing import NDArray
 
 __all__ = [
     "Flags",
@@ -61,7 +62,7 @@ def experiment(recipe: Recipe) -> dict[str, Any]:
 
 def plain(recipe: Recipe) -> Network:
     """The network as the papers say it."""
-    from jntrt.export.families.siamese import network
+    from jntrt.export.families.siamese.plain import network
 
     return network.plain(recipe)
 
@@ -105,7 +106,7 @@ def side_inputs(recipe: Recipe, box: Box) -> dict[str, NDArray[np.float32]]:
 
 def macs(recipe: Recipe) -> int:
     """Multiply-accumulates of the plain form for a frame, its correlations too; the template runs once."""
-    from jntrt.export.families.siamese.network import plain_macs
+    from jntrt.export.families.siamese.plain.network import plain_macs
 
     return plain_macs(recipe)
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jntrt.export.experiment_yaml import ExperimentYaml
-from jntrt.export.families.contract import Weights
 from jntrt.export.families.inference import CommonFlags, Inference, Inferred, flag
 from jntrt.export.families.siamese.recipe import CONSTANTS, Recipe
 from jntrt.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from jntrt.export.families.contract import Weights
 
 _TOWERS = {
     "nanotrack-v1": ("ban_head.cls_tower", "ban_head.bbox_tower"),

@@ -13,12 +13,12 @@ import torch
 from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.families.contract import Box
 from jntrt.export.families.plain import PlainForm, load_weights
-from jntrt.export.families.siamese import losses
-from jntrt.export.families.siamese.decode import points
-from jntrt.export.families.siamese.emphasis import Emphasis, emphasis_loss
-from jntrt.export.families.siamese.hne import DISTANCE_UNIT
-from jntrt.export.families.siamese.network import Network, plain
+from jntrt.export.families.siamese.plain.decode import points
+from jntrt.export.families.siamese.plain.hne import DISTANCE_UNIT
+from jntrt.export.families.siamese.plain.network import Network, plain
 from jntrt.export.families.siamese.recipe import Recipe
+from jntrt.export.families.siamese.training import losses
+from jntrt.export.families.siamese.training.emphasis import Emphasis, emphasis_loss
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 from torch import Tensor, nn

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from jntrt.export.families.siamese.decode import points, window
 from jntrt.export.families.siamese.fast.fold import f32
+from jntrt.export.families.siamese.plain.decode import points, window
 from jntrt.export.families.siamese.recipe import Recipe
 from jntrt.export.onnx.layers import concat
 from jntrt.export.onnx.value import Value

@@ -9,7 +9,7 @@ from jntrt.export.families.siamese.fast.decode import decode
 from jntrt.export.families.siamese.fast.fold import Weights
 from jntrt.export.families.siamese.fast.hne import KERNEL_SIDE, HneHead
 from jntrt.export.families.siamese.fast.nanotrack import NanoTrackHead
-from jntrt.export.families.siamese.hne import DISTANCE_UNIT, LEVELS
+from jntrt.export.families.siamese.plain.hne import DISTANCE_UNIT, LEVELS
 from jntrt.export.families.siamese.recipe import Recipe
 from jntrt.export.onnx.value import Value
 from jntrt.export.onnx.writer import FLOAT, UINT8, OnnxWriter

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from jntrt.export.families.siamese.fast.backbones import folded
 from jntrt.export.families.siamese.fast.correlation import depthwise_correlation
 from jntrt.export.families.siamese.fast.fold import Weights, difference, f32, fused_levels, plain_conv
-from jntrt.export.families.siamese.hne import EXEMPLAR_CELLS, LEVELS
+from jntrt.export.families.siamese.plain.hne import EXEMPLAR_CELLS, LEVELS
 from jntrt.export.families.siamese.recipe import Recipe
 from jntrt.export.onnx.layers import concat, convolution
 from jntrt.export.onnx.value import Value

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jntrt.export.families.plain import load_weights
 from jntrt.export.families.siamese.infer import recipe_from_weights
-from jntrt.export.families.siamese.network import plain
+from jntrt.export.families.siamese.plain.network import plain
 from jntrt.export.families.siamese.recipe import Recipe
 from safetensors.numpy import load_file
 

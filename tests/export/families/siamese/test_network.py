@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from jntrt.export.families.plain import load_weights
-from jntrt.export.families.siamese.decode import decode
 from jntrt.export.families.siamese.infer import recipe_from_weights
-from jntrt.export.families.siamese.network import plain, plain_macs
+from jntrt.export.families.siamese.plain.decode import decode
+from jntrt.export.families.siamese.plain.network import plain, plain_macs
 from jntrt.runtime.errors import UserError
 
 from .golden_siamese import (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from jntrt.export.families.siamese.hne import HardNegativeTracker
-from jntrt.export.families.siamese.nanotrack import NanoTrack
+from jntrt.export.families.siamese.plain.hne import HardNegativeTracker
+from jntrt.export.families.siamese.plain.nanotrack import NanoTrack
 from jntrt.export.families.siamese.recipe import Recipe
 from torch.utils.flop_counter import FlopCounterMode
 

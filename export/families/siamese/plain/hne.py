@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jntrt.export.families.plain import PlainForm
-from jntrt.export.families.siamese.backbones import ResNet
-from jntrt.export.families.siamese.decode import decode
-from jntrt.export.families.siamese.nanotrack import correlate_depthwise
+from jntrt.export.families.siamese.plain.backbones import ResNet
+from jntrt.export.families.siamese.plain.decode import decode
+from jntrt.export.families.siamese.plain.nanotrack import correlate_depthwise
 from jntrt.export.families.siamese.recipe import Recipe
 from torch import Tensor, nn
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jntrt.export.families.siamese import losses
-from jntrt.export.families.siamese.decode import context_size
-from jntrt.export.families.siamese.hne import DISTANCE_UNIT
+from jntrt.export.families.siamese.plain.decode import context_size
+from jntrt.export.families.siamese.plain.hne import DISTANCE_UNIT
+from jntrt.export.families.siamese.training import losses
 from torch import Tensor, nn
 
 ROI_SIDE = 5

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jntrt.export.families.plain import PlainForm
-from jntrt.export.families.siamese.backbones import MobileNetV3
-from jntrt.export.families.siamese.decode import decode
+from jntrt.export.families.siamese.plain.backbones import MobileNetV3
+from jntrt.export.families.siamese.plain.decode import decode
 from jntrt.export.families.siamese.recipe import Recipe
 from torch import Tensor, nn
 from torch.nn import functional
