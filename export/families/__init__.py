@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FAMILIES = {
     "ostrack": "jntrt.export.families.ostrack",
     "jn": "jntrt.export.families.ostrack",  # how manifests called its second paper's trackers
+    "siamese": "jntrt.export.families.siamese",
 }
 """Name → folder, in the order in which they are asked whose weights these are; a folder's first name is its
 own."""

@@ -1,0 +1,1 @@
+"""The family's exact fast form, written into ONNX graphs."""

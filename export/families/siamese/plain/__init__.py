@@ -1,0 +1,1 @@
+"""The family's networks as their papers say them."""
