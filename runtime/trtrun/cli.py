@@ -22,15 +22,14 @@ def main() -> int:
 
 @app.default
 def trtrun(
-    source: str,
-    /,
-    *,
+    *sources: str,
     init: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
     init_file: Path | None = None,
     bundle: Path | None = None,
     out: Path | None = None,
     save: Path | None = None,
     json: bool = False,
+    view: bool = False,
     overwrite: bool = False,
     backend: str = "auto",
     precision: str = "fp32",
@@ -64,6 +63,9 @@ def trtrun(
         Annotated video (.mp4, .mov, .mkv): box, score and the tracker's FPS.
     json:
         A JSON line per frame on stdout: frame, box, score, lost, milliseconds in the tracker.
+    view:
+        A page in the browser: the first frame to draw the targets on, then the run, to pause, to step, to draw
+        anew and to stop. On 127.0.0.1, also through ssh -L; elsewhere where you say so: --view 0.0.0.0:8377.
     overwrite:
         Replace files that exist.
     backend:
@@ -91,7 +93,11 @@ def trtrun(
     from jntrt.runtime.trtrun.progress import Progress
     from jntrt.runtime.trtrun.run import check_boxes, follow, given_boxes
     from jntrt.runtime.video.sources import frames
+    from jntrt.runtime.view.address import split_address
+    from jntrt.runtime.view.run import look, viewing
 
+    sources, address = split_address(sources) if view else (sources, None)
+    source = sources[0]
     boxes = given_boxes(init or [], init_file, source)
     model = Bundle.open(bundle) if bundle else default_bundle()
     outputs = Outputs(out, save, json=json, targets=model.batch, overwrite=overwrite)
@@ -103,7 +109,10 @@ def trtrun(
     with ExitStack() as stack:
         stream = stack.enter_context(frames(source) if decode == "cpu" else _nvdec(source))
         first = next(stream)
-        if boxes is None:
+        session = stack.enter_context(viewing(stream, model, address)) if address else None
+        if boxes is None and session:
+            boxes = session.choose(first)
+        elif boxes is None:
             boxes = np.stack([draw_box(first) for _ in range(model.batch)])
         if len(boxes) != model.batch:
             raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {len(boxes)} given")
@@ -118,8 +127,12 @@ def trtrun(
         print(f"{model.name}, {precision}, {tracker.choice}", file=sys.stderr)
         stack.enter_context(outputs.open(stream.fps))
         for frame, tracked in follow(tracker, first, stream, boxes):
+            if session:
+                tracked = look(session, tracker, frame, tracked)
             outputs.write(frame, tracked)
             progress.step(tracked)
+            if session and session.stopped:
+                break
 
 
 def _nvdec(source: str) -> "Frames":
