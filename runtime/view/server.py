@@ -26,6 +26,7 @@ BODY_BYTES = 4096
 SILENCE_SECONDS = 10.0  # a client that sends or takes nothing for so long is dropped
 EVENTS_PER_SECOND = 15
 REPEAT_SECONDS = 2.0  # what stands still is sent again: that is how a viewer that left is noticed
+SOON_SECONDS = 0.1
 END_SECONDS = 2.0  # for viewers to take the last frame
 
 _PAGE = {
@@ -174,18 +175,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
         self._begin("multipart/x-mixed-replace; boundary=frame")
         self.wfile.write(b"--frame\r\n")
-        number, sent = 0, 0.0
+        number, repeat_at = 0, 0.0
         while not self.server.closing.wait(1 / PER_SECOND):
             over = self.server.session.over
             picture = self.server.pictures.newest(number)
-            if picture is None and time.monotonic() - sent > REPEAT_SECONDS:
+            now = time.monotonic()
+            # Browsers show a picture once the next one begins: what stands still is sent again soon.
+            repeat_at = repeat_at if picture is None else now + SOON_SECONDS
+            if picture is None and now > repeat_at:
                 picture = self.server.pictures.newest(0)
+                repeat_at = now + REPEAT_SECONDS
             if picture is not None:
                 number, jpeg = picture
                 head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
-                # The boundary ends a picture rather than beginning it: browsers show it when they see that.
-                self.wfile.write(head + jpeg + b"\r\n--frame\r\n")
-                sent = time.monotonic()
+                self.wfile.write((head + jpeg + b"\r\n--frame\r\n") * (2 if over else 1))
             if over:
                 break
 
