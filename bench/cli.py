@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from jntrt.runtime.command.app import new_app, parse_integers, run
+from jntrt.runtime.command.app import new_app, run
+from jntrt.runtime.command.lists import parse_integers
 from jntrt.runtime.errors import UserError
 
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")

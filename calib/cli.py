@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from jntrt.runtime.command.app import new_app, parse_integers, run
+from jntrt.runtime.command.app import new_app, run
+from jntrt.runtime.command.lists import parse_integers
 
 if TYPE_CHECKING:
     from jntrt.calib.result import Calibrated

@@ -22,7 +22,7 @@ from jntrt.export.families.ostrack.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import default_bundle
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.trtrun.outputs import VideoWriter
+from jntrt.runtime.video.writer import VideoWriter
 
 Image = npt.NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from jntrt.bench.latency.drawn_video import BOX, write_clip
 from jntrt.bench.latency.worker import TimedEngine
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.command.app import parse_box
+from jntrt.runtime.command.lists import parse_box
 from jntrt.runtime.engines import STORED_AS
 from jntrt.runtime.errors import UserError
 

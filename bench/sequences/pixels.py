@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.video.sources import quiet_opencv
+from jntrt.runtime.video.images import quiet_opencv
 from numpy.typing import NDArray
 
 

@@ -1,12 +1,12 @@
-"""What the five commands share: one-line errors, exit codes, comma lists.
+"""What the five commands share: one-line errors and exit codes.
 
-Exit codes: 0 done, 2 a user's mistake, 3 a gate refused, 130 after Ctrl-C. A user's mistake never prints a
+Exit codes: 0 done, 2 a user's mistake, 3 a gate refused, 130 after Ctrl-C or SIGTERM, 141 where the reader of
+the output left. A user's mistake never prints a
 traceback; an error that nobody foresaw does, so that it can be reported.
 """
 
 import itertools
 import logging
-import math
 import os
 import re
 import sys
@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cyclopts import App, CycloptsError, Parameter
+from jntrt.runtime.command.console import StderrHandler, one_line
+from jntrt.runtime.command.interrupts import handling, interrupts
 from jntrt.runtime.errors import UserError
 
 # Which extras bring a module: the command's own where it is among them, else the first.
@@ -65,11 +67,12 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by the caller (`>&-`)
             setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    logging.basicConfig(level=logging.WARNING, format=f"{name}: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format=f"{name}: %(message)s", handlers=[StderrHandler()])
     try:
-        _check_first_word(app, tokens)
-        result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
+        with handling(interrupts):
+            _check_first_word(app, tokens)
+            result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
     except CycloptsError as error:
         return _fail(name, f"{one_line(error)}{_negative_number_hint(tokens)}", 2)
     except UserError as error:
@@ -77,9 +80,11 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(name, "interrupted", 130)
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _reader_left()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # what rich's console makes of one
+            return _reader_left()
+        raise
     except ImportError as error:
         remedy = missing_extra(error, name)
         if remedy is None:
@@ -92,12 +97,6 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
         place = f"{str(error.filename)[:200]}: " if error.filename else ""
         return _fail(name, f"{place}{error.strerror}", 2)
     return result if isinstance(result, int) else 0
-
-
-def one_line(error: BaseException | str) -> str:
-    """The error's text with line breaks and runs of spaces made single spaces, and no terminal's codes."""
-    text = " ".join(str(error).split())
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def missing_extra(error: ImportError, command: str = "trtrun") -> str | None:
@@ -117,36 +116,6 @@ def missing_extra(error: ImportError, command: str = "trtrun") -> str | None:
     return f'{module} is not installed: pip install "jntrt[{extra}]"'
 
 
-def parse_numbers(text: str, flag: str, count: int | None = None) -> tuple[float, ...]:
-    """The finite numbers of a comma list such as `10,20,30,40`, `count` of them; UserError names the flag."""
-    expected = "numbers" if count is None else f"{count} numbers"
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"{flag} {text}: not {expected} separated by commas") from None
-    if count is not None and len(values) != count:
-        raise UserError(f"{flag} {text}: {len(values)} given, needs {expected} separated by commas")
-    if not all(math.isfinite(value) for value in values):
-        raise UserError(f"{flag} {text}: the numbers have to be finite")
-    return values
-
-
-def parse_integers(text: str, flag: str, count: int | None = None) -> tuple[int, ...]:
-    """The whole numbers of a comma list such as `3,6,9`, `count` of them; UserError names the flag."""
-    values = parse_numbers(text, flag, count)
-    if any(value != int(value) for value in values):
-        raise UserError(f"{flag} {text}: needs whole numbers separated by commas")
-    return tuple(int(value) for value in values)
-
-
-def parse_box(text: str, flag: str) -> tuple[float, float, float, float]:
-    """A box `x,y,w,h` in pixels; UserError where it is not four numbers or has no area."""
-    x, y, w, h = parse_numbers(text, flag, 4)
-    if w <= 0 or h <= 0:
-        raise UserError(f"{flag} {text}: width and height have to be above 0 (the order is x,y,w,h)")
-    return x, y, w, h
-
-
 def _check_first_word(app: App, tokens: list[str]) -> None:
     subcommands = [word for word in app if not word.startswith("-")]
     if not subcommands or not tokens or tokens[0].startswith("-") or tokens[0] in subcommands:
@@ -163,6 +132,12 @@ def _negative_number_hint(tokens: list[str]) -> str:
         if flag.startswith("--") and "=" not in flag and re.match(r"-[\d.]", value):
             return f" (a value that begins with a minus sign is written {flag}={value})"
     return ""
+
+
+def _reader_left() -> int:
+    """The reader of our output (head, less) has gone. Python would complain again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
 
 
 def _fail(name: str, message: str, code: int) -> int:

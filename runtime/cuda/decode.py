@@ -4,6 +4,7 @@ PyNvVideoCodec is used where it is installed (`pip install pynvvideocodec`); not
 """
 
 import importlib
+import itertools
 from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from jntrt.runtime.cuda.driver import Device
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.video.sources import Frames, Opened, StreamError
+from jntrt.runtime.video.stream import Frames, Opened, StreamError
 
 AHEAD = 4  # frames that the decoder's thread may be ahead
 MODULE = "PyNvVideoCodec"
@@ -52,14 +53,14 @@ def nvdec_frames(source: str, device: Device) -> Frames:
 
 def _frames(decoder: Any, source: str) -> Generator[Any, None, None]:
     try:
-        while True:
+        for number in itertools.count():
             try:
                 decoded = decoder.get_batch_frames(1)
             except (RuntimeError, ValueError) as error:
                 raise StreamError(f"{source}: NVDEC stopped: {_first_line(error)}") from error
             if not decoded:
                 return
-            yield decoded[0]
+            yield number, decoded[0]
     finally:
         decoder.end()
 

@@ -1,30 +1,27 @@
-"""Where results go: a box file and an annotated video; both get their name only when they are whole."""
+"""Where results go: box files, an annotated video, and lines on stdout.
+
+A frame that is missing in a damaged source repeats the boxes before it in a box file and on stdout, and the
+picture before it in the video, so that line and picture N stay the source's frame N; JSON lines leave it out.
+"""
 
 import json as json_module
 import os
-from collections import deque
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from queue import Queue
-from threading import Thread
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import Self, TextIO
 
 import numpy as np
 import numpy.typing as npt
+from jntrt.runtime.command.files import Replacement
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.trtrun.run import Tracked
+from jntrt.runtime.trtrun.tracked import Tracked
 from jntrt.runtime.video.drawing import annotate
-
-if TYPE_CHECKING:
-    import av
-    import av.container
+from jntrt.runtime.video.writer import CONTAINERS, Draw, Encoding, VideoWriter
 
 Frame = npt.NDArray[np.uint8]
-
-DEFAULT_FPS = Fraction(30)
-_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
 def check_output(path: Path, flag: str, *, overwrite: bool) -> None:
@@ -45,23 +42,32 @@ class Outputs:
     """Everything that one run of trtrun writes: box files, annotated video, lines on stdout.
 
     Made before anything slow begins, so that a name that cannot be written is refused at once; `open` is the
-    context in which frames are written. `paths` are the files that there will be.
+    context in which frames are written. `paths` are the files that there will be, `on_terminal` tells that
+    lines go to a terminal, where no bar has room beside them. Boxes alone are not written to a terminal.
     """
 
     def __init__(
-        self, out: Path | None, save: Path | None, *, json: bool, targets: int, overwrite: bool
+        self,
+        out: Path | None,
+        save: Path | None,
+        *,
+        json: bool,
+        targets: int,
+        overwrite: bool,
+        encoding: Encoding | None = None,
     ) -> None:
         self._box_paths = [numbered(out, index, targets) for index in range(targets)] if out else []
-        self._save, self._json, self._lines = save, json, not (out or save or json)
-        self._times: deque[float] = deque(maxlen=30)
+        self._save, self._json, self._overwrite, self._encoding = save, json, overwrite, encoding
+        self._lines = not (out or save or json or sys.stdout.isatty())
+        self.on_terminal = json and sys.stdout.isatty()
         for path in self._box_paths:
             check_output(path, "--out", overwrite=overwrite)
         if save:
             check_output(save, "--save", overwrite=overwrite)
             if save.resolve() in [path.resolve() for path in self._box_paths]:
                 raise UserError(f"--save {save}: is the name that --out has")
-            if save.suffix.lower() not in _CONTAINERS:
-                raise UserError(f"--save {save}: give a name that ends in {', '.join(_CONTAINERS)}")
+            if save.suffix.lower() not in CONTAINERS:
+                raise UserError(f"--save {save}: give a name that ends in {', '.join(CONTAINERS)}")
 
     @property
     def paths(self) -> list[Path]:
@@ -70,36 +76,50 @@ class Outputs:
     @contextmanager
     def open(self, fps: Fraction | None) -> Iterator[Self]:
         """Open the files; on leaving, after an error too, they are finished and take their names."""
+        self._before: tuple[Frame, Draw, Tracked] | None = None
         with ExitStack() as stack:
-            self._files = [stack.enter_context(BoxFile(path)) for path in self._box_paths]
-            self._video = stack.enter_context(VideoWriter(self._save, fps)) if self._save else None
+            replace = self._overwrite
+            self._files = [stack.enter_context(BoxFile(path, overwrite=replace)) for path in self._box_paths]
+            self._video = None
+            if self._save:
+                writer = VideoWriter(self._save, fps, self._encoding, overwrite=replace)
+                self._video = stack.enter_context(writer)
             yield self
 
-    def write(self, frame: Frame, tracked: Tracked) -> None:
-        """One frame (H×W×3 uint8 RGB) and the boxes in it."""
-        for file, box in zip(self._files, tracked.boxes, strict=False):
-            file.write(box)
+    def write(self, frame: Frame, tracked: Tracked, fps: float | None) -> None:
+        """One frame (H×W×3 uint8 RGB), the boxes in it, and the run's speed, which is drawn."""
+
+        def draw(picture: Frame, scale: float) -> Frame:
+            return annotate(picture, list(tracked.boxes * scale), tracked.scores, tracked.lost, fps)
+
+        if self._before is not None:
+            old_frame, old_draw, old = self._before
+            for _ in range(old.frame + 1, tracked.frame):
+                self._boxes(old)
+                if self._video is not None:
+                    self._video.write(old_frame, old_draw)
+        self._boxes(tracked)
         if self._video is not None:
-            if tracked.frame > 0:  # frame 0 is the start of the tracker, not a step of it
-                self._times.append(tracked.milliseconds)
-            speed = 1e3 * len(self._times) / sum(self._times) if self._times else None
-            self._video.write(annotate(frame, list(tracked.boxes), tracked.scores, tracked.lost, speed))
+            self._video.write(frame, draw)
         if self._json:
             print(json_module.dumps(tracked.to_dict()), flush=True)
-        elif self._lines:
+        self._before = frame, draw, tracked
+
+    def _boxes(self, tracked: Tracked) -> None:
+        for file, box in zip(self._files, tracked.boxes, strict=False):
+            file.write(box)
+        if self._lines:
             print(box_line(tracked.boxes.reshape(-1)), flush=True)
 
 
 class BoxFile:
     """One line `x,y,w,h` (pixels, `%.3f`) per frame, frame 0 included. On closing it takes its name."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._part, self._lines = path, _part_name(path), 0
-        try:
-            # Line by line on the disk, so that even a killed process leaves its boxes in the .part file.
-            self._file: TextIO = self._part.open("w", encoding="ascii", buffering=1)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    def __init__(self, path: Path, *, overwrite: bool = True) -> None:
+        self.path, self._lines = path, 0
+        self._replacement = Replacement(path, overwrite=overwrite)
+        # Line by line on the disk, so that even a killed process leaves its boxes in the .part file.
+        self._file: TextIO = self._replacement.part.open("w", encoding="ascii", buffering=1)
 
     def write(self, box: npt.NDArray[np.float64]) -> None:
         """Append one box (4,)."""
@@ -116,105 +136,14 @@ class BoxFile:
         with suppress(OSError):  # a full disk was told by `write`
             self._file.close()
         if self._lines:
-            os.replace(self._part, self.path)
+            self._replacement.commit()
         else:  # tracking never began: a file that is there already stays
-            self._part.unlink(missing_ok=True)
+            self._replacement.discard()
 
 
 def box_line(box: npt.NDArray[np.float64]) -> str:
     """`x,y,w,h` with three digits, as the GOT-10k toolkit reads it."""
     return ",".join(f"{value:.3f}" for value in box)
-
-
-class VideoWriter:
-    """Writes RGB frames to a file as H.264 that browsers play (yuv420p, index in front), in its own thread.
-
-    The size is that of the first frame; an odd width or height, which yuv420p cannot hold, gains one repeated
-    row or column. Leaving the context finishes the file, after an error too: what was written can be watched.
-    """
-
-    def __init__(self, path: Path, fps: Fraction | None) -> None:
-        self.path, self._part, self._fps = path, _part_name(path), fps or DEFAULT_FPS
-        self._queue: Queue[Frame | None] = Queue(4)
-        self._error: BaseException | None = None
-        self._thread = Thread(target=self._work, name="encode", daemon=True)
-        self._thread.start()
-
-    def write(self, frame: Frame) -> None:
-        """Append a frame (H×W×3 uint8 RGB), which must not be changed afterwards."""
-        if self._error is not None:
-            raise self._failed()
-        self._queue.put(frame)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        if self._error is not None:
-            self._part.unlink(missing_ok=True)
-            if kind is None:  # an error that is on its way already says more
-                raise self._failed()
-        elif self._part.exists():
-            os.replace(self._part, self.path)
-
-    def _failed(self) -> UserError:
-        reason = getattr(self._error, "strerror", None) or str(self._error)
-        return UserError(f"{self.path}: the video cannot be written ({reason})")
-
-    def _work(self) -> None:
-        container: av.container.OutputContainer | None = None
-        stream: Any = None
-        try:
-            while (frame := self._queue.get()) is not None:
-                if self._error is not None:
-                    continue  # empty the queue, so that nobody waits for room in it
-                try:
-                    if container is None:
-                        container, stream = self._open(frame)
-                    self._encode(container, stream, frame)
-                except BaseException as error:  # raised in the thread that writes
-                    self._error = error
-            if container is not None and self._error is None:
-                container.mux(stream.encode(None))
-        except BaseException as error:  # the last packets did not fit on the disk
-            self._error = error
-        finally:
-            if container is not None:
-                try:
-                    container.close()
-                except BaseException as error:  # nor did the index
-                    self._error = self._error or error
-
-    def _open(self, frame: Frame) -> tuple["av.container.OutputContainer", Any]:
-        import av
-
-        kind = _CONTAINERS[self.path.suffix.lower()]
-        options = {"movflags": "faststart"} if kind in ("mp4", "mov") else {}
-        container = av.open(str(self._part), "w", format=kind, options=options)
-        stream = container.add_stream("libx264", rate=self._fps)
-        height, width = frame.shape[:2]
-        stream.width, stream.height = width + width % 2, height + height % 2
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "20", "preset": "veryfast"}
-        stream.codec_context.thread_count = 2  # the other cores belong to the network
-        return container, stream
-
-    def _encode(self, container: "av.container.OutputContainer", stream: Any, frame: Frame) -> None:
-        import av
-
-        height, width = frame.shape[:2]
-        if height % 2 or width % 2:
-            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        if frame.shape[:2] != (stream.height, stream.width):
-            raise UserError(f"a frame of {width}×{height} after frames of {stream.width}×{stream.height}")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        container.mux(stream.encode(picture))
-
-
-def _part_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def numbered(path: Path, index: int, count: int) -> Path:

@@ -1,106 +1,74 @@
-"""What trtrun does between its options and its files: the first boxes, then frame after frame."""
+"""What trtrun does between its options and its files: frame after frame, for one target or several."""
 
-import re
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from jntrt.runtime.command.app import parse_numbers
-from jntrt.runtime.errors import UserError
+from jntrt.runtime.trtrun.tracked import Boxes, Tracked
 
 if TYPE_CHECKING:
-    from jntrt.runtime.tracker import Tracker
+    from jntrt.runtime.tracker import Tracker, TrackResult
 
 Frame = npt.NDArray[np.uint8]
-Boxes = npt.NDArray[np.float64]  # targets × 4: x, y, w, h in pixels
-
-GROUND_TRUTH_NAMES = ("groundtruth.txt", "groundtruth_rect.txt")
 
 
-@dataclass(frozen=True)
-class Tracked:
-    """The targets in one frame: `boxes` B×4, `scores` and `lost` per target, the tracker's own time."""
+class Follows(Protocol):
+    """What `follow` needs of a tracker."""
 
-    frame: int
-    boxes: Boxes
-    scores: tuple[float | None, ...]  # None in frame 0, whose boxes were given
-    lost: tuple[bool, ...]
-    milliseconds: float
+    def init(self, frame: Frame, boxes: npt.ArrayLike) -> None: ...
 
-    def to_dict(self) -> dict[str, object]:
-        """For JSON: one target's box is a list of four, several targets' a list of such lists."""
-        single = len(self.boxes) == 1
-        scores = [None if score is None else round(score, 6) for score in self.scores]
-        return {
-            "frame": self.frame,
-            "box": _rounded(self.boxes[0]) if single else [_rounded(box) for box in self.boxes],
-            "score": scores[0] if single else scores,
-            "lost": self.lost[0] if single else list(self.lost),
-            "milliseconds": round(self.milliseconds, 3),
-        }
+    def update(self, frame: Frame) -> "TrackResult": ...
+
+
+class OneEach:
+    """Several targets on a bundle of one: a tracker for each, called in turn, as one tracker."""
+
+    def __init__(self, trackers: "Sequence[Tracker]") -> None:
+        self._trackers = trackers
+
+    def init(self, frame: Frame, boxes: npt.ArrayLike) -> None:
+        """Show the targets: `frame` H×W×3 uint8, a box x, y, w, h in pixels for each tracker."""
+        for tracker, box in zip(self._trackers, np.asarray(boxes), strict=True):
+            tracker.init(frame, box)
+
+    def init_some(self, frame: Frame, boxes: Mapping[int, npt.ArrayLike]) -> None:
+        """Show some of the targets anew: their boxes by the target's index."""
+        for target, box in boxes.items():
+            self._trackers[target].init(frame, box)
+
+    def update(self, frame: Frame) -> "TrackResult":
+        """Find the targets in the next frame; boxes B×4, scores and lost B."""
+        from jntrt.runtime.tracker import TrackResult
+
+        results = [tracker.update(frame) for tracker in self._trackers]
+        scores = np.array([result.score for result in results], np.float64)
+        lost = np.array([result.lost for result in results])
+        return TrackResult(np.stack([result.box for result in results]), scores, lost)
 
 
 def follow(
-    tracker: "Tracker", first: Frame, frames: Iterable[Frame], boxes: Boxes
+    tracker: Follows, first: Frame, frames: Iterable[tuple[int, Frame]], boxes: Boxes
 ) -> Iterator[tuple[Frame, Tracked]]:
-    """Start `tracker` on `first` with `boxes` (B×4) and yield each frame, `first` too, with its boxes."""
+    """Start `tracker` on `first` with `boxes` (B×4) and yield each frame, `first` too, with its boxes.
+
+    frames: those after `first`, with their numbers in the source.
+    """
     began = time.perf_counter()
     tracker.init(first, boxes[0] if len(boxes) == 1 else boxes)
     count = len(boxes)
     yield first, Tracked(0, boxes, (None,) * count, (False,) * count, 1e3 * (time.perf_counter() - began))
-    for index, frame in enumerate(frames, start=1):
+    frames = iter(frames)
+    while True:
+        asked = time.perf_counter()
+        number, frame = next(frames, (0, None))
+        if frame is None:
+            return
         began = time.perf_counter()
         result = tracker.update(frame)
         elapsed = 1e3 * (time.perf_counter() - began)
         scores = tuple(float(score) for score in np.atleast_1d(result.score))
         lost = tuple(bool(flag) for flag in np.atleast_1d(result.lost))
-        yield frame, Tracked(index, np.reshape(result.box, (count, 4)), scores, lost, elapsed)
-
-
-def given_boxes(init: list[str], init_file: Path | None, source: str) -> Boxes | None:
-    """The first boxes (B×4) from `--init`, `--init-file`, or the ground truth in a sequence's folder.
-
-    None where there is none of them: then the user has to draw. UserError where they cannot be read.
-    """
-    if init and init_file:
-        raise UserError("--init and --init-file: give one of them")
-    if init:
-        return np.array([parse_numbers(text, "--init", 4) for text in init])
-    if init_file:
-        return first_box(init_file)[None]
-    for name in GROUND_TRUTH_NAMES:
-        if (Path(source) / name).is_file():
-            return first_box(Path(source) / name)[None]
-    return None
-
-
-def first_box(path: Path) -> npt.NDArray[np.float64]:
-    """The first line's box (4,) of an annotation file; commas, tabs and spaces all separate."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            line = file.readline(4096).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise UserError(f"{path}: no boxes can be read from it ({reason})") from None
-    if not line:
-        raise UserError(f"{path}: its first line is empty; it has to be x,y,w,h")
-    return np.array(parse_numbers(",".join(re.split(r"[,\s]+", line)), f"{path}, line 1:", 4))
-
-
-def check_boxes(boxes: Boxes, frame: Frame) -> None:
-    """UserError where a box is smaller than a pixel or does not touch `frame`."""
-    height, width = frame.shape[:2]
-    for x, y, w, h in boxes:
-        shown = f"the box {x:g},{y:g},{w:g},{h:g}"
-        if w < 1 or h < 1:
-            raise UserError(f"{shown} is smaller than a pixel (the order is x,y,w,h)")
-        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            raise UserError(f"{shown} lies outside the frame, which is {width}×{height}")
-
-
-def _rounded(box: npt.NDArray[np.float64]) -> list[float]:
-    return [round(float(value), 3) for value in box]
+        found = np.reshape(result.box, (count, 4))
+        yield frame, Tracked(number, found, scores, lost, elapsed, 1e3 * (began - asked))

@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
+_PATIENCE = 0.1  # seconds until a wait looks whether it is still wanted
+
 
 @dataclass(frozen=True)
 class _End:
@@ -30,15 +32,25 @@ class Ahead(Generic[Item]):
 
     def next(self) -> Item:
         """The next item; StopIteration at the end; what the generator raised, raised here."""
-        item = self._end or self._queue.get()
+        item: Item | _End | None = self._end
+        while item is None:
+            try:
+                item = self._queue.get(timeout=_PATIENCE)
+            except Empty:
+                if self._stop.is_set():
+                    item = _End(None)
         if not isinstance(item, _End):
             return item
         self._end = item
         raise item.error or StopIteration()
 
+    def stop(self) -> None:
+        """Ask the thread to end, without waiting for it: a `next` that waits ends too."""
+        self._stop.set()
+
     def close(self) -> None:
         """Stop the thread. One that waits for a silent stream cannot be stopped: it ends with the process."""
-        self._stop.set()
+        self.stop()
         self._thread.join(timeout=1.0)
         self._end = self._end or _End(None)
 
@@ -60,6 +72,6 @@ class Ahead(Generic[Item]):
                 with suppress(Empty):
                     self._queue.get_nowait()
             with suppress(Full):
-                self._queue.put(item, timeout=0.1)
+                self._queue.put(item, timeout=_PATIENCE)
                 return True
         return False

@@ -6,7 +6,7 @@ The server's threads read `state` and `latest`, and give `order`s.
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from threading import Condition
 from typing import Any
@@ -61,6 +61,7 @@ class Session:
         self._shown: Shown | None = None
         self._drawn: dict[int, Box] = {}
         self._steps = self._count = 0
+        self._stands = False  # whether the frame that a pause began with has come
         self._history: deque[tuple[int, tuple[float | None, ...]]] = deque(maxlen=HISTORY)
         self._stopped = False
 
@@ -97,11 +98,10 @@ class Session:
                 self._phase = Phase.RUN
             self._history.append((index, scores))
             self._count += 1
-            if self._steps:
-                self._steps -= 1
-            still = self._phase is Phase.PAUSE
-            self._shown = Shown(number, index, frame, boxes, scores, lost, still)
+            self._stands = self._phase is Phase.PAUSE
+            self._shown = Shown(number, index, frame, boxes, scores, lost, still=self._stands)
             self._changed.wait_for(lambda: self._phase is not Phase.PAUSE or self._steps > 0)
+            self._steps = max(0, self._steps - 1)
             drawn, self._drawn = self._drawn, {}
             return drawn
 
@@ -110,7 +110,14 @@ class Session:
         with self._changed:
             self._phase = Phase.END
             if self._shown is not None:
-                self._shown = _still(self._shown)
+                self._shown = replace(self._shown, number=self._shown.number + 1, still=True)
+
+    def stop(self) -> None:
+        """End the run as a viewer's "stop" does; made for signal handlers too."""
+        with self._changed:
+            self._stopped = True
+            self._phase = Phase.RUN  # a paused run wakes up and finds that it was stopped
+            self._changed.notify_all()
 
     @property
     def stopped(self) -> bool:
@@ -133,7 +140,8 @@ class Session:
         with self._changed:
             fresh = min(self._count - since, len(self._history))
             scores = list(self._history)[len(self._history) - fresh :] if fresh > 0 else []
-            state: dict[str, Any] = {"phase": self._phase, **self._about, "scores": scores}
+            phase = Phase.RUN if self._phase is Phase.PAUSE and not self._stands else self._phase
+            state: dict[str, Any] = {"phase": phase, **self._about, "scores": scores}
             if self._shown is not None:
                 height, width = self._shown.image.shape[:2]
                 state |= {
@@ -154,8 +162,7 @@ class Session:
             if self._phase is Phase.END:
                 raise UserError("the run is over")
             if do == "stop":
-                self._stopped = True
-                self._phase = Phase.RUN  # a paused run wakes up and finds that it was stopped
+                self.stop()
             elif do == "track":
                 self._drawn = self._checked(words.get("boxes"))
                 self._phase = Phase.RUN
@@ -171,8 +178,6 @@ class Session:
             else:
                 raise UserError("no such order")
             self._steps *= self._phase is Phase.PAUSE
-            if self._phase is Phase.PAUSE and self._shown is not None and not self._shown.still:
-                self._shown = _still(self._shown)
             self._changed.notify_all()
 
     def _take_drawn(self) -> Boxes:
@@ -202,10 +207,3 @@ class Session:
         if w < 1 or h < 1 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
             raise UserError("the box has to be at least a pixel large and lie in the frame")
         return float(x), float(y), float(w), float(h)
-
-
-def _still(shown: Shown) -> Shown:
-    """The same frame as one that stands still, which is worth a sharper picture."""
-    return Shown(
-        shown.number + 1, shown.index, shown.image, shown.boxes, shown.scores, shown.lost, still=True
-    )

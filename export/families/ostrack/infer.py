@@ -16,7 +16,7 @@ from typing import Any
 import numpy.typing as npt
 from jntrt.export.families.ostrack.experiment_file import RecipeYaml
 from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.runtime.command.app import parse_integers, parse_numbers
+from jntrt.runtime.command.lists import parse_integers, parse_numbers
 from jntrt.runtime.errors import UserError
 
 Weights = Mapping[str, npt.NDArray[Any]]

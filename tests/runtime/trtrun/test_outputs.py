@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.trtrun.outputs import BoxFile, Outputs, VideoWriter, check_output, numbered
+from jntrt.runtime.trtrun.outputs import BoxFile, Outputs, check_output, numbered
+from jntrt.runtime.video.writer import VideoWriter
 
 
 def ramp(height: int, width: int) -> np.ndarray:

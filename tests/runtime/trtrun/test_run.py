@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.trtrun.run import check_boxes, first_box, follow, given_boxes
+from jntrt.runtime.trtrun.first_box import check_boxes, first_boxes, given_boxes
+from jntrt.runtime.trtrun.run import follow
 from jntrt.runtime.video.drawing import annotate
 
 
@@ -34,7 +35,7 @@ FRAMES = [np.full((40, 60, 3), 10 * index, np.uint8) for index in range(4)]
 
 
 def test_one_target() -> None:
-    steps = list(follow(Walker(), FRAMES[0], FRAMES[1:], np.array([[1.0, 2, 3, 4]])))  # type: ignore[arg-type]
+    steps = list(follow(Walker(), FRAMES[0], enumerate(FRAMES[1:], 1), np.array([[1.0, 2, 3, 4]])))  # type: ignore[arg-type]
     assert [int(frame[0, 0, 0]) for frame, _ in steps] == [0, 10, 20, 30]
     assert [tracked.frame for _, tracked in steps] == [0, 1, 2, 3]
     assert steps[3][1].boxes.tolist() == [[4, 2, 3, 4]]
@@ -47,7 +48,7 @@ def test_one_target() -> None:
 
 def test_two_targets() -> None:
     boxes = np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]])
-    *_, (_, tracked) = follow(Walker(), FRAMES[0], FRAMES[1:], boxes)  # type: ignore[arg-type]
+    *_, (_, tracked) = follow(Walker(), FRAMES[0], enumerate(FRAMES[1:], 1), boxes)  # type: ignore[arg-type]
     assert tracked.boxes.tolist() == [[4, 2, 3, 4], [8, 6, 7, 8]]
     assert tracked.lost == (False, True)
     assert tracked.to_dict()["box"] == [[4, 2, 3, 4], [8, 6, 7, 8]]
@@ -57,10 +58,34 @@ def test_two_targets() -> None:
 def test_annotation_files(tmp_path: Path, line: str) -> None:
     path = tmp_path / "groundtruth.txt"
     path.write_text(line)
-    assert first_box(path).tolist() == [1, 2, 3.5, 4]
+    assert first_boxes(path).tolist() == [[1, 2, 3.5, 4]]
     boxes = given_boxes([], None, str(tmp_path))
     assert boxes is not None
     assert boxes.tolist() == [[1, 2, 3.5, 4]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "frame,x,y,w,h\n0,1,2,3.5,4\n1,9,9,9,9\n",
+        "\ufeffx;y;width;height\n1;2;3.5;4\n",
+        '"h","w","y","x"\n4,3.5,2,1\n',
+        '{"frame": 0, "box": [1, 2, 3.5, 4], "score": null}\n{"frame": 1, "box": [9, 9, 9, 9]}\n',
+        '[\n {"box": [1, 2, 3.5, 4]},\n {"box": [9, 9, 9, 9]}\n]\n',
+        "[[1, 2, 3.5, 4], [9, 9, 9, 9]]",
+        '{"box": [[1, 2, 3.5, 4]]}',
+    ],
+)
+def test_files_as_our_own_tools_write_them(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "boxes"
+    path.write_text(text, encoding="utf-8")
+    assert first_boxes(path).tolist() == [[1, 2, 3.5, 4]]
+
+
+def test_several_targets_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.jsonl"
+    path.write_text('{"frame": 0, "box": [[1, 2, 3, 4], [5, 6, 7, 8]]}\n')
+    assert first_boxes(path).tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +94,12 @@ def test_annotation_files(tmp_path: Path, line: str) -> None:
         (b"", "first line is empty"),
         (b"1,2,3\n", "3 given, needs 4"),
         (b"nan,nan,nan,nan\n", "finite"),
-        (b"x,y,w,h\n", "not 4 numbers"),
+        (b"x,y,w,h\n", "no box after it"),
+        (b"left,top\n", "not 4 numbers"),
+        (b"frame,x,y,w,h\n0,,,,\n", "line 2:.*not 4 numbers"),
+        (b'{"frame": 0, "box": null}\n', "no box in its first frame"),
+        (b"[[1, 2, 3]]", "no box in its first frame"),
+        (b"[" * 100_000, "no box in its first frame"),
         (b"\xff\xfe\x00\x81\n", "not a text file"),
     ],
 )
@@ -77,7 +107,7 @@ def test_bad_annotation_files(tmp_path: Path, content: bytes, words: str) -> Non
     path = tmp_path / "boxes.txt"
     path.write_bytes(content)
     with pytest.raises(UserError, match=words):
-        first_box(path)
+        first_boxes(path)
 
 
 def test_where_the_first_box_comes_from(tmp_path: Path) -> None:

