@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.trtrun.grid_cli import add_grid
 
 if TYPE_CHECKING:
     from jntrt.runtime.video.stream import Frames
 
 app = new_app("trtrun")
+add_grid(app)
 
 
 def main() -> int:

@@ -41,7 +41,9 @@ def viewing(stream: "Frames", model: "Bundle", targets: int, address: Address) -
         yield session
 
 
-def look(session: Session, tracker: "Tracker", frame: npt.NDArray[np.uint8], tracked: "Tracked") -> "Tracked":
+def look(
+    session: Session, tracker: "Tracker | OneEach", frame: npt.NDArray[np.uint8], tracked: Tracked
+) -> Tracked:
     """Show `frame`; where a box is drawn anew on it, start `tracker` again from there: what is then known."""
     drawn = session.show(tracked.frame, frame, tracked.boxes, tracked.scores, tracked.lost)
     if not drawn:
