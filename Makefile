@@ -1,5 +1,6 @@
 # make demo   export, track and time two untrained networks and the packaged one, on a clip drawn here
 # make test   the whole test suite (make test ARGS="--slow" for the minutes-long ones too)
+# make test-pythons   the tests that need no torch, with the newest release of every dependency, on other Pythons
 # make lint   ruff and mypy
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 EXTRAS := export,cpu,train,bench,calib,dev
 ARGS ?=
 
-.PHONY: env demo test lint clean
+.PHONY: env demo test test-pythons lint clean
 
 env: $(VENV)/.installed
 
@@ -21,6 +22,28 @@ $(VENV)/.installed: pyproject.toml CMakeLists.txt __init__.py $(wildcard runtime
 
 test: env
 	$(BIN)/python -m pytest $(ARGS)
+
+# What is listed is all that runs there, and nothing of it is skipped: a module that comes to need torch fails.
+WITHOUT_TORCH := tests/runtime/bundle tests/runtime/command tests/runtime/video tests/runtime/test_crop.py \
+	tests/runtime/test_geometry.py tests/runtime/trtrun/test_cli.py tests/runtime/trtrun/test_outputs.py \
+	tests/runtime/trtrun/test_run.py tests/bench/sequences
+find_python = $(shell for p in $(HOME)/.pyenv/versions/$(1).*/bin/python python$(1); do \
+	$$p --version >/dev/null 2>&1 && echo $$p && break; done)
+OTHER_PYTHONS ?= $(foreach version,3.12 3.13,$(if $(call find_python,$(version)),$(version)))
+
+.PRECIOUS: build/python-%/.installed
+
+test-pythons: $(OTHER_PYTHONS:%=test-python-%)
+	@echo "tests without torch passed on other Pythons: $(or $(OTHER_PYTHONS),none found)"
+
+test-python-%: build/python-%/.installed
+	build/python-$*/bin/python -m pytest $(WITHOUT_TORCH)
+
+build/python-%/.installed: pyproject.toml CMakeLists.txt $(wildcard runtime/native/*)
+	$(or $(call find_python,$*),$(error no Python $* here)) -m venv build/python-$*
+	build/python-$*/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
+		--editable ".[cpu,bench]" pytest hypothesis got10k six
+	touch $@
 
 # mypy does not see through an editable install with mapped folders: it is given a package made of links.
 PACKAGES := runtime export bench calib train

@@ -131,15 +131,6 @@ def test_the_annotated_video(call: Call, clip: Path, tmp_path: Path) -> None:
     assert changed[70:, 80:].mean() < 0.02  # the rest is the clip
 
 
-def test_two_targets(call: Call, clip: Path, pair_bundle: Path, tmp_path: Path) -> None:
-    words = (clip, "--init", BOX, "--init", "60,20,30,30", "--out", tmp_path / "boxes.txt", "--json")
-    code, out, _ = call(*words, bundle=pair_bundle)
-    assert code == 0
-    assert len(boxes_of(tmp_path / "boxes.1.txt")) == COUNT
-    assert boxes_of(tmp_path / "boxes.2.txt")[0].tolist() == [60, 20, 30, 30]
-    assert np.shape(json.loads(out.splitlines()[3])["box"]) == (2, 4)
-
-
 def one_line(result: tuple[int, str, str], words: str) -> None:
     code, out, err = result
     assert code == 2
