@@ -49,16 +49,17 @@ class OneEach:
 
 
 def follow(
-    tracker: Follows, first: Frame, frames: Iterable[tuple[int, Frame]], boxes: Boxes
+    tracker: Follows, first: Frame, frames: Iterable[tuple[int, Frame]], boxes: Boxes, number: int = 0
 ) -> Iterator[tuple[Frame, Tracked]]:
     """Start `tracker` on `first` with `boxes` (B×4) and yield each frame, `first` too, with its boxes.
 
-    frames: those after `first`, with their numbers in the source.
+    frames: those after `first`, with their numbers in the source; `number` is that of `first`.
     """
     began = time.perf_counter()
     tracker.init(first, boxes[0] if len(boxes) == 1 else boxes)
     count = len(boxes)
-    yield first, Tracked(0, boxes, (None,) * count, (False,) * count, 1e3 * (time.perf_counter() - began))
+    elapsed = 1e3 * (time.perf_counter() - began)
+    yield first, Tracked(number, boxes, (None,) * count, (False,) * count, elapsed)
     frames = iter(frames)
     while True:
         asked = time.perf_counter()

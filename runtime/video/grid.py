@@ -21,9 +21,9 @@ def grid(frame: Frame) -> Frame:
     zoom = max(1, round(_LEAST_SIDE / max(height, width)))
     size = (width * zoom, height * zoom)
     picture = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-    scale = max(size) / 2400 + 0.35
-    (label, _), _ = cv2.getTextSize(f"0{max(height, width)}", cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    step = _round_step(max(max(size) / _LINES, label) / zoom)
+    scale = max(size) / 3200 + 0.35
+    (label, _), _ = cv2.getTextSize(f"{max(height, width)}", cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    step = _round_step(max(max(size) / _LINES, 1.2 * label) / zoom)
     lines = picture.copy()
     for x in range(step, width, step):
         _line(lines, (x * zoom, 0), (x * zoom, size[1]))
