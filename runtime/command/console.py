@@ -44,7 +44,8 @@ def clean_stderr() -> Iterator[None]:
     Python's own sys.stderr goes where it went before. Nothing changes where stderr is closed or no file.
     """
     try:
-        sys.stderr.flush()
+        if sys.stderr is not None:
+            sys.stderr.flush()
         real = os.dup(2)
         reader, writer = os.pipe()
     except (OSError, ValueError):

@@ -18,8 +18,8 @@ class Damage:
         """One line per kind of damage; none for a sound source."""
         lines = []
         if self.missing:
-            count = sum(map(len, self.missing))
-            lines.append(f"{_frames(count)} missing: {_ranges(self.missing)}")
+            missing = [number for gap in self.missing for number in gap]
+            lines.append(f"{_frames(len(missing))} missing: {_ranges(_runs(missing))}")
         if self.flawed:
             flawed = _ranges(_runs(self.flawed))
             lines.append(f"{_frames(len(self.flawed))} decoded from damaged data: {flawed}")

@@ -1,6 +1,6 @@
 """Frames of image files.
 
-An image is read as RGB of 8 bits: of 16 bits the upper 8 stay, transparency is ignored (the colour under it
+An image is read as RGB of 8 bits: 16 bits are scaled to 8, transparency is ignored (the colour under it
 counts), grey becomes three equal channels, and its EXIF orientation turns it upright.
 """
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -244,7 +245,7 @@ def test_ctrl_c_keeps_what_was_tracked(small_bundle: Path, sequence: Path, tmp_p
     assert err.splitlines()[-1] == "trtrun: interrupted"
     kept = len(boxes_of(boxes))
     assert 20 <= kept < 4000
-    assert len(list(frames(video))) in (kept, kept - 1)
+    assert len(list(frames(video))) == kept
 
 
 BLOCKED = """
@@ -292,3 +293,139 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--init" in done.stdout
+
+
+def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli.app, []) == 0
+    out, err = capsys.readouterr()
+    assert "--init" in out
+    assert err == ""
+
+
+def test_several_targets_on_a_bundle_of_one(call: Call, clip: Path, tmp_path: Path) -> None:
+    alone = [call(clip, "--init", box)[1].splitlines() for box in (BOX, "60,20,30,30")]
+    code, _, err = call(clip, "--init", BOX, "--init", "60,20,30,30", "--out", tmp_path / "boxes.txt")
+    assert code == 0
+    assert "2 trackers, one for each target" in err
+    for index, lines in enumerate(alone, 1):
+        assert (tmp_path / f"boxes.{index}.txt").read_text().splitlines() == lines
+
+
+def test_a_missing_frame_is_a_gap(
+    call: Call, sequence: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for path in sequence.iterdir():
+        (damaged / path.name).write_bytes(path.read_bytes())
+    (damaged / "00000004.png").write_bytes(b"\x89PNG nothing")
+    (damaged / "00000005.png").write_bytes(b"")
+    boxes, video = tmp_path / "boxes.txt", tmp_path / "out.mp4"
+    code, out, _ = call(damaged, "--json", "--out", boxes, "--save", video)
+    assert code == 0
+    assert [json.loads(line)["frame"] for line in out.splitlines()] == [0, 1, 2, *range(5, COUNT)]
+    kept = boxes_of(boxes)
+    assert len(kept) == COUNT
+    assert (kept[3] == kept[2]).all()
+    assert (kept[4] == kept[2]).all()
+    assert len(list(frames(video))) == COUNT
+    assert "2 frames are missing: 3 to 4" in caplog.text
+    code, out, err = call(damaged, "--json", "--strict")
+    assert code == 2
+    assert len(out.splitlines()) == 3
+    assert "00000004.png" in err
+
+
+def test_a_result_that_appeared_during_the_run_stays(
+    call: Call, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = tmp_path / "boxes.txt"
+    update = Tracker.update
+
+    def other_program(tracker: Tracker, frame: np.ndarray) -> object:
+        boxes.write_text("theirs")
+        return update(tracker, frame)
+
+    monkeypatch.setattr(Tracker, "update", other_program)
+    code, _, err = call(sequence, "--out", boxes)
+    assert code == 2
+    assert "appeared during the run and stays" in err
+    assert boxes.read_text() == "theirs"
+    assert len(boxes_of(tmp_path / "boxes.new1.txt")) == COUNT
+
+
+def test_engines_that_were_passed_over_belong_to_verbose(
+    call: Call, sequence: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Tracker.from_bundle
+
+    def auto(*words: object, **options: object) -> Tracker:
+        tracker = opened(*words, **options)  # type: ignore[arg-type]
+        tracker.choice = "onnxruntime; not openvino (missing)"
+        return tracker
+
+    monkeypatch.setattr(Tracker, "from_bundle", auto)
+    assert "openvino" not in call(sequence)[2]
+    assert "not openvino (missing)" in call(sequence, "-v")[2]
+
+
+def shown_on_terminals(line: list[str]) -> tuple[str, str]:
+    """What a run shows with stdout and stderr each on a terminal."""
+    pairs = [pty.openpty() for _ in range(2)]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    (out, out_child), (err, err_child) = pairs
+    with subprocess.Popen(line, stdout=out_child, stderr=err_child, env=environment) as process:
+        os.close(out_child)
+        os.close(err_child)
+        shown = {out: b"", err: b""}
+        waiting = set(shown)
+        while waiting:
+            for ready in select.select(list(waiting), [], [])[0]:
+                try:
+                    data = os.read(ready, 1 << 16)
+                except OSError:  # Linux: the other side was closed
+                    data = b""
+                shown[ready] += data
+                if not data:
+                    waiting.discard(ready)
+    assert process.returncode == 0, shown
+    for parent in shown:
+        os.close(parent)
+    return shown[out].decode(), shown[err].decode()
+
+
+def test_on_a_terminal_one_line_is_updated(small_bundle: Path, sequence: Path) -> None:
+    out, err = shown_on_terminals([*TRTRUN, *words(sequence, small_bundle)])
+    assert out == ""
+    assert "bound by" in err
+    out, err = shown_on_terminals([*TRTRUN, *words(sequence, small_bundle), "--json"])
+    assert out.count("\n") == COUNT
+    assert "tracking" not in err
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_finishing_is_not_interrupted(small_bundle: Path, sequence: Path, tmp_path: Path, name: str) -> None:
+    """A press after the last frame, and a second one: while the video gets its last frames and its index."""
+    code = f"""
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
+from jntrt.runtime.video import writer
+commit = writer.Replacement.commit
+def slow(replacement):
+    os.kill(os.getpid(), signal.{name})  # once for the video, once for the boxes
+    time.sleep(0.05)
+    commit(replacement)
+writer.Replacement.commit = slow
+from jntrt.runtime.trtrun.cli import main
+sys.exit(main())
+"""
+    boxes, video = tmp_path / "boxes.txt", tmp_path / "out.mp4"
+    line = [sys.executable, "-c", code, *words(sequence, small_bundle), "--save", str(video)]
+    done = subprocess.run(
+        [*line, "--out", str(boxes)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "trtrun: interrupted"
+    assert "written: " in done.stderr
+    assert len(boxes_of(boxes)) == len(list(frames(video))) == COUNT
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.txt", "out.mp4"]

@@ -1,72 +1,13 @@
-"""Box files and annotated videos: whole or absent, and readable by others."""
+"""Box files and names of results: whole or absent, and nothing of others replaced."""
 
 import os
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.outputs import BoxFile, Outputs, check_output, numbered
-from jntrt.runtime.video.writer import VideoWriter
-
-
-def ramp(height: int, width: int) -> np.ndarray:
-    image = np.zeros((height, width, 3), np.uint8)
-    image[..., 0] = np.linspace(0, 255, width).astype(np.uint8)
-    image[..., 2] = np.linspace(0, 255, height).astype(np.uint8)[:, None]
-    return image
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-@pytest.mark.parametrize("size", [(48, 64), (47, 63)])
-def test_a_video_plays_in_browsers(tmp_path: Path, suffix: str, size: tuple[int, int]) -> None:
-    path = tmp_path / f"out{suffix}"
-    with VideoWriter(path, Fraction(30000, 1001)) as writer:
-        for _ in range(7):
-            writer.write(ramp(*size))
-        assert not path.exists()
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        assert stream.codec_context.name == "h264"
-        assert stream.codec_context.pix_fmt == "yuv420p"
-        assert abs(float(stream.average_rate) - 29.97) < 0.05
-        images = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-    assert len(images) == 7
-    assert images[0].shape == (48, 64, 3)
-    assert np.abs(images[3][: size[0], : size[1]].astype(int) - ramp(*size)).mean() < 6
-    assert list(tmp_path.iterdir()) == [path]
-    if suffix == ".mp4":
-        data = path.read_bytes()
-        assert data.index(b"moov") < data.index(b"mdat")
-
-
-def test_a_video_survives_an_error_of_the_caller(tmp_path: Path) -> None:
-    with suppress(KeyboardInterrupt), VideoWriter(tmp_path / "out.mp4", None) as writer:
-        writer.write(ramp(48, 64))
-        raise KeyboardInterrupt
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        assert sum(1 for _ in container.decode(video=0)) == 1
-
-
-def test_an_error_of_the_encoder_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    def grow() -> None:
-        with VideoWriter(tmp_path / "out.mp4", None) as writer:
-            writer.write(ramp(48, 64))
-            for _ in range(20):
-                writer.write(ramp(48, 96))
-
-    with pytest.raises(UserError, match=r"out\.mp4: the video cannot be written .*96×48"):
-        grow()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_no_frame_no_file(tmp_path: Path) -> None:
-    with VideoWriter(tmp_path / "out.mp4", None):
-        pass
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_boxes_are_kept_after_an_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from threading import Event, Timer
 
 import av
 import cv2
@@ -13,7 +14,7 @@ import pytest
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.decode_ahead import Ahead
 from jntrt.runtime.video.sources import frames
-from jntrt.runtime.video.stream import StreamError
+from jntrt.runtime.video.stream import Frames, Opened, StreamError
 
 
 def picture(index: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -100,6 +101,9 @@ def test_a_video_over_http_is_read_whole(tmp_path: Path, served: str) -> None:
         assert len(list(source)) == 12
 
 
+SEEN_BY_SERVER: list[object] = []
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Generator[str, None, None]:
     from functools import partial
@@ -108,12 +112,13 @@ def served(tmp_path: Path) -> Generator[str, None, None]:
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *words: object) -> None:
-            pass
+            SEEN_BY_SERVER.append(words)
 
     write_video(tmp_path / "clip.mp4", index_in_front=True)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
+    SEEN_BY_SERVER.clear()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
@@ -251,3 +256,83 @@ def test_damaged_videos_are_one_line(tmp_path: Path, suffix: str) -> None:
         with suppress(UserError):
             for _ in zip(range(60), frames(path, ahead=0), strict=False):
                 pass
+
+
+def test_names_with_a_colon_and_names_like_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip = write_video(tmp_path / "clip.mp4")
+    for name in ("12:30.mp4", "http:clip.mp4", "rtsp://127.0.0.1:9/live.mp4"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(clip.read_bytes())
+        with frames(name) as source:
+            assert not source.live
+            assert len(list(source)) == 12
+
+
+def test_a_playlist_on_the_disk_opens_no_connection(tmp_path: Path, served: str) -> None:
+    path = tmp_path / "list.m3u8"
+    path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{served}/clip.mp4\n#EXT-X-ENDLIST\n")
+    fail(path)
+    path.write_text(f"ffconcat version 1.0\nfile {served}/clip.mp4\n")
+    fail(path)
+    assert not SEEN_BY_SERVER
+
+
+def test_a_small_gif_that_claims_a_large_frame(tmp_path: Path) -> None:
+    size = (16_000).to_bytes(2, "little") * 2
+    path = tmp_path / "bomb.gif"
+    path.write_bytes(
+        b"GIF89a" + size + b"\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0" + size + b"\0\x02\x02\x44\x01\0;"
+    )
+    assert "--max-pixels" in fail(path)
+
+
+def test_a_video_larger_than_allowed(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4")
+    assert len(list(frames(clip, max_pixels=3072))) == 12
+    with pytest.raises(UserError, match=r"64×48 is above 3071 pixels|max-pixels allows more"):
+        frames(clip, max_pixels=3071)
+
+
+def test_a_rate_that_is_a_filler_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "fast.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=15360)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {"bf": "0"}
+        for index in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
+        container.mux(stream.encode(None))
+    with frames(path) as source:
+        assert source.fps is None
+        assert len(list(source)) == 3
+
+
+def test_a_title_that_is_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "TITLE"
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(1), format="rgb24")))
+        container.mux(stream.encode(None))
+    data = path.read_bytes()
+    assert b"TITLE" in data
+    path.write_bytes(data.replace(b"TITLE", b"T\xfc\xe4LE"))
+    assert len(list(frames(path))) == 1
+
+
+def test_stopping_ends_a_source_that_is_silent() -> None:
+    def silent() -> Generator[tuple[int, np.ndarray], None, None]:
+        yield 0, picture(0)
+        wait.wait(20)
+
+    wait = Event()
+    source = Frames("camera 0", Opened(silent(), live=True), ahead=1)
+    next(source)
+    Timer(0.2, source.stop).start()
+    began = time.monotonic()
+    with pytest.raises(StopIteration):
+        next(source)
+    assert time.monotonic() - began < 5
+    wait.set()
