@@ -62,7 +62,8 @@ def _version() -> str:
 
 def run(app: App, argv: Sequence[str] | None = None) -> int:
     """Parse `argv` (default: the process's) and call the command; its exit code. User errors are one line."""
-    tokens = list(sys.argv[1:] if argv is None else argv)
+    # cyclopts takes a lone hyphen for an option.
+    tokens = ["/dev/stdin" if token == "-" else token for token in (sys.argv[1:] if argv is None else argv)]
     name = app.name[0]
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by the caller (`>&-`)
@@ -123,7 +124,8 @@ def _check_first_word(app: App, tokens: list[str]) -> None:
     listing = ", ".join(sorted(subcommands))
     if app.default_command is None:
         raise UserError(f"{tokens[0]}: no such sub-command; there are: {listing}")
-    if not Path(tokens[0]).exists():
+    # A camera's number, a glob or an address is for the default command to judge.
+    if re.fullmatch(r"[A-Za-z][\w.-]*", tokens[0]) and not Path(tokens[0]).exists():
         raise UserError(f"{tokens[0]}: no such file, and no sub-command (there are: {listing})")
 
 

@@ -1,18 +1,16 @@
 """trtrun: track a target through a video."""
 
 import sys
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from jntrt.runtime.video.stream import Frames
+from jntrt.runtime.trtrun.grid_cli import add_grid
 
 app = new_app("trtrun")
+add_grid(app)
 
 
 def main() -> int:
@@ -22,9 +20,7 @@ def main() -> int:
 
 @app.default
 def trtrun(
-    source: str | None = None,
-    /,
-    *,
+    *sources: str,
     init: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
     init_file: Path | None = None,
     bundle: Path | None = None,
@@ -34,6 +30,15 @@ def trtrun(
     save_height: int | None = None,
     save_encoder: str = "libx264",
     json: bool = False,
+    format: Literal["txt", "mot", "coco", "csv"] = "txt",
+    out_dir: Path | None = None,
+    start: str | None = None,
+    end: str | None = None,
+    every: int = 1,
+    resize: str | None = None,
+    trail: int = 0,
+    view: bool = False,
+    show: bool = False,
     overwrite: bool = False,
     strict: bool = False,
     max_pixels: int = 1 << 26,
@@ -45,7 +50,7 @@ def trtrun(
     optimization_level: int | None = None,
     timing_cache: Path | None = None,
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False,
-) -> None:
+) -> int:
     """Track a target through a video, images, a camera or a stream.
 
     Without --out, --save and --json the boxes go to stdout, one line x,y,w,h per frame, unless that is a
@@ -54,9 +59,9 @@ def trtrun(
 
     Parameters
     ----------
-    source:
-        A video file, a folder of images (GOT-10k sequences too), a glob in quotes, a camera's number, or a
-        stream's URL.
+    sources:
+        A video file, a folder of images (GOT-10k sequences too), a glob, a camera's number, a stream's URL,
+        or - for a video on stdin. Several are tracked one after another; images that a glob lists are one.
     init:
         The target in the first frame, x,y,w,h in pixels; once per target. A negative number is
         written --init=-5,10,20,30. Without it: the sequence's ground truth, else you draw the box.
@@ -77,6 +82,27 @@ def trtrun(
         FFmpeg's encoder: libx264, or one on hardware such as h264_nvenc, h264_qsv, h264_videotoolbox.
     json:
         A JSON line per frame on stdout: frame, box, score, lost, milliseconds in the tracker.
+    format:
+        Of the boxes' file: txt as above, mot (MOTChallenge), coco (annotations), csv (with a header); the
+        last three hold all targets, and frames by number.
+    out_dir:
+        Folder for the boxes of each source, named after it; --save .mp4 then puts a video beside each.
+    start:
+        Begin at this frame: its number from 0, or seconds such as 2.5s or 1:02.5. Frames keep their numbers.
+    end:
+        End before this frame.
+    every:
+        Take only each N-th frame.
+    resize:
+        Scale frames first, to 640x360 or by 0.5; boxes, the first too, are then in scaled pixels.
+    trail:
+        Draw where each target was during the last N frames (--save).
+    view:
+        A page in the browser: the first frame to draw the targets on, then the run, to pause, to step, to
+        draw anew and to stop. On 127.0.0.1, also through ssh -L; elsewhere only where you say so:
+        --view 0.0.0.0:8377.
+    show:
+        A window with the run, where there is a display; q stops.
     overwrite:
         Replace files that exist.
     strict:
@@ -100,74 +126,55 @@ def trtrun(
     verbose:
         Say which engines were passed over, and why.
     """
-    if source is None:
+    if not sources:
         app.help_print()
-        return
-    import numpy as np
+        return 0
     from jntrt.runtime.bundle import Bundle, default_bundle
-    from jntrt.runtime.command.console import clean_stderr
-    from jntrt.runtime.command.interrupts import interrupts
-    from jntrt.runtime.engines.options import EngineOptions
+    from jntrt.runtime.command.console import one_line
     from jntrt.runtime.engines.tensorrt.build import BuildOptions
-    from jntrt.runtime.engines.tensorrt.build_ahead import build_bar
-    from jntrt.runtime.tracker import Tracker
-    from jntrt.runtime.trtrun.draw_box import draw_box
-    from jntrt.runtime.trtrun.first_box import check_boxes, given_boxes
-    from jntrt.runtime.trtrun.outputs import Outputs
-    from jntrt.runtime.trtrun.run import OneEach, follow
-    from jntrt.runtime.trtrun.status import Status
-    from jntrt.runtime.video.sources import are_images, frames
+    from jntrt.runtime.trtrun.several import jobs
+    from jntrt.runtime.trtrun.track import Options, track
+    from jntrt.runtime.video.selection import Selection
     from jntrt.runtime.video.writer import Encoding
+    from jntrt.runtime.view.address import split_address
 
-    boxes = given_boxes(init or [], init_file, source)
+    words, address = split_address(sources) if view else (sources, None)
+    todo = jobs(words, out, save, out_dir, format)
+    if len(todo) > 1 and not (out_dir or json):
+        raise UserError(f"{len(todo)} sources, one after another: give --out-dir for their boxes, or --json")
+    if trail < 0:
+        raise UserError(f"--trail {trail}: give a number of frames")
+    options = Options(
+        init=init or [],
+        init_file=init_file,
+        selection=Selection.parsed(start, end, every, resize),
+        encoding=Encoding(save_encoder, save_preset, save_height),
+        kind=format,
+        trail=trail,
+        json=json,
+        name_sources=len(todo) > 1,
+        view=address,
+        show=show,
+        overwrite=overwrite,
+        strict=strict,
+        max_pixels=max_pixels,
+        backend=backend,
+        precision=precision,
+        threads=threads,
+        decode=decode,
+        build=BuildOptions(workspace, optimization_level, timing_cache),
+        verbose=verbose,
+    )
     model = Bundle.open(bundle) if bundle else default_bundle()
-    targets = model.batch if boxes is None else len(boxes)
-    if model.batch not in (1, targets):
-        raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {targets} given")
-    encoding = Encoding(save_encoder, save_preset, save_height)
-    outputs = Outputs(out, save, json=json, targets=targets, overwrite=overwrite, encoding=encoding)
-    for read in (Path(source), init_file):
-        if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):
-            raise UserError(f"{read}: would be overwritten by the result; give another name")
-    if decode == "gpu" and (save or boxes is None):
-        raise UserError("--decode gpu: frames stay on the GPU, so give --init, and no --save")
-    with ExitStack() as stack:
-        if are_images(source):
-            stack.enter_context(clean_stderr())
-        opened = _nvdec(source) if decode == "gpu" else frames(source, strict=strict, max_pixels=max_pixels)
-        stream = stack.enter_context(opened)
-        first = next(stream)
-        if boxes is None:
-            boxes = np.stack([draw_box(first) for _ in range(targets)])
-        check_boxes(boxes, first)
-        with build_bar() as bar:
-            build = BuildOptions(workspace, optimization_level, timing_cache)
-            options = EngineOptions(threads, build=build, progress=bar)
-            trackers = [
-                stack.enter_context(Tracker.from_bundle(model, backend, precision, options=options))
-                for _ in range(targets // model.batch)
-            ]
-        engine = trackers[0].choice if verbose else trackers[0].choice.split(";")[0]
-        if decode == "gpu" and not trackers[0].on_device:
-            raise UserError(f"--decode gpu: {engine} runs on the CPU: leave --decode gpu out")
-        each = f", {len(trackers)} trackers, one for each target" if len(trackers) > 1 else ""
-        print(f"{model.name}, {precision}, {engine}{each}", file=sys.stderr)
-        # From here on Ctrl-C ends the stream, and never what is being written.
-        stack.enter_context(interrupts.deferred(stream.stop))
-        # Left after the files that its summary names.
-        status = stack.enter_context(
-            Status(stream.length, outputs.paths, bar=not outputs.on_terminal, live=stream.live)
-        )
-        stack.enter_context(outputs.open(stream.fps))
-        tracker = trackers[0] if len(trackers) == 1 else OneEach(trackers)
-        for frame, tracked in follow(tracker, first, stream.numbered(), boxes):
-            with status.writing():
-                outputs.write(frame, tracked, status.fps)
-            status.step(tracked)
-
-
-def _nvdec(source: str) -> "Frames":
-    from jntrt.runtime.cuda.decode import nvdec_frames
-    from jntrt.runtime.cuda.network import shared_device
-
-    return nvdec_frames(source, shared_device())
+    if len(todo) == 1:
+        track(todo[0], model, options)
+        return 0
+    failed = 0
+    for job in todo:
+        print(f"trtrun: {job.reads[0]}", file=sys.stderr)
+        try:
+            track(job, model, options)
+        except UserError as error:  # the others are tracked all the same
+            print(f"trtrun: {one_line(error)}", file=sys.stderr)
+            failed = error.exit_code
+    return failed

@@ -1,19 +1,17 @@
 """Drawing the first box with the mouse, where there is a display and an OpenCV that opens windows."""
 
-import os
-import sys
-
 import numpy as np
 import numpy.typing as npt
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.trtrun.window import has_display
 
 _TITLE = "draw a box around the target, then Enter (c cancels)"
 
 
 def draw_box(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """The box (x,y,w,h) that the user draws on `frame` (H×W×3 RGB); UserError where none can be drawn."""
-    remedy = "give --init x,y,w,h or --init-file groundtruth.txt"
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    remedy = "give --init x,y,w,h or --init-file groundtruth.txt, or --view to draw it in a browser"
+    if not has_display():
         raise UserError(f"no box to start from, and no display to draw one on: {remedy}")
     import cv2
 

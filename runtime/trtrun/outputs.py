@@ -7,6 +7,7 @@ picture before it in the video, so that line and picture N stay the source's fra
 import json as json_module
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from jntrt.runtime.command.files import Replacement
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.trtrun.formats import CocoFile, LinesFile, table
 from jntrt.runtime.trtrun.tracked import Tracked
 from jntrt.runtime.video.drawing import annotate
 from jntrt.runtime.video.writer import CONTAINERS, Draw, Encoding, VideoWriter
@@ -44,6 +46,9 @@ class Outputs:
     Made before anything slow begins, so that a name that cannot be written is refused at once; `open` is the
     context in which frames are written. `paths` are the files that there will be, `on_terminal` tells that
     lines go to a terminal, where no bar has room beside them. Boxes alone are not written to a terminal.
+
+    kind: of the box file: txt, mot, csv or coco. trail: frames of a target's path that are drawn. every: the
+    step between the frames' numbers. named: JSON lines name the source.
     """
 
     def __init__(
@@ -55,8 +60,15 @@ class Outputs:
         targets: int,
         overwrite: bool,
         encoding: Encoding | None = None,
+        kind: str = "txt",
+        trail: int = 0,
+        every: int = 1,
+        named: bool = False,
     ) -> None:
-        self._box_paths = [numbered(out, index, targets) for index in range(targets)] if out else []
+        files = targets if kind == "txt" else 1
+        self._box_paths = [numbered(out, index, files) for index in range(files)] if out else []
+        self._kind, self._every, self._named = kind, every, named
+        self._trails: deque[npt.NDArray[np.float64]] = deque(maxlen=trail)
         self._save, self._json, self._overwrite, self._encoding = save, json, overwrite, encoding
         self._lines = not (out or save or json or sys.stdout.isatty())
         self.on_terminal = json and sys.stdout.isatty()
@@ -74,12 +86,21 @@ class Outputs:
         return self._box_paths + ([self._save] if self._save else [])
 
     @contextmanager
-    def open(self, fps: Fraction | None) -> Iterator[Self]:
+    def open(self, fps: Fraction | None, source: str = "") -> Iterator[Self]:
         """Open the files; on leaving, after an error too, they are finished and take their names."""
+        self._source = source
         self._before: tuple[Frame, Draw, Tracked] | None = None
         with ExitStack() as stack:
             replace = self._overwrite
-            self._files = [stack.enter_context(BoxFile(path, overwrite=replace)) for path in self._box_paths]
+            self._files: list[BoxFile] = []
+            self._table: LinesFile | CocoFile | None = None
+            if self._kind == "txt":
+                self._files = [
+                    stack.enter_context(BoxFile(path, overwrite=replace)) for path in self._box_paths
+                ]
+            elif self._box_paths:
+                self._table = table(self._box_paths[0], self._kind, source, overwrite=replace)
+                stack.enter_context(self._table)
             self._video = None
             if self._save:
                 writer = VideoWriter(self._save, fps, self._encoding, overwrite=replace)
@@ -88,22 +109,35 @@ class Outputs:
 
     def write(self, frame: Frame, tracked: Tracked, fps: float | None) -> None:
         """One frame (H×W×3 uint8 RGB), the boxes in it, and the run's speed, which is drawn."""
-
-        def draw(picture: Frame, scale: float) -> Frame:
-            return annotate(picture, list(tracked.boxes * scale), tracked.scores, tracked.lost, fps)
-
+        draw = self._drawing(tracked, fps)
         if self._before is not None:
             old_frame, old_draw, old = self._before
-            for _ in range(old.frame + 1, tracked.frame):
+            for _ in range(old.frame + self._every, tracked.frame, self._every):
                 self._boxes(old)
                 if self._video is not None:
                     self._video.write(old_frame, old_draw)
         self._boxes(tracked)
         if self._video is not None:
             self._video.write(frame, draw)
+        if self._table is not None:
+            self._table.write(tracked, (frame.shape[1], frame.shape[0]))
         if self._json:
-            print(json_module.dumps(tracked.to_dict()), flush=True)
+            name = {"source": self._source} if self._named else {}
+            print(json_module.dumps({**name, **tracked.to_dict()}), flush=True)
         self._before = frame, draw, tracked
+
+    def _drawing(self, tracked: Tracked, fps: float | None) -> Draw:
+        """What draws this frame's boxes, and where the targets were before."""
+        self._trails.append(tracked.boxes[:, :2] + tracked.boxes[:, 2:] / 2)
+        trails = np.array(self._trails).transpose(1, 0, 2) if self._trails else np.empty((0, 0, 2))
+
+        def draw(picture: Frame, scale: float) -> Frame:
+            boxes, number = list(tracked.boxes * scale), tracked.frame
+            return annotate(
+                picture, boxes, tracked.scores, tracked.lost, fps, number=number, trails=list(trails * scale)
+            )
+
+        return draw
 
     def _boxes(self, tracked: Tracked) -> None:
         for file, box in zip(self._files, tracked.boxes, strict=False):

@@ -1,7 +1,7 @@
 """What trtrun does between its options and its files: frame after frame, for one target or several."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -33,6 +33,11 @@ class OneEach:
         for tracker, box in zip(self._trackers, np.asarray(boxes), strict=True):
             tracker.init(frame, box)
 
+    def init_some(self, frame: Frame, boxes: Mapping[int, npt.ArrayLike]) -> None:
+        """Show some of the targets anew: their boxes by the target's index."""
+        for target, box in boxes.items():
+            self._trackers[target].init(frame, box)
+
     def update(self, frame: Frame) -> "TrackResult":
         """Find the targets in the next frame; boxes B×4, scores and lost B."""
         from jntrt.runtime.tracker import TrackResult
@@ -44,16 +49,17 @@ class OneEach:
 
 
 def follow(
-    tracker: Follows, first: Frame, frames: Iterable[tuple[int, Frame]], boxes: Boxes
+    tracker: Follows, first: Frame, frames: Iterable[tuple[int, Frame]], boxes: Boxes, number: int = 0
 ) -> Iterator[tuple[Frame, Tracked]]:
     """Start `tracker` on `first` with `boxes` (B×4) and yield each frame, `first` too, with its boxes.
 
-    frames: those after `first`, with their numbers in the source.
+    frames: those after `first`, with their numbers in the source; `number` is that of `first`.
     """
     began = time.perf_counter()
     tracker.init(first, boxes[0] if len(boxes) == 1 else boxes)
     count = len(boxes)
-    yield first, Tracked(0, boxes, (None,) * count, (False,) * count, 1e3 * (time.perf_counter() - began))
+    elapsed = 1e3 * (time.perf_counter() - began)
+    yield first, Tracked(number, boxes, (None,) * count, (False,) * count, elapsed)
     frames = iter(frames)
     while True:
         asked = time.perf_counter()

@@ -48,7 +48,7 @@ class Status:
         """One more frame is done."""
         self._frames += 1
         self._ends.append(time.perf_counter())
-        if tracked.frame > 0:  # frame 0 is the start of the tracker, not a step of it
+        if self._frames > 1:  # the first is the start of the tracker, not a step of it
             self._spent["the tracker"] += tracked.milliseconds
             self._spent["decoding"] += tracked.waited
         self._lost += any(tracked.lost)
@@ -57,7 +57,7 @@ class Status:
             note += "  " + ",".join(f"{value:.0f}" for value in tracked.boxes[0])
         if any(tracked.lost):
             note += " lost"
-        self._bar.update(self._task, completed=tracked.frame + 1, note=note)
+        self._bar.update(self._task, completed=self._frames, note=note)
 
     def __enter__(self) -> Self:
         self._began = time.perf_counter()

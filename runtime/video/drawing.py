@@ -1,4 +1,4 @@
-"""What is drawn on a frame: box, score, speed, and that a target is lost; readable on any background."""
+"""What is drawn on a frame: box, trail, score, number, speed, and that it is lost; readable anywhere."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 Frame = npt.NDArray[np.uint8]
 Box = npt.NDArray[np.float64]
 Colour = tuple[int, int, int]
+Rectangle = tuple[int, int, int, int]  # x, y, w, h
 
 # Bright colours that differ for the colour-blind as well (Okabe and Ito), one per target.
 COLOURS = [(86, 180, 233), (240, 228, 66), (0, 200, 140), (230, 159, 0), (204, 121, 167)]
@@ -22,25 +23,50 @@ def annotate(
     boxes: Sequence[Box],
     scores: Sequence[float | None],
     lost: Sequence[bool],
-    fps: float | None,
+    fps: float | None = None,
+    *,
+    number: int | None = None,
+    trails: Sequence[npt.NDArray[np.float64]] = (),
 ) -> Frame:
     """A copy of `frame` (H×W×3 uint8 RGB) with each target's box (x,y,w,h in pixels), its score and the FPS.
 
-    A lost target's box is dashed and says so. A score of None (frame 0) shows no number.
+    A lost target's box is dashed and says so. A score of None (frame 0) shows no number. `number` is that of
+    the frame; `trails` holds each target's last centres, n×2 in pixels, oldest first. No plate covers a
+    target where there is room beside it.
     """
     picture = frame.copy()
     scale = max(1.0, min(frame.shape[:2]) / 480)
+    for index, trail in enumerate(trails):
+        _path(picture, trail, COLOURS[index % len(COLOURS)], scale)
+    taken = [_rectangle(box) for box in boxes]
     for index, (box, score, is_lost) in enumerate(zip(boxes, scores, lost, strict=True)):
-        colour = LOST_COLOUR if is_lost else COLOURS[index % len(COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         _outline(picture, box, colour, scale, dashed=is_lost)
         words = [str(index + 1)] if len(boxes) > 1 else []
         words += ["lost"] if is_lost else []
         words += [f"{score:.2f}"] if score is not None else []
         if words:
-            _label(picture, "  ".join(words), box, colour, scale)
-    if fps is not None:
-        _plate(picture, f"{fps:.0f} FPS", (round(8 * scale), round(8 * scale)), (255, 255, 255), scale)
+            text = "  ".join(words)
+            taken.append(_place(picture, text, _beside(box, text, scale), taken, scale))
+            _plate(picture, text, taken[-1][:2], LOST_COLOUR if is_lost else colour, scale)
+    facts = [f"frame {number}"] if number is not None else []
+    facts += [f"{fps:.0f} FPS"] if fps is not None else []
+    if facts:
+        text = "  ".join(facts)
+        left, top, *_ = _place(picture, text, _corners(picture, text, scale), taken, scale)
+        _plate(picture, text, (left, top), (255, 255, 255), scale)
     return picture
+
+
+def _path(picture: Frame, trail: npt.NDArray[np.float64], colour: Colour, scale: float) -> None:
+    """A line through the centres that fades towards the oldest."""
+    points = np.round(np.clip(trail, -1e6, 1e6) * (1 << _SHIFT)).astype(np.int32)
+    for index in range(1, len(points)):
+        share = index / len(points)
+        faded = tuple(round(share * part + (1 - share) * ink) for part, ink in zip(colour, _INK, strict=True))
+        width = max(1, round(2 * scale * share))
+        start, end = points[index - 1].tolist(), points[index].tolist()
+        cv2.line(picture, start, end, faded, width, cv2.LINE_AA, _SHIFT)
 
 
 def _outline(picture: Frame, box: Box, colour: Colour, scale: float, *, dashed: bool) -> None:
@@ -68,19 +94,45 @@ def _dashes(corners: npt.NDArray[np.float64], length: float) -> list[npt.NDArray
     return dashes
 
 
-def _label(picture: Frame, text: str, box: Box, colour: Colour, scale: float) -> None:
-    """A plate above the box; below or inside where there is no room."""
-    height, width = picture.shape[:2]
-    plate_width, plate_height = _plate_size(text, scale)
-    x, y, _, h = (float(value) for value in box)
-    top = y - plate_height - 3 * scale
-    if top < 0:
-        top = y + h + 3 * scale
-    if top + plate_height > height:
-        top = y + 3 * scale
-    left = min(max(0.0, x - scale), max(0.0, width - plate_width))
-    top = min(max(0.0, top), max(0.0, height - plate_height))
-    _plate(picture, text, (round(left), round(top)), colour, scale)
+def _rectangle(box: Box) -> Rectangle:
+    x, y, w, h = np.clip(box, -1e6, 1e6).tolist()
+    return round(x), round(y), round(w), round(h)
+
+
+def _beside(box: Box, text: str, scale: float) -> list[tuple[float, float]]:
+    """Where a box's plate may begin, best first: above, below, right, left, and inside at last."""
+    wide, high = _plate_size(text, scale)
+    x, y, w, h = np.clip(box, -1e6, 1e6).tolist()
+    gap = 3 * scale
+    above, below = y - high - gap, y + h + gap
+    sides = [(x + w + gap, y), (x - wide - gap, y)]
+    return [(x - scale, above), (x - scale, below), *sides, (x + w - wide, above), (x, y + gap)]
+
+
+def _corners(picture: Frame, text: str, scale: float) -> list[tuple[float, float]]:
+    """The frame's corners for a plate, top left first."""
+    wide, high = _plate_size(text, scale)
+    edge = 8 * scale
+    right, bottom = picture.shape[1] - wide - edge, picture.shape[0] - high - edge
+    return [(edge, edge), (right, edge), (edge, bottom), (right, bottom)]
+
+
+def _place(
+    picture: Frame, text: str, places: list[tuple[float, float]], taken: Sequence[Rectangle], scale: float
+) -> Rectangle:
+    """The first place, moved into the frame, where the plate covers nothing that is taken; else the last."""
+    wide, high = _plate_size(text, scale)
+    for left, top in places:
+        inside_left = min(max(0, round(left)), max(0, picture.shape[1] - wide))
+        inside_top = min(max(0, round(top)), max(0, picture.shape[0] - high))
+        plate = (inside_left, inside_top, wide, high)
+        if not any(_overlap(plate, other) for other in taken):
+            break
+    return plate
+
+
+def _overlap(one: Rectangle, two: Rectangle) -> bool:
+    return all(one[i] < two[i] + two[i + 2] and two[i] < one[i] + one[i + 2] for i in (0, 1))
 
 
 def _text_size(text: str, scale: float) -> tuple[int, int, int]:

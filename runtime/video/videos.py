@@ -47,6 +47,9 @@ def video(name: str, *, remote: bool, live: bool, strict: bool, max_pixels: int)
 
 
 def without_password(name: str) -> str:
+    """The name as it is shown: stdin's in words, an address without its password."""
+    if name == "-":
+        return "stdin"
     return re.sub(r"://[^/@]*@", "://", name)
 
 
@@ -57,9 +60,9 @@ def _open(name: str, shown: str, remote: bool, max_pixels: int) -> "av.container
     if name.lower().startswith("rtsp"):
         options["rtsp_transport"] = "tcp"
     if not remote:  # a playlist that lies here must not open connections, nor its name be taken for one
-        options["protocol_whitelist"] = "file"
+        options["protocol_whitelist"] = "pipe" if name == "-" else "file"
     timeout = (OPEN_SECONDS, READ_SECONDS) if remote else None
-    address = name if remote else f"file:{name}"
+    address = name if remote else "pipe:0" if name == "-" else f"file:{name}"
     try:
         container: av.container.InputContainer = av.open(
             address, options=options, timeout=timeout, **_lenient_metadata()

@@ -15,6 +15,8 @@ from jntrt.export.onnx.promote import promote
 from jntrt.runtime.engines import openvino as openvino_backend
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime
 from jntrt.runtime.engines.openvino import OpenVino
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.precision import find_precision
 from onnx import TensorProto
 
 from ..tiny_siamese import siamese_feeds, siamese_models
@@ -73,8 +75,8 @@ def test_int8_runs_in_int8_and_is_the_same_network(models, feeds, ranges, engine
     if engine is OnnxRuntime:
         wanted = [layer.name for layer in quantisable(models) if layer.quantisable]
         assert backend.describe()["int8 layers"] == len(wanted) == 8
-    assert errors(backend.run, emulated(model), feeds) < find_precision("int8").limit
-    assert 0.01 < errors(backend.run, emulated(models.track), feeds) < find_precision("int8").limit
+    assert errors(backend.run, emulated(model), feeds) < LIMITS["int8"]
+    assert 0.01 < errors(backend.run, emulated(models.track), feeds) < LIMITS["int8"]
 
 
 def test_openvino_runs_every_quantised_convolution_in_int8(models, ranges):

@@ -142,8 +142,8 @@ def test_no_engine_sees_it(
     changed = model()
     change(changed)
     (tmp_path / "m.onnx").write_bytes(changed.SerializeToString())
+    bundle: Any = SimpleNamespace(graph=lambda *_: tmp_path / "m.onnx")
     with pytest.raises(UserError, match=f"refuses the graph: .*{complaint}") as caught:
-        bundle: Any = SimpleNamespace(graph=lambda *_: tmp_path / "m.onnx")
         backend_class(name).open(bundle, find_precision("fp32"), EngineOptions(1))
     assert str(caught.value).isprintable()
 
