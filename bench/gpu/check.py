@@ -37,8 +37,8 @@ from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import CudaError, Device
 from jntrt.runtime.cuda.loop import DeviceLoop
-from jntrt.runtime.cuda.network import shared_device
 from jntrt.runtime.engines import backend_class
+from jntrt.runtime.engines.device import shared_device
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jntrt.runtime.cuda.driver import CudaError, Event, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
-from jntrt.runtime.cuda.network import DeviceEngine, describe_device, shared_device
+from jntrt.runtime.engines.device import DeviceEngine, describe_device, shared_device
 from jntrt.runtime.engines.onnxruntime import ort_errors
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from jntrt.runtime.command.lists import parse_numbers
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.trtrun.tracked import Boxes
+from jntrt.runtime.trtrun.results.tracked import Boxes
 
 Frame = npt.NDArray[np.uint8]
 

@@ -38,7 +38,7 @@ def grid(
     """
     import cv2
     from jntrt.runtime.command.files import Replacement
-    from jntrt.runtime.trtrun.outputs import check_output
+    from jntrt.runtime.trtrun.results.outputs import check_output
     from jntrt.runtime.video import grid as drawing
     from jntrt.runtime.video.selection import Selection
     from jntrt.runtime.video.sources import frames

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from jntrt.runtime.trtrun.results.tracked import Tracked
 from jntrt.runtime.trtrun.run import OneEach
-from jntrt.runtime.trtrun.tracked import Tracked
 from jntrt.runtime.view.address import Address
 from jntrt.runtime.view.server import serve
 from jntrt.runtime.view.session import Session

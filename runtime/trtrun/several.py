@@ -6,7 +6,7 @@ from glob import glob
 from pathlib import Path
 
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.trtrun.formats import SUFFIXES
+from jntrt.runtime.trtrun.results.formats import SUFFIXES
 from jntrt.runtime.video.images import IMAGE_SUFFIXES, natural_order
 from jntrt.runtime.video.writer import CONTAINERS
 

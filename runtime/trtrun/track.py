@@ -18,11 +18,11 @@ from jntrt.runtime.tracker import Tracker
 from jntrt.runtime.trtrun.draw_box import draw_box
 from jntrt.runtime.trtrun.first_box import check_boxes, given_boxes
 from jntrt.runtime.trtrun.look import look, stop, viewing
-from jntrt.runtime.trtrun.outputs import Outputs
+from jntrt.runtime.trtrun.results.outputs import Outputs
+from jntrt.runtime.trtrun.results.status import Status
+from jntrt.runtime.trtrun.results.tracked import Boxes
 from jntrt.runtime.trtrun.run import OneEach, follow
 from jntrt.runtime.trtrun.several import Job
-from jntrt.runtime.trtrun.status import Status
-from jntrt.runtime.trtrun.tracked import Boxes
 from jntrt.runtime.trtrun.window import Window
 from jntrt.runtime.video.selection import Selection
 from jntrt.runtime.video.sources import are_images, frames
@@ -122,7 +122,7 @@ def _outputs(job: Job, options: Options, targets: int) -> Outputs:
 def _opened(job: Job, options: Options) -> Frames:
     if options.decode == "gpu":
         from jntrt.runtime.cuda.decode import nvdec_frames
-        from jntrt.runtime.cuda.network import shared_device
+        from jntrt.runtime.engines.device import shared_device
 
         if not isinstance(job.source, str) or options.selection != Selection():
             raise UserError("--decode gpu: takes a whole video; leave --start, --end, --every, --resize out")

@@ -4,6 +4,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,8 +21,8 @@ def sources() -> list[Path]:
 
 def main(seed: int, count: int) -> None:
     from jntrt.export.checkpoint import read_checkpoint
-    from jntrt.export.families.ostrack.infer import Flags, infer_recipe
-    from jntrt.export.families.ostrack.network import OSTrack, load_weights
+    from jntrt.export.families import family, recognise
+    from jntrt.export.families.plain import load_weights
     from torch import device
 
     files = sources()
@@ -35,9 +36,12 @@ def main(seed: int, count: int) -> None:
             path = Path(folder) / source.name
             path.write_bytes(damage(source.read_bytes(), draw))
             checkpoint = read_checkpoint(path)
-        recipe = infer_recipe(checkpoint.weights, flags=Flags(heads=2, ce_layers="none")).recipe
+        kind = family(recognise(checkpoint.weights)[0])
+        told = {"heads": 2, "ce_layers": "none"}  # what weights do not show
+        flags = kind.Flags(**{f.name: told[f.name] for f in fields(kind.Flags) if f.name in told})
+        recipe = kind.infer(checkpoint.weights, None, flags, []).recipe
         with device("meta"):
-            load_weights(OSTrack(recipe), checkpoint.weights)
+            load_weights(kind.plain(recipe), checkpoint.weights)
 
     def names() -> Iterator[str]:
         for number in range(int(os.environ["JNTRT_FUZZ_FROM"]), count):

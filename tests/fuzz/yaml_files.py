@@ -14,7 +14,9 @@ CONFIGS = sorted((Path(__file__).parents[1] / "data" / "golden").rglob("*.yaml")
 
 
 def main(seed: int, count: int) -> None:
-    from jntrt.export.families.ostrack.experiment_file import RecipeYaml, read_key_map, read_recipe_yaml
+    from jntrt.export.experiment_yaml import read_experiment_yaml
+    from jntrt.export.families.ostrack.experiment_file import RecipeYaml, recipe_yaml
+    from jntrt.export.key_map import read_key_map
 
     asked = [name for name, value in vars(RecipeYaml).items() if isinstance(value, property)]
 
@@ -26,7 +28,7 @@ def main(seed: int, count: int) -> None:
             if draw.random() < 0.2:
                 read_key_map(path)
                 return
-            config = read_recipe_yaml(path)
+            config = recipe_yaml(read_experiment_yaml(path))
         for name in asked:
             getattr(config, name)
         config.ce_layers()

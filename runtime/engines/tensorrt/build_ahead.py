@@ -76,8 +76,8 @@ def build_engine(
     Raises UserError where that backend cannot run here (an engine is for the GPU that it was built on) or the
     build fails, GateError when the engines compute something else than their graphs.
     """
-    from jntrt.runtime.cuda.network import shared_device
     from jntrt.runtime.engines import backend_class
+    from jntrt.runtime.engines.device import shared_device
     from jntrt.runtime.engines.tensorrt import gate as engine_gate
 
     if backend not in FLAVOURS:

@@ -10,7 +10,7 @@ from typing import Any
 from jntrt.runtime.bundle import Bundle, file_sha256
 from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
-from jntrt.runtime.cuda.network import DeviceEngine, DevicePair, describe_device, shared_device
+from jntrt.runtime.engines.device import DeviceEngine, DevicePair, describe_device, shared_device
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
 from jntrt.runtime.engines.precision import Precision

@@ -10,8 +10,8 @@ from jntrt.bench.gpu.kernels import check_box, check_crop, on_device
 from jntrt.runtime import Tracker
 from jntrt.runtime.cuda.driver import CudaError, Device
 from jntrt.runtime.cuda.frames import DeviceFrame
-from jntrt.runtime.cuda.network import shared_device
 from jntrt.runtime.engines import backend_class
+from jntrt.runtime.engines.device import shared_device
 from jntrt.runtime.engines.precision import find_precision
 
 ENGINES = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import Device, Stream
-from jntrt.runtime.cuda.network import DevicePair, Tensors, shared_device
+from jntrt.runtime.engines.device import DevicePair, Tensors, shared_device
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import open_graphs
 from jntrt.runtime.engines.precision import Precision

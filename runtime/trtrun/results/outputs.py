@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from jntrt.runtime.command.files import Replacement
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.trtrun.formats import CocoFile, LinesFile, table
-from jntrt.runtime.trtrun.tracked import Tracked
+from jntrt.runtime.trtrun.results.formats import CocoFile, LinesFile, table
+from jntrt.runtime.trtrun.results.tracked import Tracked
 from jntrt.runtime.video.drawing import annotate
 from jntrt.runtime.video.writer import CONTAINERS, Draw, Encoding, VideoWriter
 

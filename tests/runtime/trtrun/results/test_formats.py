@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.trtrun.formats import LinesFile, mot_lines
-from jntrt.runtime.trtrun.outputs import Outputs
-from jntrt.runtime.trtrun.tracked import Tracked
+from jntrt.runtime.trtrun.results.formats import LinesFile, mot_lines
+from jntrt.runtime.trtrun.results.outputs import Outputs
+from jntrt.runtime.trtrun.results.tracked import Tracked
 
 IMAGE = np.zeros((90, 120, 3), np.uint8)
 FRAMES = [0, 1, 3]  # 2 is missing in the source

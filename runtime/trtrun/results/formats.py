@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from jntrt.runtime.command.files import Replacement
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.trtrun.tracked import Tracked
+from jntrt.runtime.trtrun.results.tracked import Tracked
 
 SUFFIXES = {"txt": ".txt", "mot": ".txt", "csv": ".csv", "coco": ".json"}
 CSV_HEADER = "frame,target,x,y,w,h,score,lost"

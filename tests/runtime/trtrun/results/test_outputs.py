@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.trtrun.outputs import BoxFile, Outputs, check_output, numbered
+from jntrt.runtime.trtrun.results.outputs import BoxFile, Outputs, check_output, numbered
 
 
 def test_boxes_are_kept_after_an_error(tmp_path: Path) -> None:

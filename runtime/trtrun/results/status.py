@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from jntrt.runtime.command.progress import progress_bar
-from jntrt.runtime.trtrun.tracked import Tracked
+from jntrt.runtime.trtrun.results.tracked import Tracked
 
 _WINDOW = 30  # frames that the speed is taken over
 
