@@ -25,8 +25,9 @@ test: env
 
 # What is listed is all that runs there, and nothing of it is skipped: a module that comes to need torch fails.
 WITHOUT_TORCH := tests/runtime/bundle tests/runtime/command tests/runtime/video tests/runtime/test_crop.py \
-	tests/runtime/test_geometry.py tests/runtime/trtrun/test_cli.py tests/runtime/trtrun/test_outputs.py \
-	tests/runtime/trtrun/test_run.py tests/bench/sequences
+	tests/runtime/test_geometry.py tests/runtime/trtrun/test_cli.py tests/runtime/trtrun/results \
+	tests/runtime/trtrun/test_run.py tests/runtime/trtrun/test_several.py tests/runtime/view/test_address.py \
+	tests/runtime/view/test_server.py tests/runtime/view/test_session.py tests/test_package.py tests/bench/sequences
 find_python = $(shell for p in $(HOME)/.pyenv/versions/$(1).*/bin/python python$(1); do \
 	$$p --version >/dev/null 2>&1 && echo $$p && break; done)
 OTHER_PYTHONS ?= $(foreach version,3.12 3.13,$(if $(call find_python,$(version)),$(version)))
@@ -42,7 +43,7 @@ test-python-%: build/python-%/.installed
 build/python-%/.installed: pyproject.toml CMakeLists.txt $(wildcard runtime/native/*)
 	$(or $(call find_python,$*),$(error no Python $* here)) -m venv build/python-$*
 	build/python-$*/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
-		--editable ".[cpu,bench]" pytest hypothesis got10k six
+		--editable ".[cpu,bench]" pytest hypothesis got10k six motmetrics pycocotools
 	touch $@
 
 # mypy does not see through an editable install with mapped folders: it is given a package made of links.
