@@ -15,7 +15,7 @@ app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bu
 
 @app.command
 def accuracy(
-    *bundles: Path,
+    *bundles: str,
     data: Annotated[list[Path], Parameter(negative=())],
     backend: str = "auto",
     precision: str = "fp32",
@@ -33,7 +33,7 @@ def accuracy(
     Parameters
     ----------
     bundles
-        Bundle folders. Every one runs with every --backend and --precision.
+        Bundle folders or names of packaged ones. Every one runs with every --backend and --precision.
     data
         A sequence folder (GOT-10k, OTB, LaSOT, TrackingNet), an annotated video, a folder of these, or a text
         file that lists them; may be given several times.
@@ -61,13 +61,13 @@ def accuracy(
     from jntrt.bench.machine import describe_machine
     from jntrt.bench.sequences.clips import load_clips
     from jntrt.bench.sequences.evaluate import evaluate
-    from jntrt.runtime.bundle import Bundle
+    from jntrt.runtime.bundle import open_bundle
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     sequences = load_clips(data)
     contestants = [
-        bundle_contestant(Bundle.open(path), engine, kind, threads)
+        bundle_contestant(open_bundle(path), engine, kind, threads)
         for path in bundles
         for engine in _words(backend)
         for kind in _words(precision)
@@ -76,7 +76,7 @@ def accuracy(
     if plain is not None:
         if not bundles:
             raise UserError("--plain needs the bundle that was made from the checkpoint")
-        contestants.append(plain_contestant(Bundle.open(bundles[0]), plain, threads))
+        contestants.append(plain_contestant(open_bundle(bundles[0]), plain, threads))
     contestants += [baseline_of(name) for name in names]
     if not contestants:
         raise UserError("nothing to run: give a bundle, or --baseline static,ncc")
@@ -111,7 +111,7 @@ def accuracy(
 
 @app.command
 def latency(
-    *bundles: Path,
+    *bundles: str,
     backend: str = "auto",
     precision: str = "fp32",
     threads: str = "",
@@ -130,7 +130,7 @@ def latency(
     Parameters
     ----------
     bundles
-        Bundle folders (default: the packaged one).
+        Bundle folders or names of packaged ones (default: nanotrack-v3).
     backend
         Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
     precision
@@ -157,13 +157,13 @@ def latency(
     from jntrt.bench.latency.report import print_report, to_dict
     from jntrt.bench.latency.timed_engines import drawn_clip, plan_engines, video_box
     from jntrt.bench.machine import describe_machine
-    from jntrt.runtime.bundle import Bundle, default_bundle
+    from jntrt.runtime.bundle import open_bundle
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     if min(rounds, frames) < 1:
         raise UserError("--rounds and --frames have to be 1 or more")
-    opened = [Bundle.open(path) for path in bundles] or [default_bundle()]
+    opened = [open_bundle(path) for path in bundles or (None,)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     stderr = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder:

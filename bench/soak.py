@@ -16,7 +16,7 @@ from time import perf_counter
 
 import numpy as np
 from jntrt.runtime import Tracker
-from jntrt.runtime.bundle import Bundle, write_bundle
+from jntrt.runtime.bundle import Bundle, open_bundle, write_bundle
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
@@ -116,12 +116,12 @@ def _frames() -> list[NDArray[np.uint8]]:
 
 
 @app.default
-def main(bundle: Path | None = None, /, *, updates: int = 100_000, backend: str = "onnxruntime") -> None:
+def main(bundle: str | None = None, /, *, updates: int = 100_000, backend: str = "onnxruntime") -> None:
     """Run, and print one line of JSON."""
     if updates < PARTS:
         raise UserError(f"--updates {updates}: give {PARTS} or more")
     with tempfile.TemporaryDirectory() as folder:
-        opened = Bundle.open(bundle) if bundle else tiny_bundle(Path(folder) / "tiny")
+        opened = open_bundle(bundle) if bundle else tiny_bundle(Path(folder) / "tiny")
         with Tracker.from_bundle(opened, backend=backend, threads=1) as tracker:
             result = soak(tracker, updates)
     print(json.dumps({**asdict(result), "growth_mb": result.growth_mb, "drift": result.drift}))

@@ -34,8 +34,9 @@ from jntrt.calib.precisions.candidate import (
 from jntrt.calib.precisions.fp16 import float32_places
 from jntrt.calib.precisions.ranges import Observations, choose_ranges, clipped_share
 from jntrt.calib.result import Calibrated, Options, Refusal
-from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.errors import GateError
+from jntrt.runtime.bundle import Bundle, copy_bundle
+from jntrt.runtime.bundle.packaged import is_packaged
+from jntrt.runtime.errors import GateError, UserError
 from jntrt.runtime.tracker import Tracker
 
 MIN_INT8_SHARE = 0.6  # of the Linear and convolution MACs; less is not an int8 network
@@ -232,18 +233,26 @@ def calibrate(
     options: Options,
     gate_data: Sequence[str | Path] = (),
     progress: Progress = lambda what, done, total: None,
+    output: Path | None = None,
 ) -> tuple[Bundle, Calibrated]:
     """Adds `options.precision` to a bundle, judged on sequences that calibration did not see.
 
     data: what `bench-jn accuracy` takes; without `gate_data` every fifth of these sequences is held back.
+    output: a new folder: the bundle is copied there first, and the copy changed. A packaged one needs it.
     No graph is written before the gate has passed. Raises GateError when it refuses; what it measured is then
     in the bundle's calibration.json and calibration.html, as refused.
     """
+    if output is None and is_packaged(bundle):
+        raise UserError(
+            f"{bundle.name} is packaged with jntrt and stays as it is: add -o COPY for a folder of yours"
+        )
     sequences = load_clips(data)
     if gate_data:
         held_back = load_clips(gate_data)
     else:
         sequences, held_back = hold_back(sequences)
+    if output is not None:
+        bundle = copy_bundle(bundle, output)
     calibration = Calibration(bundle, options, progress)
     names = [s.name for s in sequences], [s.name for s in held_back]
     try:

@@ -20,10 +20,11 @@ app = new_app("calib-jn", "Adds float16 and int8 to a bundle, each behind a gate
 
 @app.default
 def calibrate(
-    bundle: Path,
+    bundle: str,
     *,
     data: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
     precision: str,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
     gate_data: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     crops: int = 500,
     seed: int = 0,
@@ -49,11 +50,13 @@ def calibrate(
     Parameters
     ----------
     bundle
-        The bundle's folder.
+        The bundle's folder, or a packaged bundle's name.
     data
         Annotated sequences or videos: what bench-jn accuracy takes.
     precision
         fp16, int8 (float32 around it, for CPUs) or int8-fp16 (float16 around it, for TensorRT).
+    output
+        A new folder: the bundle is copied there first, and the copy changed. Packaged bundles need it.
     gate_data
         Sequences to judge by. Without it every fifth of DATA is held back for that.
     crops
@@ -87,7 +90,7 @@ def calibrate(
     """
     from jntrt.calib.calibrate import calibrate as calibrate_bundle
     from jntrt.calib.result import Options
-    from jntrt.runtime.bundle import Bundle
+    from jntrt.runtime.bundle import open_bundle
 
     options = Options(
         precision=precision,
@@ -106,7 +109,7 @@ def calibrate(
         threads=threads,
     )
     with _Bar() as bar:
-        changed, result = calibrate_bundle(Bundle.open(bundle), data, options, gate_data, bar.show)
+        changed, result = calibrate_bundle(open_bundle(bundle), data, options, gate_data, bar.show, output)
     if json_:
         from jntrt.calib.calibration_file import gate_entry
 
@@ -118,7 +121,7 @@ def calibrate(
 
 @app.command(name="check-build")
 def check_build(
-    bundle: Path,
+    bundle: str,
     *,
     sm: str = "75,86,89,120",
     precision: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
@@ -129,7 +132,7 @@ def check_build(
     Parameters
     ----------
     bundle
-        The bundle's folder.
+        The bundle's folder, or a packaged bundle's name.
     sm
         Compute capabilities, such as 75,86,89,120.
     precision
@@ -138,12 +141,12 @@ def check_build(
         Print JSON.
     """
     from jntrt.calib.check_build import check_build as check
-    from jntrt.runtime.bundle import Bundle
+    from jntrt.runtime.bundle import open_bundle
 
     architectures = [str(number) for number in parse_integers(sm, "--sm")]
     with _Bar() as bar:
         builds = check(
-            Bundle.open(bundle), architectures, precision, lambda what: bar.show(f"building {what}", 0, 1)
+            open_bundle(bundle), architectures, precision, lambda what: bar.show(f"building {what}", 0, 1)
         )
     if json_:
         print(json.dumps([asdict(build) for build in builds], indent=1))

@@ -1,7 +1,7 @@
 """The whole path on one machine, in a minute or two: checkpoint → bundle → boxes, video and latency.
 
 Draws a clip, writes two small checkpoints of seeded random weights (one laid out as OSTrack's release, one as
-JN's), exports both, tracks the clip with them and with the packaged model, and times the bundles. All by the
+JN's), exports both, tracks the clip with them and with the packaged bundles, and times them all. All by the
 commands that a user types; they are printed as they run. Everything lands in `demo/`.
 
     python examples/demo.py [folder]
@@ -20,8 +20,7 @@ import numpy.typing as npt
 import torch
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.runtime.bundle import default_bundle
-from jntrt.runtime.errors import UserError
+from jntrt.runtime.bundle.packaged import packaged_names
 from jntrt.runtime.video.writer import VideoWriter
 
 Image = npt.NDArray[np.uint8]
@@ -48,11 +47,8 @@ def main() -> int:
     command("export-jn", folder / "ostrack_random.pth.tar", "-o", folder / "ostrack", *untrained, *ce)
     command("export-jn", folder / "jn_random.pth.tar", "-o", folder / "jn", *untrained)
 
-    bundles = {"ostrack": folder / "ostrack", "jn": folder / "jn"}
-    try:
-        bundles["jn-nano"] = default_bundle().path
-    except UserError as error:
-        say(f"(no trained model: {error})")
+    bundles: dict[str, str | Path] = {"ostrack": folder / "ostrack", "jn": folder / "jn"}
+    bundles |= {name: name for name in packaged_names()}
     for name, bundle in bundles.items():
         inputs = [folder / "clip.mp4", "--init-file", folder / "groundtruth.txt", "--bundle", bundle]
         outputs = ["--out", folder / f"{name}.txt", "--save", folder / f"{name}.mp4", "--overwrite"]
@@ -64,8 +60,8 @@ def main() -> int:
     truth = np.loadtxt(folder / "groundtruth.txt", delimiter=",")
     for name in bundles:
         boxes = np.loadtxt(folder / f"{name}.txt", delimiter=",")
-        remark = "" if name == "jn-nano" else "  (untrained, random weights)"
-        print(f"  {name:8}  {overlap(boxes, truth).mean():.2f}{remark}")
+        remark = "" if name in packaged_names() else "  (untrained, random weights)"
+        print(f"  {name:12}  {overlap(boxes, truth).mean():.2f}{remark}")
     say("Annotated videos: " + ", ".join(str(folder / f"{name}.mp4") for name in bundles))
     return 0
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from jntrt.runtime.bundle import PARITY, Bundle
+from jntrt.runtime.bundle import PARITY, Bundle, open_bundle
 from jntrt.runtime.engines.parity import Difference, compare
 from jntrt.runtime.errors import GateError, UserError
 
 
 def check_bundle(
-    path: Path, progress: Callable[[str], None] = lambda step: None
+    path: str | Path, progress: Callable[[str], None] = lambda step: None
 ) -> list[tuple[str, str, str]]:
     """Verifies hashes, graph rules and stored outputs; (precision, what, result) for each thing checked.
 
     Raises `UserError` for a bundle that is not whole or breaks a graph rule, `GateError` when a precision in
     ONNX Runtime differs from the stored outputs by more than `runtime.parity` allows it.
     """
-    bundle = Bundle.open(path)
+    bundle = open_bundle(path)
     bundle.parity()
     progress("hashing the files")
     files = bundle.verify()

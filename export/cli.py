@@ -71,20 +71,20 @@ def export(
 
 
 @app.command
-def inspect(bundle: Path, *, json: bool = False) -> None:
+def inspect(bundle: str, *, json: bool = False) -> None:
     """Print what a bundle is: network, crops, precisions, files, figures, where it came from.
 
     Parameters
     ----------
     bundle:
-        A folder that export-jn wrote.
+        A folder that export-jn wrote, or a packaged bundle's name.
     json:
         Print the manifest as JSON.
     """
     from jntrt.export.report import print_bundle, print_json
-    from jntrt.runtime.bundle import Bundle
+    from jntrt.runtime.bundle import open_bundle
 
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     if json:
         print_json(opened.manifest)
     else:
@@ -92,7 +92,7 @@ def inspect(bundle: Path, *, json: bool = False) -> None:
 
 
 @app.command
-def check(bundle: Path, *, json: bool = False) -> None:
+def check(bundle: str, *, json: bool = False) -> None:
     """Verify a bundle: sizes and hashes of its files, the rules of its graphs, its stored outputs.
 
     Exit code 2 when a file is missing or changed or a graph breaks a rule, 3 when the outputs differ.
@@ -100,7 +100,7 @@ def check(bundle: Path, *, json: bool = False) -> None:
     Parameters
     ----------
     bundle:
-        A folder that export-jn wrote.
+        A folder that export-jn wrote, or a packaged bundle's name.
     json:
         Print the result as JSON.
     """
@@ -117,7 +117,7 @@ def check(bundle: Path, *, json: bool = False) -> None:
 
 @app.command
 def build(
-    bundle: Path,
+    bundle: str,
     *,
     precision: str = "fp32",
     backend: Literal["tensorrt", "tensorrt-rtx"] = "tensorrt",
@@ -134,7 +134,7 @@ def build(
     Parameters
     ----------
     bundle:
-        A folder that export-jn wrote.
+        A folder that export-jn wrote, or a packaged bundle's name.
     precision:
         fp32, or another one that the bundle has.
     backend:
@@ -149,12 +149,12 @@ def build(
         Print the result as JSON.
     """
     from jntrt.export.report import print_json
-    from jntrt.runtime.bundle import Bundle
+    from jntrt.runtime.bundle import open_bundle
     from jntrt.runtime.engines.tensorrt.build import BuildOptions
     from jntrt.runtime.engines.tensorrt.build_ahead import build_engine, print_engines
 
     options = BuildOptions(workspace, optimization_level, timing_cache)
-    engines = build_engine(Bundle.open(bundle), precision, backend, options)
+    engines = build_engine(open_bundle(bundle), precision, backend, options)
     if json:
         print_json([engine.to_dict() for engine in engines])
     else:

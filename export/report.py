@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +103,7 @@ def print_bundle(bundle: Bundle) -> None:
     console.print(files)
 
 
-def print_checks(path: Path, checks: Sequence[tuple[str, str, str]]) -> None:
+def print_checks(path: str, checks: Sequence[tuple[str, str, str]]) -> None:
     """One row for each thing that was checked."""
     table = _table("precision", "checked", "result")
     for row in checks:

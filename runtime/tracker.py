@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 from jntrt.runtime import geometry
-from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle import Bundle, open_bundle
 from jntrt.runtime.engines import open_pair
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
@@ -92,7 +92,7 @@ class Tracker:
     @classmethod
     def from_bundle(
         cls,
-        bundle: str | Path | Bundle,
+        bundle: str | Path | Bundle | None = None,
         backend: str = "auto",
         precision: str = "fp32",
         threads: int | None = None,
@@ -101,6 +101,7 @@ class Tracker:
     ) -> Self:
         """Open a bundle's two graphs in an engine.
 
+        bundle: its folder, or a packaged one's name (a folder of that name wins); None: the packaged default.
         backend: `auto` (the first that can run `precision` here; it logs which and why) or a name, which
         never falls back. precision: one of the bundle's, or one of OpenVINO's readings:
         `bf16` (of the fp32 graphs), `int8-bf16` (of the int8 graphs).
@@ -108,7 +109,7 @@ class Tracker:
         options: all that an engine may be told; `threads` goes before its own.
         """
         if not isinstance(bundle, Bundle):
-            bundle = Bundle.open(bundle)
+            bundle = open_bundle(bundle)
         options = options or EngineOptions()
         if threads is not None:
             options = replace(options, threads=threads)

@@ -18,6 +18,6 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "untrained" in done.stdout
     assert "network" in done.stdout  # the latency table
-    for name in ("ostrack", "jn"):
+    for name in ("ostrack", "jn", "nanotrack-v3", "jn-nano"):
         assert len(list(frames(tmp_path / "demo" / f"{name}.mp4"))) == 120
         assert np.isfinite(np.loadtxt(tmp_path / "demo" / f"{name}.txt", delimiter=",")).all()

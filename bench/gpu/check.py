@@ -34,7 +34,7 @@ from jntrt.bench.gpu.torch_networks import EAGER, measure_torch
 from jntrt.bench.latency.drawn_video import BOX, HEIGHT, WIDTH, write_clip
 from jntrt.export.families import FAMILIES, family, folder_name
 from jntrt.runtime import Tracker
-from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle import Bundle, open_bundle
 from jntrt.runtime.cuda.driver import CudaError, Device
 from jntrt.runtime.cuda.loop import DeviceLoop
 from jntrt.runtime.engines import backend_class
@@ -91,7 +91,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for path in arguments.bundles or make_bundles(Path(folder)):
             try:
-                rows += measure_bundle(device, Bundle.open(path), arguments.calls)
+                rows += measure_bundle(device, open_bundle(path), arguments.calls)
             except UserError as error:  # the others are measured all the same
                 print(f"gpu_check: {path.name}: {error}", file=sys.stderr)
     if arguments.json:

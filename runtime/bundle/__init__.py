@@ -1,17 +1,20 @@
 """Bundles, the folder that a checkpoint becomes: read, verified and written here and nowhere else."""
 
-from jntrt.runtime.bundle.bundle import PARITY, Bundle, default_bundle, file_sha256, is_bundle
+from jntrt.runtime.bundle.bundle import PARITY, Bundle, file_sha256, is_bundle
+from jntrt.runtime.bundle.packaged import default_bundle, open_bundle
 from jntrt.runtime.bundle.samples import read_samples
-from jntrt.runtime.bundle.write import add_precision, check_target, write_bundle
+from jntrt.runtime.bundle.write import add_precision, check_target, copy_bundle, write_bundle
 
 __all__ = [
     "PARITY",
     "Bundle",
     "add_precision",
     "check_target",
+    "copy_bundle",
     "default_bundle",
     "file_sha256",
     "is_bundle",
+    "open_bundle",
     "read_samples",
     "write_bundle",
 ]

@@ -158,17 +158,6 @@ class Bundle:
         return file
 
 
-def default_bundle() -> Bundle:
-    """The bundle that is packaged with jntrt: jn-nano."""
-    folder = Path(__file__).parents[1] / "models" / "jn-nano"
-    if not (folder / MANIFEST).is_file():
-        raise UserError(
-            "no bundle is packaged with this installation: name one that export-jn wrote"
-            " (trtrun --bundle DIR, bench-jn latency DIR)"
-        )
-    return Bundle.open(folder)
-
-
 def file_sha256(file: Path) -> str:
     """sha256 of a file's bytes, hexadecimal."""
     with file.open("rb") as stream:

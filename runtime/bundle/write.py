@@ -21,6 +21,9 @@ _OWN_FILE = re.compile(
     r"bundle\.json|parity\.npz|calibration\.(json|html)|(template|track)\..*onnx|\.new\..*"
 )
 
+# What may lie beside the manifest's files and goes where the bundle goes.
+_COMPANIONS = ("calibration.json", "calibration.html", "LICENSE", "NOTICE")
+
 Content = bytes | Path  # of a file to write
 
 
@@ -63,6 +66,13 @@ def write_bundle(
     except OSError as error:
         text = os.strerror(error.errno or 0)
         raise UserError(f"the bundle {directory} cannot be written: {text}: choose another folder") from error
+
+
+def copy_bundle(bundle: Bundle, directory: str | Path) -> Bundle:
+    """Copy a bundle, its files verified, with reports and licence, to the new or empty folder `directory`."""
+    files = {file.name: file for file in bundle.verify()}
+    files |= {name: bundle.path / name for name in _COMPANIONS if (bundle.path / name).is_file()}
+    return write_bundle(directory, bundle.manifest, files, overwrite=False)
 
 
 def add_precision(

@@ -126,6 +126,10 @@ def _check_first_word(app: App, tokens: list[str]) -> None:
         raise UserError(f"{tokens[0]}: no such sub-command; there are: {listing}")
     # A camera's number, a glob or an address is for the default command to judge.
     if re.fullmatch(r"[A-Za-z][\w.-]*", tokens[0]) and not Path(tokens[0]).exists():
+        from jntrt.runtime.bundle.packaged import packaged_names
+
+        if tokens[0] in packaged_names():
+            return
         raise UserError(f"{tokens[0]}: no such file, and no sub-command (there are: {listing})")
 
 

@@ -23,7 +23,7 @@ def trtrun(
     *sources: str,
     init: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
     init_file: Path | None = None,
-    bundle: Path | None = None,
+    bundle: str | None = None,
     out: Path | None = None,
     save: Path | None = None,
     save_preset: str = "ultrafast",
@@ -68,7 +68,8 @@ def trtrun(
     init_file:
         A file with that box first: groundtruth.txt, CSV with a header, JSON, or trtrun's JSON lines.
     bundle:
-        What to track with: a folder that export-jn wrote. Default: the packaged model.
+        What to track with: a folder that export-jn wrote, or a packaged bundle's name; list names these.
+        Default: the packaged nanotrack-v3.
     out:
         File for the boxes: a line x,y,w,h per frame, frame 0 included (several targets: a file
         for each, boxes.1.txt, boxes.2.txt).
@@ -126,10 +127,12 @@ def trtrun(
     verbose:
         Say which engines were passed over, and why.
     """
+    if bundle == "list" and not Path(bundle).exists():
+        return _list_packaged()
     if not sources:
         app.help_print()
         return 0
-    from jntrt.runtime.bundle import Bundle, default_bundle
+    from jntrt.runtime.bundle import open_bundle
     from jntrt.runtime.command.console import one_line
     from jntrt.runtime.engines.tensorrt.build import BuildOptions
     from jntrt.runtime.trtrun.several import jobs
@@ -165,7 +168,7 @@ def trtrun(
         build=BuildOptions(workspace, optimization_level, timing_cache),
         verbose=verbose,
     )
-    model = Bundle.open(bundle) if bundle else default_bundle()
+    model = open_bundle(bundle)
     if len(todo) == 1:
         track(todo[0], model, options)
         return 0
@@ -178,3 +181,12 @@ def trtrun(
             print(f"trtrun: {one_line(error)}", file=sys.stderr)
             failed = error.exit_code
     return failed
+
+
+def _list_packaged() -> int:
+    from jntrt.runtime.bundle.packaged import DEFAULT, describe, open_packaged, packaged_names
+
+    for name in packaged_names():
+        told = " (default)" if name == DEFAULT else ""
+        print(f"{name}{told}: {describe(open_packaged(name))}")
+    return 0

@@ -20,7 +20,7 @@ from jntrt.calib.crops import CropSet, Sample, Target, Wanted, collect_crops
 from jntrt.calib.result import Options
 from jntrt.export.report import print_bundle
 from jntrt.runtime import Tracker
-from jntrt.runtime.bundle import Bundle, write_bundle
+from jntrt.runtime.bundle import Bundle, open_bundle, write_bundle
 from jntrt.runtime.command.app import run
 from jntrt.runtime.errors import GateError
 
@@ -272,3 +272,15 @@ def test_a_killed_calibration_leaves_a_valid_bundle(bundle, sequences, tmp_path,
     assert left.precisions == ("fp32",)
     assert calib(*words) == 0
     Bundle.open(bundle.path).verify()
+
+
+def test_a_packaged_bundle_is_calibrated_in_a_copy(sequences, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ("jn-nano", "--data", sequences, "--precision", "fp16", *SMALL, *LOOSE)
+    assert calib(*words) == 2
+    assert "jn-nano is packaged with jntrt" in (said := capsys.readouterr().err)
+    assert "-o COPY" in said
+    assert len(said.splitlines()) == 1
+    assert calib(*words, "-o", tmp_path / "copy") == 0
+    assert Bundle.open(tmp_path / "copy").precisions == ("fp32", "fp16")
+    assert open_bundle("jn-nano").precisions == ("fp32",)

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from jntrt.runtime.bundle import Bundle, default_bundle
+from jntrt.runtime.bundle import Bundle, open_bundle
 
 NETWORKS = {"ostrack": "ostrack256_ce", "jn": "jn256_ce"}
 
@@ -25,8 +25,8 @@ def golden_loop_bundle(
 
 @pytest.fixture(scope="session")
 def small_bundle() -> Path:
-    """A small JN bundle for one target: the packaged one."""
-    return default_bundle().path
+    """A small JN bundle for one target: the packaged jn-nano."""
+    return open_bundle("jn-nano").path
 
 
 @pytest.fixture(scope="session")
