@@ -22,9 +22,9 @@ app = new_app("calib-jn", "Adds float16 and int8 to a bundle, each behind a gate
 def calibrate(
     bundle: Path,
     *,
-    data: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
+    data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
     precision: str,
-    gate_data: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    gate_data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     crops: int = 500,
     seed: int = 0,
     method: str = "minmax",
@@ -51,7 +51,7 @@ def calibrate(
     bundle
         The bundle's folder.
     data
-        Annotated sequences or videos: what bench-jn accuracy takes.
+        Annotated sequences or videos: what bench-jn accuracy takes; several as A,B or A B, after BUNDLE.
     precision
         fp16, int8 (float32 around it, for CPUs) or int8-fp16 (float16 around it, for TensorRT).
     gate_data
@@ -67,7 +67,7 @@ def calibrate(
     weight_bits
         8, or 7 for CPUs without VNNI, whose int8 sums saturate.
     keep
-        Layers to leave out of int8, by name as calibration.json has them.
+        Layers to leave out of int8, by name as calibration.json has them; several as A,B or A B.
     ranges
         A calibration.json to take the int8 ranges from.
     gate_crops
@@ -85,6 +85,7 @@ def calibrate(
     json_
         Print the figures as JSON.
     """
+    from jntrt.bench.sequences.data_option import parse_data
     from jntrt.calib.calibrate import calibrate as calibrate_bundle
     from jntrt.calib.result import Options
     from jntrt.runtime.bundle import Bundle
@@ -96,7 +97,7 @@ def calibrate(
         method=method,
         percentile=percentile,
         weight_bits=weight_bits,
-        keep=keep,
+        keep=tuple(name for word in keep for name in word.split(",") if name),
         ranges=ranges,
         gate_crops=gate_crops,
         gate_frames=gate_frames,
@@ -105,8 +106,9 @@ def calibrate(
         force=force,
         threads=threads,
     )
+    sequences, judges = parse_data(data), parse_data(gate_data, "--gate-data") if gate_data else []
     with _Bar() as bar:
-        changed, result = calibrate_bundle(Bundle.open(bundle), data, options, gate_data, bar.show)
+        changed, result = calibrate_bundle(Bundle.open(bundle), sequences, options, judges, bar.show)
     if json_:
         from jntrt.calib.calibration_file import gate_entry
 
