@@ -43,7 +43,7 @@ test-python-%: build/python-%/.installed
 build/python-%/.installed: pyproject.toml CMakeLists.txt $(wildcard runtime/native/*)
 	$(or $(call find_python,$*),$(error no Python $* here)) -m venv build/python-$*
 	build/python-$*/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
-		--editable ".[cpu,bench]" pytest hypothesis got10k six motmetrics pycocotools
+		--editable ".[cpu,bench]" pytest hypothesis got10k six motmetrics pycocotools onnx
 	touch $@
 
 # mypy does not see through an editable install with mapped folders: it is given a package made of links.

@@ -16,7 +16,7 @@ app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bu
 @app.command
 def accuracy(
     *bundles: str,
-    data: Annotated[list[Path], Parameter(negative=())],
+    data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
     backend: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
@@ -36,7 +36,7 @@ def accuracy(
         Bundle folders or names of packaged ones. Every one runs with every --backend and --precision.
     data
         A sequence folder (GOT-10k, OTB, LaSOT, TrackingNet), an annotated video, a folder of these, or a text
-        file that lists them; may be given several times.
+        file that lists them; several as A,B or A B, which is why bundles stand before it.
     backend
         Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
     precision
@@ -58,17 +58,19 @@ def accuracy(
     from jntrt.bench.accuracy.baselines import baseline_names
     from jntrt.bench.accuracy.contestants import bundle_contestant, plain_contestant
     from jntrt.bench.accuracy.report import plot_success, print_tables, to_dict
+    from jntrt.bench.bundles import open_bundles
     from jntrt.bench.machine import describe_machine
     from jntrt.bench.sequences.clips import load_clips
+    from jntrt.bench.sequences.data_option import parse_data
     from jntrt.bench.sequences.evaluate import evaluate
-    from jntrt.runtime.bundle import open_bundle
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    sequences = load_clips(data)
+    sequences = load_clips(parse_data(data))
+    opened = open_bundles(bundles)
     contestants = [
-        bundle_contestant(open_bundle(path), engine, kind, threads)
-        for path in bundles
+        bundle_contestant(bundle, engine, kind, threads)
+        for bundle in opened
         for engine in _words(backend)
         for kind in _words(precision)
     ]
@@ -76,7 +78,7 @@ def accuracy(
     if plain is not None:
         if not bundles:
             raise UserError("--plain needs the bundle that was made from the checkpoint")
-        contestants.append(plain_contestant(open_bundle(bundles[0]), plain, threads))
+        contestants.append(plain_contestant(opened[0], plain, threads))
     contestants += [baseline_of(name) for name in names]
     if not contestants:
         raise UserError("nothing to run: give a bundle, or --baseline static,ncc")
@@ -115,6 +117,7 @@ def latency(
     backend: str = "auto",
     precision: str = "fp32",
     threads: str = "",
+    spin: bool = False,
     against: str = "",
     video: Path | None = None,
     init: str = "",
@@ -137,6 +140,9 @@ def latency(
         Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
     threads
         CPU threads of an engine, separated by commas (default: the engine's own choice).
+    spin
+        Let ONNX Runtime's idle threads turn until the next call, as it does by itself. Here nothing needs the
+        core; beside a decoder it does, so that trtrun and Tracker let them sleep.
     against
         The plain form to compare with, rebuilt with random weights: eager (PyTorch), naive (a bare
         torch.onnx.export in ONNX Runtime), or both with a comma. Needs the export extra.
@@ -153,17 +159,18 @@ def latency(
     """
     import tempfile
 
+    from jntrt.bench.bundles import open_bundles
     from jntrt.bench.latency.measure import measure_latency
     from jntrt.bench.latency.report import print_report, to_dict
     from jntrt.bench.latency.timed_engines import drawn_clip, plan_engines, video_box
     from jntrt.bench.machine import describe_machine
-    from jntrt.runtime.bundle import open_bundle
+    from jntrt.runtime.bundle import default_bundle
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     if min(rounds, frames) < 1:
         raise UserError("--rounds and --frames have to be 1 or more")
-    opened = [open_bundle(path) for path in bundles or (None,)]
+    opened = open_bundles(bundles) or [default_bundle()]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     stderr = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder:
@@ -176,6 +183,7 @@ def latency(
             precisions=_words(precision),
             threads=[int(count) for count in parse_integers(threads, "--threads")] if threads else [None],
             against=_words(against),
+            spin=spin,
             source=source,
             box=box,
         )

@@ -22,10 +22,10 @@ app = new_app("calib-jn", "Adds float16 and int8 to a bundle, each behind a gate
 def calibrate(
     bundle: str,
     *,
-    data: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
+    data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
     precision: str,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
-    gate_data: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    gate_data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     crops: int = 500,
     seed: int = 0,
     method: str = "minmax",
@@ -52,7 +52,7 @@ def calibrate(
     bundle
         The bundle's folder, or a packaged bundle's name.
     data
-        Annotated sequences or videos: what bench-jn accuracy takes.
+        Annotated sequences or videos: what bench-jn accuracy takes; several as A,B or A B, after BUNDLE.
     precision
         fp16, int8 (float32 around it, for CPUs) or int8-fp16 (float16 around it, for TensorRT).
     output
@@ -70,7 +70,7 @@ def calibrate(
     weight_bits
         8, or 7 for CPUs without VNNI, whose int8 sums saturate.
     keep
-        Layers to leave out of int8, by name as calibration.json has them.
+        Layers to leave out of int8, by name as calibration.json has them; several as A,B or A B.
     ranges
         A calibration.json to take the int8 ranges from.
     gate_crops
@@ -88,6 +88,7 @@ def calibrate(
     json_
         Print the figures as JSON.
     """
+    from jntrt.bench.sequences.data_option import parse_data
     from jntrt.calib.calibrate import calibrate as calibrate_bundle
     from jntrt.calib.result import Options
     from jntrt.runtime.bundle import open_bundle
@@ -99,7 +100,7 @@ def calibrate(
         method=method,
         percentile=percentile,
         weight_bits=weight_bits,
-        keep=keep,
+        keep=tuple(name for word in keep for name in word.split(",") if name),
         ranges=ranges,
         gate_crops=gate_crops,
         gate_frames=gate_frames,
@@ -108,8 +109,9 @@ def calibrate(
         force=force,
         threads=threads,
     )
+    sequences, judges = parse_data(data), parse_data(gate_data, "--gate-data") if gate_data else []
     with _Bar() as bar:
-        changed, result = calibrate_bundle(open_bundle(bundle), data, options, gate_data, bar.show, output)
+        changed, result = calibrate_bundle(open_bundle(bundle), sequences, options, judges, bar.show, output)
     if json_:
         from jntrt.calib.calibration_file import gate_entry
 

@@ -42,10 +42,11 @@ def main() -> int:
     write_checkpoint(folder / "jn_random.pth.tar", jn, seed=2)
     say("Two checkpoints of random weights: they show the path, they are untrained and cannot track.")
 
-    untrained = ["--trained", "no"]
-    ce = ["--ce-layers", "1,2", "--keep-ratio", "0.7"]
-    command("export-jn", folder / "ostrack_random.pth.tar", "-o", folder / "ostrack", *untrained, *ce)
-    command("export-jn", folder / "jn_random.pth.tar", "-o", folder / "jn", *untrained)
+    told = ["--trained", "no", "--template-factor", "2", "--search-factor", "4"]
+    ce = ["--ce-layers", "1,2", "--keep-ratio", "0.7", "--template-tokens", "center"]
+    tit = ["--ce-layers", "none", "--target-box-format", "cxcywh"]
+    command("export-jn", folder / "ostrack_random.pth.tar", "-o", folder / "ostrack", *told, *ce)
+    command("export-jn", folder / "jn_random.pth.tar", "-o", folder / "jn", *told, *tit)
 
     bundles: dict[str, str | Path] = {"ostrack": folder / "ostrack", "jn": folder / "jn"}
     bundles |= {name: name for name in packaged_names()}

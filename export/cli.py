@@ -36,8 +36,9 @@ def export(
     """Turn a trained tracker's checkpoint into a bundle of two checked ONNX graphs.
 
     Sizes, depth, width and head are read from the weights; what they cannot show comes from the flags, else
-    from --config, else from the official recipe name in the file or of its folder. The graphs are compared
-    with the network in PyTorch before the bundle is put in its place. Nothing named in the file is run.
+    from --config, else from the official recipe name in the file or of its folder, else from the papers where
+    the sizes are theirs. What nothing says, the command names and stops. The graphs are compared with the
+    network in PyTorch before the bundle is put in its place. Nothing named in the file is run.
 
     Parameters
     ----------
@@ -47,7 +48,8 @@ def export(
         The bundle's folder: new, empty, or a bundle, which is replaced. Default: the checkpoint's name
         without its ending, here.
     config:
-        An experiment file (YAML) of the tracker's training code.
+        An experiment file (YAML) of the tracker's training code. Default: a YAML of the checkpoint's name
+        beside it, where there is one.
     key_map:
         A YAML file that renames weights, old.name: new.name, * for any text.
     batch:

@@ -48,6 +48,7 @@ class ExportResult:
         return {
             "bundle": str(self.path),
             "inferred": [{"what": w, "value": v, "from": s} for w, v, s in self.inferred.rows],
+            "not_known": list(self.inferred.not_known),
             "unused": list(self.unused),
             "skipped": list(self.skipped),
             "foreign": list(self.foreign),
@@ -68,6 +69,7 @@ def export_checkpoint(
     """Exports the checkpoint at `path` to the bundle folder `output` (default: its name without ending).
 
     flags: a dataclass of what the user said, a family's or of `families.command_flags`; None: nothing.
+    config: an experiment file; None: the YAML of the checkpoint's stem beside it, where there is one.
     Raises `UserError` for anything the user can mend and `GateError` when the graphs differ from the plain
     form; then nothing is left behind, and a bundle that was there before is as it was.
     """
@@ -77,7 +79,9 @@ def export_checkpoint(
     target = output.resolve()
     check_target(target, str(output), overwrite=True)
     given = {} if flags is None else {key: said for key, said in vars(flags).items() if said is not None}
-    experiment = read_experiment_yaml(config) if config else None
+    beside = None if config else _yaml_beside(path)
+    said_by = config or beside
+    experiment = read_experiment_yaml(said_by) if said_by else None
     renames = read_key_map(key_map) if key_map else None
     progress(f"reading {path.name}")
     checkpoint = read_checkpoint(path)
@@ -86,7 +90,10 @@ def export_checkpoint(
         name, source = _family_name(given, experiment, weights)
         kind = family(name)
         inferred = kind.infer(weights, experiment, family_flags(name, given), _recipe_names(checkpoint))
-        inferred = replace(inferred, rows=(("recognised as", name, source), *inferred.rows))
+        first = [("recognised as", name, source)]
+        if beside:
+            first.append(("experiment file", printable(beside.name), "found beside the checkpoint"))
+        inferred = replace(inferred, rows=(*first, *inferred.rows))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -121,7 +128,7 @@ def export_checkpoint(
         raise GateError(f"{path}: the graphs differ from the plain form ({check}); nothing was written")
     progress("writing the bundle")
     manifest = _manifest(name, kind, inferred, checkpoint, output, batch)
-    manifest["macs"] = {"plain": kind.macs(inferred.recipe), "fast": count_macs(track)}
+    manifest["macs"] = {"plain": batch * kind.macs(inferred.recipe), "fast": count_macs(track)}
     manifest["inputs"] = _tensors("template", template.graph.input) + _tensors("track", track.graph.input)
     manifest["outputs"] = _tensors("template", template.graph.output) + _tensors("track", track.graph.output)
     manifest["precisions"] = {
@@ -148,6 +155,12 @@ def _stem(path: Path) -> str:
         if path.name.lower().endswith(ending) and len(path.name) > len(ending):
             return path.name[: -len(ending)]
     return f"{path.name}.bundle"
+
+
+def _yaml_beside(path: Path) -> Path | None:
+    """The experiment file that `train-jn` and others lay beside a checkpoint."""
+    files = (path.with_name(_stem(path) + ending) for ending in (".yaml", ".yml"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _recipe_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:

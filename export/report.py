@@ -68,6 +68,10 @@ def print_result(result: ExportResult) -> None:
         f"({check['samples']} drawn crops)"
     )
     console.print(_plain(f"bundle: {result.path}"), soft_wrap=True)
+    if not_known := result.inferred.not_known:
+        console.print(
+            _plain(f"not known: {', '.join(not_known)}; flags of these names say them"), soft_wrap=True
+        )
 
 
 def print_bundle(bundle: Bundle) -> None:

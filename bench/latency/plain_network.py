@@ -51,8 +51,10 @@ class Network(Protocol):
 class Eager:
     """PyTorch eager mode, inference mode on."""
 
-    def __init__(self, model: Positional, example: tuple[Tensor, ...], threads: int | None) -> None:
-        del example
+    def __init__(
+        self, model: Positional, example: tuple[Tensor, ...], threads: int | None, spin: bool
+    ) -> None:
+        del example, spin
         if threads is not None:
             torch.set_num_threads(threads)
         self._model = model
@@ -69,7 +71,9 @@ class Eager:
 class Naive:
     """`torch.onnx.export` with its defaults, in ONNX Runtime with the threads that were asked for."""
 
-    def __init__(self, model: Positional, example: tuple[Tensor, ...], threads: int | None) -> None:
+    def __init__(
+        self, model: Positional, example: tuple[Tensor, ...], threads: int | None, spin: bool
+    ) -> None:
         import onnxruntime as ort
 
         # PyTorch only normalises the crop here; its waiting threads would disturb ONNX Runtime's.
@@ -78,7 +82,8 @@ class Naive:
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
-        self._threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+        self._threads, self._idle = threads, "spin" if spin else "sleep"
         self._version = ort.__version__
         with tempfile.TemporaryDirectory(prefix="jntrt-naive-") as folder:
             graph = Path(folder) / "naive.onnx"
@@ -87,7 +92,12 @@ class Naive:
         self._names = [value.name for value in self._session.get_inputs()]
 
     def describe(self) -> dict[str, Any]:
-        return {"backend": "naive", "version": self._version, "threads": self._threads or "all cores"}
+        return {
+            "backend": "naive",
+            "version": self._version,
+            "threads": self._threads or "all cores",
+            "idle threads": self._idle,
+        }
 
     def __call__(self, *inputs: Tensor) -> tuple[Any, Any]:
         values = (value.numpy() for value in inputs)
@@ -135,7 +145,7 @@ class SearchNetwork:
         """Its network goes with it."""
 
 
-PLAIN_ENGINES: dict[str, Callable[[Positional, tuple[Tensor, ...], int | None], Network]] = {
+PLAIN_ENGINES: dict[str, Callable[[Positional, tuple[Tensor, ...], int | None, bool], Network]] = {
     "eager": Eager,
     "naive": Naive,
 }
@@ -163,9 +173,11 @@ def example_inputs(bundle: Bundle, model: PlainForm) -> dict[str, Tensor]:
 
 
 def plain_backends(
-    bundle: Bundle, kind: str, threads: int | None, checkpoint: Path | None = None
+    bundle: Bundle, kind: str, threads: int | None, checkpoint: Path | None = None, *, spin: bool = False
 ) -> tuple[TemplateMemory, SearchNetwork]:
     """Both backends of a `Tracker` that runs the plain form; kind: eager or naive.
+
+    spin: as in `EngineOptions`.
 
     checkpoint: where the weights come from (None: random); UserError where it does not fit the recipe.
     """
@@ -173,13 +185,16 @@ def plain_backends(
     if checkpoint is not None:
         load_weights(model, read_checkpoint(checkpoint).weights)
     example = example_inputs(bundle, model)
-    network = PLAIN_ENGINES[kind](Positional(model, list(example)).eval(), tuple(example.values()), threads)
+    positional, inputs = Positional(model, list(example)).eval(), tuple(example.values())
+    network = PLAIN_ENGINES[kind](positional, inputs, threads, spin)
     return TemplateMemory(model), SearchNetwork(network, model, list(example))
 
 
-def plain_tracker(bundle: Bundle, kind: str, threads: int | None, checkpoint: Path | None = None) -> Tracker:
+def plain_tracker(
+    bundle: Bundle, kind: str, threads: int | None, checkpoint: Path | None = None, *, spin: bool = False
+) -> Tracker:
     """A tracker that does everything as with the bundle, but for the network, which is the plain form."""
-    template, track = plain_backends(bundle, kind, threads, checkpoint)
+    template, track = plain_backends(bundle, kind, threads, checkpoint, spin=spin)
     return Tracker(bundle, Pair(template, track))
 
 

@@ -148,7 +148,9 @@ def _engine_words(description: Mapping[str, Any]) -> str:
     version = str(description.get("version", "")).split("-")[0]
     words = [str(description["backend"]), version] if "backend" in description else []
     threads = description.get("threads")
-    return " ".join(words) + (f", threads: {threads}" if threads else "")
+    idle = description.get("idle threads")
+    said = [" ".join(words)] + [f"threads: {threads}"] * bool(threads) + [f"idle ones {idle}"] * bool(idle)
+    return ", ".join(said)
 
 
 def _milliseconds(value: float) -> str:

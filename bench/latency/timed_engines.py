@@ -42,6 +42,7 @@ def plan_engines(
     precisions: Sequence[str],
     threads: Sequence[int | None],
     against: Iterable[str],
+    spin: bool = False,
     source: str,
     box: Box,
 ) -> list[TimedEngine]:
@@ -67,6 +68,7 @@ def plan_engines(
                             backend=backend,
                             precision=precision,
                             threads=count,
+                            spin=spin,
                         )
                     )
     for kind in against:
@@ -76,7 +78,9 @@ def plan_engines(
             for count in threads:
                 suffix = f", {count} threads" if len(threads) > 1 else ""
                 label = f"{bundle.name} {kind}{suffix}"
-                engines.append(TimedEngine(label, str(bundle.path), source, box, kind=kind, threads=count))
+                engines.append(
+                    TimedEngine(label, str(bundle.path), source, box, kind=kind, threads=count, spin=spin)
+                )
     labels = [engine.label for engine in engines]
     for label in labels:
         if labels.count(label) > 1:

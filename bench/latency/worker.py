@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ START_SECONDS = 900  # a TensorRT engine is built at the first start
 class TimedEngine:
     """What to time: a bundle in a backend, or its plain form (`kind` eager or naive).
 
+    spin: as in `EngineOptions`.
     source: the video to read. box: the target in every frame, x, y, w, h in pixels.
     """
 
@@ -38,6 +40,7 @@ class TimedEngine:
     backend: str = "auto"
     precision: str = "fp32"
     threads: int | None = None
+    spin: bool = False
 
 
 class Worker:
@@ -105,12 +108,13 @@ def open_engine(engine: TimedEngine) -> Tracker:
     """The tracker that an engine's description asks for."""
     bundle = Bundle.open(engine.bundle)
     if engine.kind == "bundle":
+        options = EngineOptions(threads=engine.threads, spin=engine.spin)
         return Tracker.from_bundle(
-            bundle, backend=engine.backend, precision=engine.precision, threads=engine.threads
+            bundle, backend=engine.backend, precision=engine.precision, options=options
         )
     from jntrt.bench.latency.plain_network import plain_tracker
 
-    return plain_tracker(bundle, engine.kind, engine.threads)
+    return plain_tracker(bundle, engine.kind, engine.threads, spin=engine.spin)
 
 
 def _serve(pipe: Connection, fields: dict[str, Any]) -> None:

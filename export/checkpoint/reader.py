@@ -98,7 +98,8 @@ def _read(path: Path, file: IO[bytes], data: mmap.mmap) -> Checkpoint:
         form = "legacy"
         tree, storages = _read_legacy(path, data, seen)
     else:
-        raise UserError(f"{path}: not a checkpoint; give {FORMATS}")
+        graph = "an ONNX graph, " if path.suffix.lower() == ".onnx" else ""
+        raise UserError(f"{path}: {graph}not a checkpoint; give {FORMATS}")
     state, metadata = _state_dict(path, tree)
     tensors = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, TensorRef)}
     skipped = tuple(repr(k)[:80] for k in state if k not in tensors)
@@ -131,11 +132,23 @@ def _state_dict(path: Path, tree: Any) -> tuple[dict[Any, Any], dict[str, Any]]:
         if any(isinstance(v, TensorRef) for v in tree.values()):
             state = {k: v for k, v in tree.items() if isinstance(v, TensorRef)}
             return state, {str(k): v for k, v in tree.items() if k not in state}
-    if isinstance(tree, Placeholder) or (
-        isinstance(tree, dict) and any(isinstance(tree.get(key), Placeholder) for key in STATE_KEYS)
-    ):
-        raise UserError(f"{path}: holds a whole pickled module; save its state_dict() and give that")
+    places = {"": tree}
+    if isinstance(tree, dict):
+        places = {f"[{key!r}]": tree.get(key) for key in STATE_KEYS}
+    for place, held in places.items():
+        if isinstance(held, Placeholder):
+            raise UserError(f"{path}: {_whole_module(held.name, place)}")
     raise UserError(f"{path}: no weights at the top or under {', '.join(STATE_KEYS)}; is it a checkpoint?")
+
+
+def _whole_module(name: str, place: str) -> str:
+    """What a pickled object of the class `name` at the file's `place` is, and the way to its weights."""
+    yolo = name.startswith(("ultralytics.", "models.yolo."))
+    what = "a YOLO model, a detector and no tracker, pickled whole" if yolo else "a whole pickled module"
+    return (
+        f"{what} ({name:.60}), which only its own code opens; there, "
+        f"torch.save(torch.load(FILE, weights_only=False){place}.state_dict(), 'w.pth') gets the weights"
+    )
 
 
 def _checked(checkpoint: Checkpoint) -> Checkpoint:

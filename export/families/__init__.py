@@ -46,17 +46,32 @@ def folder_name(name: str) -> str:
 def recognise(weights: Weights) -> tuple[str, str]:
     """The name of the family that knows `weights`, and by what; the first that does, in the dict's order.
 
-    UserError where none does.
+    UserError where none does; it says so where one would without a word before the names, as a network
+    has them that lies in a training module (PyTorch Lightning's).
     """
-    for name in dict.fromkeys(map(folder_name, FAMILIES)):
-        reason = family(name).recognise(weights)
-        if reason is not None:
-            return name, reason
+    found = _recognised(weights)
+    if found is not None:
+        return found
+    for word in dict.fromkeys(name.partition(".")[0] for name in weights):
+        inner = {name.removeprefix(f"{word}."): array for name, array in weights.items()}
+        if _recognised(inner) is not None:
+            raise UserError(
+                f"the network's weights stand under {word!r}, as PyTorch Lightning and others save them: "
+                f"write {word}.*: '*' into a YAML file and give it as --key-map FILE"
+            )
     shown = ", ".join(repr(key) for key in list(weights)[:3]) or "no weights"
     raise UserError(
         f"no family ({', '.join(FAMILIES)}) knows these weights under their released names ({shown}, …); "
         "--key-map FILE renames weights"
     )
+
+
+def _recognised(weights: Weights) -> tuple[str, str] | None:
+    for name in dict.fromkeys(map(folder_name, FAMILIES)):
+        reason = family(name).recognise(weights)
+        if reason is not None:
+            return name, reason
+    return None
 
 
 def command_flags() -> type:

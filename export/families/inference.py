@@ -1,18 +1,30 @@
-"""What every family's inference does alike: flags before YAML before default, and a row for each decision."""
+"""What every family's inference does alike: flags before YAML before default, and a row for each decision.
+
+A default that only a published network has is None for any other; what then nobody said is collected and
+named in one refusal.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from jntrt.export.experiment_yaml import ExperimentYaml
 from jntrt.export.families.contract import Recipe
 from jntrt.runtime.errors import UserError
 
+NOT_KNOWN = "not known: default"
+"""The source of what nobody said and no box depends on."""
 
-def flag(help: str) -> Any:
-    """A field of a dataclass of flags: None until the user says something."""
-    return field(default=None, metadata={"help": help})
+
+def flag(help: str, example: str = "") -> Any:
+    """A field of a dataclass of flags: None until the user says something. `example`: its value in errors."""
+    return field(default=None, metadata={"help": help, "example": example})
+
+
+def flag_name(what: str) -> str:
+    """How the command line calls the field or row `what`."""
+    return "--" + what.replace("_", "-").replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,11 @@ class Inferred:
     weights: str
     rows: tuple[tuple[str, str, str], ...]
 
+    @property
+    def not_known(self) -> tuple[str, ...]:
+        """What of the rows is a mere default."""
+        return tuple(what for what, _, source in self.rows if source == NOT_KNOWN)
+
 
 class Inference:
     """Collects the rows of an inference; a family's own asks `choose` and ends with `inferred`."""
@@ -44,6 +61,7 @@ class Inference:
     def __init__(self, flags: CommonFlags, config: ExperimentYaml) -> None:
         self.flags, self.config = flags, config
         self.rows: list[tuple[str, str, str]] = []
+        self.missing: list[str] = []
 
     def row(self, what: str, value: object, source: str) -> None:
         """Notes that `what` (a field's name) is `value`."""
@@ -51,24 +69,38 @@ class Inference:
         self.rows.append((what.replace("_", " "), text, source))
 
     def choose(self, what: str, configured: Any, default: Any, source: str) -> Any:
-        """Flag, else YAML, else `default` of `source`, noting which it was."""
+        """Flag, else YAML, else `default` of `source`, noting which it was; None: it is missing."""
         said = getattr(self.flags, what)
         if said is not None:
-            value, source = said, f"--{what.replace('_', '-')}"
+            value, source = said, flag_name(what)
         elif configured is not None:
             value, source = configured, self.config.name
         else:
             value = default
-        self.row(what, value, source)
+        if value is None:
+            self.missing.append(what)
+        else:
+            self.row(what, value, source)
         return value
+
+    def complete(self) -> None:
+        """Raises `UserError` where something is missing; it names all of it, by flag."""
+        if self.missing:
+            examples = {f.name: f.metadata["example"] for f in fields(self.flags)}
+            names = ", ".join(what.replace("_", " ") for what in self.missing)
+            say = ", ".join(f"{flag_name(what)} {examples[what]}".rstrip() for what in self.missing)
+            raise UserError(
+                f"the weights do not show {names}, and nothing else says it for a network of these sizes: "
+                f"say {say}, or give --config"
+            )
 
     def inferred(self, recipe: Recipe) -> Inferred:
         """The recipe with the facts that every manifest has."""
-        threshold = self.choose("presence_threshold", self.config.presence_threshold, 0.25, "default")
+        threshold = self.choose("presence_threshold", self.config.presence_threshold, 0.25, NOT_KNOWN)
         if not 0 <= threshold <= 1:
             raise UserError(f"presence threshold {threshold:g} is not in 0…1")
-        license_name = self.choose("license", self.config.license, "unknown", "default")
-        trained = self.choose("trained", self.config.trained, "unknown", "default")
+        license_name = self.choose("license", self.config.license, "unknown", NOT_KNOWN)
+        trained = self.choose("trained", self.config.trained, "unknown", NOT_KNOWN)
         state = {"yes": "trained", "no": "untrained", "unknown": "unknown"}.get(trained)
         if state is None:
             raise UserError(f"--trained {trained}: say yes, no or unknown")

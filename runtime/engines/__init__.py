@@ -56,6 +56,8 @@ BACKENDS = {
     "openvino": "jntrt.runtime.engines.openvino:OpenVino",
 }
 
+ON_CPU = ("onnxruntime", "openvino")
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -93,7 +95,9 @@ def choose_backend(name: str, precision: Precision) -> Choice:
             log.info("auto took %s [%s]", choice, "; ".join(passed_over.values()))
             return choice
         passed_over[candidate] = obstacle
-    reasons = "; ".join(f"{candidate}: {reason}" for candidate, reason in passed_over.items())
+    # What every machine can have goes before what needs a GPU.
+    order = sorted(passed_over, key=lambda candidate: candidate not in ON_CPU)
+    reasons = "; ".join(f"{candidate}: {passed_over[candidate]}" for candidate in order)
     raise UserError(f"no backend can run {precision} here ({reasons})")
 
 

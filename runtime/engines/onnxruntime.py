@@ -31,12 +31,13 @@ class OnnxRuntime:
         """Opens the graph. Raises UserError with ONNX Runtime's reason in one line."""
         import onnxruntime as ort
 
-        self.threads = options.threads
+        self.threads, self.spins = options.threads, options.spin
         self._session: Any = None
         self._int8: dict[str, Any] = {}
         session_options = ort.SessionOptions()
         session_options.log_severity_level = 3
         session_options.inter_op_num_threads = 1
+        session_options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spins)))
         if self.threads is not None:
             session_options.intra_op_num_threads = self.threads
         nodes = read_nodes(graph.read_bytes()) if precision.int8 else []
@@ -77,7 +78,7 @@ class OnnxRuntime:
         return dict(zip(self._outputs, values, strict=True))
 
     def describe(self) -> dict[str, Any]:
-        """Engine, version, provider and threads."""
+        """Engine, version, provider, threads and what they do between two calls."""
         import onnxruntime as ort
 
         threads = self.threads if self.threads is not None else "all cores"
@@ -86,6 +87,7 @@ class OnnxRuntime:
             "version": ort.__version__,
             "device": "CPU",
             "threads": threads,
+            "idle threads": "spin" if self.spins else "sleep",
             **self._int8,
         }
 

@@ -10,12 +10,14 @@ from jntrt.runtime.engines.tensorrt.build import BuildOptions, Progress
 class EngineOptions:
     """Each engine reads what concerns it.
 
-    threads: of a CPU engine; None leaves their number to it. device: the GPU's number. build, progress: of
-    TensorRT, whose engines are built where the cache has none. own_graph: ONNX Runtime on the GPU replays a
-    CUDA graph of its own.
+    threads: of a CPU engine; None leaves their number to it. spin: ONNX Runtime's idle threads turn in a loop
+    until the next call, which starts it sooner and takes cores from a decoder beside it. device: the GPU's
+    number. build, progress: of TensorRT, whose engines are built where the cache has none. own_graph: ONNX
+    Runtime on the GPU replays a CUDA graph of its own.
     """
 
     threads: int | None = None
+    spin: bool = False
     device: int = 0
     build: BuildOptions = field(default_factory=BuildOptions)
     progress: Progress | None = None

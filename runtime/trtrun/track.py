@@ -142,7 +142,7 @@ def _drawn(session: Session | None, first: npt.NDArray[np.uint8], targets: int) 
 def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) -> Tracker | OneEach:
     """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on."""
     with build_bar() as bar:
-        engine_options = EngineOptions(options.threads, build=options.build, progress=bar)
+        engine_options = EngineOptions(threads=options.threads, build=options.build, progress=bar)
         trackers = [
             stack.enter_context(
                 Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)

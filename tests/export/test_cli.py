@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from jntrt.export.cli import app
+from jntrt.export.families import family
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import Bundle
@@ -22,6 +23,8 @@ OFFICIAL = GOLDEN / "checkpoints" / "vitb_256_mae_ce_32x4_ep300" / "OSTrack_ep03
 TINY = GOLDEN / "checkpoints" / "tiny_good.pth.tar"
 TINY_YAML = GOLDEN / "checkpoints" / "tiny.config.yaml"
 JN = GOLDEN / "jn" / "JN_ep0060.pth.tar"
+CROPS = ("--template-factor", 2, "--search-factor", 4)
+JN_TOLD = (*CROPS, "--target-box-format", "cxcywh", "--ce-layers", "none")
 
 
 def export_jn(*arguments: object) -> int:
@@ -77,7 +80,7 @@ def test_the_folder_s_name_speaks_too(tmp_path: Path) -> None:
 
 
 def test_jn_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert export_jn(JN, "-o", tmp_path / "jn", "--heads", 4) == 0
+    assert export_jn(JN, "-o", tmp_path / "jn", "--heads", 4, *JN_TOLD) == 0
     told = capsys.readouterr().out
     for part in (
         "target token",
@@ -85,14 +88,35 @@ def test_jn_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         "unused: ",
         "MACs",
         "largest difference",
-        "default (the paper's)",
+        "not known: default",
     ):
         assert part in told
+    assert told.splitlines()[-1].startswith("not known: presence threshold, license, trained; flags")
     bundle = Bundle.open(tmp_path / "jn")
     assert bundle.takes("template", "target_box")
     with np.load(bundle.parity()) as parity:
         assert set(parity) == {"template", "target_box", "search", "box", "score"}
         assert parity["box"].shape == (4, 4)
+
+
+@pytest.mark.parametrize("ending", [".yaml", ".yml"])
+def test_the_yaml_beside_a_checkpoint_is_read(
+    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(TINY, tmp_path / "a.pth.tar")
+    beside = tmp_path / f"a{ending}"
+    shutil.copy(TINY_YAML, beside)
+    assert export_jn(tmp_path / "a.pth.tar", "-o", tmp_path / "b", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    row = {"what": "experiment file", "value": beside.name, "from": "found beside the checkpoint"}
+    assert row in told["inferred"]
+    assert told["not_known"] == ["presence threshold", "license", "trained"]
+    (tmp_path / "other.yaml").write_text(TINY_YAML.read_text())
+    beside.write_text("no: recipe")
+    assert export_jn(tmp_path / "a.pth.tar", "-o", tmp_path / "b") == 2
+    assert f"{beside.name}: none of" in one_line(capsys)
+    assert export_jn(tmp_path / "a.pth.tar", "-o", tmp_path / "b", "--config", tmp_path / "other.yaml") == 0
+    assert "found beside" not in capsys.readouterr().out
 
 
 def test_legacy_checkpoint_with_a_yaml(tmp_path: Path) -> None:
@@ -145,6 +169,7 @@ def test_batch_and_template_rows(tmp_path: Path, batch: int, tokens: str) -> Non
     shapes = {row["name"]: row["shape"] for row in bundle.manifest["outputs"] if row["graph"] == "track"}
     assert shapes == {"box": [batch, 4], "score": [batch]}
     assert bundle.takes("track", "template_weights") == (tokens == "box")
+    assert bundle.manifest["macs"]["plain"] == batch * family("ostrack").macs(Recipe.from_dict(bundle.recipe))
     assert export_jn("check", tmp_path / "b") == 0
 
 
@@ -193,7 +218,8 @@ def test_a_failed_export_leaves_nothing(
         (("nothing.pth",), "check, inspect"),
         (("inspct", "x"), "check, inspect"),
         ((JN,), "--heads"),
-        ((JN, "--heads", "5"), "5 heads"),
+        ((JN, "--heads", "4"), "--search-factor"),
+        ((JN, "--heads", "5", *JN_TOLD), "5 heads"),
         ((JN, "--heads", "4", "--batch", "0"), "--batch"),
         ((JN, "--heads", "four"), "--heads"),
         ((JN, "--heads", "4", "--family", "siamese"), "--family"),
@@ -235,7 +261,9 @@ def test_missing_weights_are_listed(tmp_path: Path, capsys: pytest.CaptureFixtur
     # A width that the other weights do not have must not cost memory for a network of that width.
     state["backbone.patch_embed.proj.weight"] = torch.zeros(400_000, 1, 1, 1)
     torch.save(state, tmp_path / "a.pth")
-    assert export_jn(tmp_path / "a.pth", "-o", tmp_path / "b", "--heads", 2, "--ce-layers", "none") == 2
+    assert (
+        export_jn(tmp_path / "a.pth", "-o", tmp_path / "b", "--heads", 2, "--ce-layers", "none", *CROPS) == 2
+    )
     one_line(capsys)
 
 
@@ -265,7 +293,9 @@ def test_one_shape_makes_no_network(
     state = {k: torch.from_numpy(v) for k, v in read_checkpoint(TINY).weights.items()}
     state[name] = torch.zeros(shape)
     torch.save(state, tmp_path / "a.pth")
-    assert export_jn(tmp_path / "a.pth", "-o", tmp_path / "b", "--heads", 2, "--ce-layers", "none") == 2
+    assert (
+        export_jn(tmp_path / "a.pth", "-o", tmp_path / "b", "--heads", 2, "--ce-layers", "none", *CROPS) == 2
+    )
     assert "shapes do not fit" in one_line(capsys)
     assert made == ["meta"]
 
@@ -344,6 +374,24 @@ def test_the_folder_of_a_link_speaks(tmp_path: Path) -> None:
     (folder / "a.pth").symlink_to(store / "0a1b")
     assert export_jn(folder / "a.pth", "-o", tmp_path / "b", "--heads", 4) == 0
     assert Bundle.open(tmp_path / "b").recipe["ce_layers"] == [3, 6, 9]
+
+
+def test_weights_inside_a_training_module_are_led_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PyTorch Lightning saves a network under the name that its module has for it."""
+    from jntrt.export.checkpoint import read_checkpoint
+
+    state = {f"net.{k}": torch.from_numpy(v) for k, v in read_checkpoint(TINY).weights.items()}
+    state["loss.weight"] = torch.ones(2)
+    torch.save({"pytorch-lightning_version": "2.4.0", "state_dict": state}, tmp_path / "a.ckpt")
+    options = ("-o", tmp_path / "b", "--config", TINY_YAML)
+    assert export_jn(tmp_path / "a.ckpt", *options) == 2
+    told = one_line(capsys)
+    assert "stand under 'net'" in told
+    assert "write net.*: '*' into" in told
+    (tmp_path / "map.yaml").write_text("net.*: '*'\n")
+    assert export_jn(tmp_path / "a.ckpt", *options, "--key-map", tmp_path / "map.yaml") == 0
 
 
 def test_key_map(tmp_path: Path) -> None:

@@ -37,7 +37,10 @@ def main(seed: int, count: int) -> None:
             path.write_bytes(damage(source.read_bytes(), draw))
             checkpoint = read_checkpoint(path)
         kind = family(recognise(checkpoint.weights)[0])
-        told = {"heads": 2, "ce_layers": "none"}  # what weights do not show
+        # What weights do not show.
+        told = {"heads": 2, "ce_layers": "none", "target_box_format": "cxcywh"}
+        told |= {"template_factor": 2.0, "search_factor": 4.0}
+        told |= {"window_influence": 0.4, "penalty_k": 0.1, "rate": 0.4}
         flags = kind.Flags(**{f.name: told[f.name] for f in fields(kind.Flags) if f.name in told})
         recipe = kind.infer(checkpoint.weights, None, flags, []).recipe
         with device("meta"):

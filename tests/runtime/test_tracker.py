@@ -246,7 +246,7 @@ def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: 
     assert f"auto took {tracker.choice}" in caplog.text
     assert tracker.describe()["backend"] == "onnxruntime"
     monkeypatch.setattr(OnnxRuntime, "obstacle", lambda precision: "no onnxruntime")
-    with pytest.raises(UserError, match=r"no backend can run fp32 here .*openvino: .*; onnxruntime: no onnx"):
+    with pytest.raises(UserError, match=r"no backend can run fp32 here .*onnxruntime: no onnx.*"):
         Tracker.from_bundle(bundle)
 
 

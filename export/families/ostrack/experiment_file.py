@@ -99,7 +99,7 @@ def recipe_yaml(config: ExperimentYaml) -> RecipeYaml:
     """The file under OSTrack's keys. Raises `UserError` where it has none of them, or another mean or std."""
     known = {"DATA", "MODEL", "TEST", "family", "PRESENCE_THRESHOLD", "LICENSE", "TRAINED"}
     if not known & config.values.keys():
-        raise UserError(f"--config {config.name}: none of {', '.join(sorted(known))} in it; is it a recipe?")
+        raise UserError(f"{config.name}: none of {', '.join(sorted(known))} in it; is it a recipe?")
     for wanted, key in ((0.485, 0.456, 0.406), "MEAN"), ((0.229, 0.224, 0.225), "STD"):
         said = config.numbers(f"DATA.{key}")
         if said is not None and said != wanted:

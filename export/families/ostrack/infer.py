@@ -1,8 +1,8 @@
 """What a checkpoint's network is: read from weights, recipe name, YAML and flags, each thing with its source.
 
 Weights decide what they show (sizes, depth, width, head). What they cannot show (the number of heads, the
-elimination schedule, crop factors) comes from flags, else the YAML, else the official recipe name, else a
-default of the paper where there is one; otherwise the command stops and names the flag.
+elimination schedule, crop factors) comes from flags, else the YAML, else the official recipe name, else the
+papers where the sizes are those of a published network; otherwise the command stops and names the flags.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jntrt.export.families.inference import Inference, Inferred
 from jntrt.export.families.ostrack.experiment_file import RecipeYaml
 from jntrt.export.families.ostrack.flags import Flags
+from jntrt.export.families.ostrack.published import published_sizes
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.command.lists import parse_integers, parse_numbers
 from jntrt.runtime.errors import UserError
@@ -25,10 +26,17 @@ if TYPE_CHECKING:
 KNOWN_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16}
 """Width → heads of the ViT sizes that everybody builds alike, 64 channels a head."""
 
+PAPERS = {
+    "template_factor": 2.0,
+    "target_box_format": "cxcywh",
+    "keep_ratio": (0.7,),
+    "template_tokens": "center",
+}
+"""What all published networks have alike."""
+
 _RECIPE_NAME = re.compile(r"vit[bl]_(256|384)_[\w.+-]+")
 _HEAD_BRANCH = {"center": "ctr", "corner": "tl", "distribution": "cls"}
 _PATCH = "backbone.patch_embed.proj.weight"
-CE_HINT = "say --ce-layers 3,6,9 or --ce-layers none, or give --config"
 
 
 def infer_recipe(
@@ -54,6 +62,8 @@ class _Inference(Inference):
     ) -> None:
         super().__init__(flags, config)
         self.weights, self.names = weights, names
+        self.papers: dict[str, Any] = {}
+        self.papers_source = ""
 
     def run(self) -> Inferred:
         shown = self.from_weights()
@@ -62,26 +72,22 @@ class _Inference(Inference):
         for key, value in shown.items():
             self.row(key, value, "weights")
         family = self.choose("family", self.config.family, *self.guess_family(shown))
+        self.papers, self.papers_source = self.published(family, shown)
+        dim = shown["dim"]
         said = {
-            "heads": self.choose("heads", self.config.heads, *self.known_heads(shown["dim"])),
-            "template_factor": self.choose("template_factor", self.config.template_factor, 2.0, "default"),
-            "search_factor": self.choose(
-                "search_factor",
-                self.config.search_factor,
-                5.0 if shown["search_size"] == 384 else 4.0,
-                f"default at {shown['search_size']}",
-            ),
+            "heads": self.choose("heads", self.config.heads, KNOWN_HEADS.get(dim), f"width {dim}, 64 a head"),
+            "template_factor": self.told("template_factor"),
+            "search_factor": self.told("search_factor"),
         }
         if shown["target_hidden"]:
-            said["target_box_format"] = self.choose(
-                "target_box_format", self.config.target_box_format, "cxcywh", "default"
-            )
+            said["target_box_format"] = self.told("target_box_format")
         elif self.flags.target_box_format is not None:
             raise UserError(
                 "--target-box-format is for networks with a target token; these weights have none"
             )
-        recipe = Recipe(**shown, family=family, **said, **self.elimination(family, shown["search_size"]))
-        return self.inferred(recipe)
+        said |= self.elimination()
+        self.complete()
+        return self.inferred(Recipe(**shown, family=family, **said))
 
     # From names and shapes ---------------------------------------------------------------------------
 
@@ -156,40 +162,57 @@ class _Inference(Inference):
             return "jn", "weights: CAE's names"
         return "ostrack", "weights: none of JN's"
 
-    def known_heads(self, dim: int) -> tuple[int, str]:
-        if dim in KNOWN_HEADS:
-            return KNOWN_HEADS[dim], f"width {dim}, 64 a head"
-        if self.flags.heads is None and self.config.heads is None:
-            raise UserError(f"a width of {dim} does not tell the number of attention heads: say --heads N")
-        return 0, ""
+    def published(self, family: str, shown: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        """What the papers say of a network of this official name, else of these sizes, and which of the two.
+
+        Nothing for any other: the values of a published network would only make a weaker tracker of it.
+        """
+        size = shown["search_size"]
+        said = {**PAPERS, "search_factor": 5.0 if size == 384 else 4.0}
+        for name, place in self.names:
+            match = _RECIPE_NAME.fullmatch(name)
+            if match and int(match[1]) == size:
+                layers = (3, 6, 9) if "ce" in name.split("_") else ()
+                return {**said, "ce_layers": layers}, f"{place}: {name}"
+        if not published_sizes(family, shown):
+            return {}, ""
+        return said | ({"ce_layers": ()} if family == "jn" else {}), f"published at {size}"
+
+    def told(self, what: str) -> Any:
+        """Flag, else YAML, else the papers; else it is missing."""
+        return self.choose(what, getattr(self.config, what), self.papers.get(what), self.papers_source)
 
     # Candidate elimination ---------------------------------------------------------------------------
 
-    def elimination(self, family: str, search_size: int) -> dict[str, Any]:
-        """`ce_layers`, `keep_ratio` and `template_tokens`."""
+    def elimination(self) -> dict[str, Any]:
+        """`ce_layers`, `keep_ratio` and `template_tokens`; {} where nothing is eliminated or nobody says."""
         flags, config = self.flags, self.config
-        layers, source = self.layers(family, search_size)
+        layers, source = self.layers()
+        if layers is None:
+            self.missing.append("ce_layers")
+            return {}
         self.row("ce_layers", layers, source)
-        # An official recipe's name stands for its ratio and its template row as well.
-        default = "default" if source in ("--ce-layers", config.name) else source
         if not layers:
             if flags.keep_ratio is not None or flags.template_tokens is not None:
                 flag = "--keep-ratio" if flags.keep_ratio is not None else "--template-tokens"
                 raise UserError(f"{flag} without elimination ({source} says none): say --ce-layers 3,6,9")
             return {}
+        ratios: tuple[float, ...] = self.papers.get("keep_ratio", ())
+        source = self.papers_source
         if flags.keep_ratio is not None:
             ratios, source = parse_numbers(flags.keep_ratio, "--keep-ratio"), "--keep-ratio"
         elif config.keep_ratio:
             ratios, source = config.keep_ratio, config.name
+        if not ratios:
+            self.missing.append("keep_ratio")
         else:
-            ratios, source = (0.7,), default
-        if len(set(ratios)) == 1:
-            ratios = ratios[:1] * len(layers)
-        self.row("keep_ratio", ratios, source)
-        tokens = self.choose("template_tokens", config.template_tokens, "center", default)
+            if len(set(ratios)) == 1:
+                ratios = ratios[:1] * len(layers)
+            self.row("keep_ratio", ratios, source)
+        tokens = self.told("template_tokens")
         return {"ce_layers": layers, "keep_ratio": ratios, "template_tokens": tokens}
 
-    def layers(self, family: str, search_size: int) -> tuple[tuple[int, ...], str]:
+    def layers(self) -> tuple[tuple[int, ...] | None, str]:
         said = self.flags.ce_layers
         if said is not None:
             none = said.strip().lower() == "none"
@@ -197,10 +220,4 @@ class _Inference(Inference):
         configured = self.config.ce_layers()
         if configured is not None:
             return configured, self.config.name
-        for name, place in self.names:
-            match = _RECIPE_NAME.fullmatch(name)
-            if match and int(match[1]) == search_size:
-                return ((3, 6, 9) if "ce" in name.split("_") else ()), f"{place}: {name}"
-        if family == "jn":
-            return (), "default (the paper's)"
-        raise UserError(f"no elimination schedule in the file: {CE_HINT}")
+        return self.papers.get("ce_layers"), self.papers_source

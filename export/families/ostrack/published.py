@@ -39,6 +39,7 @@ _FIGURES = {
     ("jn", 384, False): Published("JN-384", 55.0, _JN_SCOPE, _DEVICE),
 }
 _TEMPLATE_SIZE = {("ostrack", 256): 128, ("ostrack", 384): 192, ("jn", 256): 144, ("jn", 384): 192}
+_BACKBONE = {"dim": 768, "depth": 12, "mlp_dim": 3072}
 _HEAD = {"ostrack": "center", "jn": "distribution"}
 _PAPER_CE = ((3, 6, 9), (0.7, 0.7, 0.7))
 
@@ -60,3 +61,9 @@ def published(recipe: Mapping[str, Any]) -> Published | None:
     if layers and (layers, ratios) != _PAPER_CE:
         return None
     return _FIGURES[family, size, bool(layers)]
+
+
+def published_sizes(family: str, shown: Mapping[str, Any]) -> bool:
+    """Whether what the weights show (a recipe's fields) is ViT-B with the crops of a paper's network."""
+    template = _TEMPLATE_SIZE.get((family, shown["search_size"]))
+    return shown["template_size"] == template and all(shown[key] == size for key, size in _BACKBONE.items())

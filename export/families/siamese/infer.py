@@ -1,7 +1,8 @@
 """Which Siamese tracker a checkpoint holds, and its recipe: read from names and shapes.
 
-Weights show all sizes; strides and activations are the published tables', the constants of the decoding the
-published ones of each version unless the user says otherwise.
+Weights show all sizes; strides and activations are the published tables'. The constants of the decoding are
+the published ones of each version where the sizes are, unless the user says otherwise; elsewhere they have to
+be said.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jntrt.export.experiment_yaml import ExperimentYaml
 from jntrt.export.families.inference import CommonFlags, Inference, Inferred, flag
+from jntrt.export.families.siamese.published import published_sizes
 from jntrt.export.families.siamese.recipe import CONSTANTS, Recipe
 from jntrt.runtime.errors import UserError
 
@@ -44,25 +46,28 @@ def recognise(weights: Weights) -> str | None:
 class Flags(CommonFlags):
     """Flags of `export-jn`; None where nothing was said."""
 
-    window_influence: float | None = flag("Weight of the window, 0 … 1. Default: the version's own.")
-    penalty_k: float | None = flag("How much a change of size counts. Default: the version's own.")
-    rate: float | None = flag("Largest share of the new size. Default: the version's own.")
+    window_influence: float | None = flag("Weight of the window, 0 … 1. Published: the version's own.", "X")
+    penalty_k: float | None = flag("How much a change of size counts. Published: the version's own.", "X")
+    rate: float | None = flag("Largest share of the new size. Published: the version's own.", "X")
 
 
 def infer_recipe(weights: Weights, flags: Flags, config: ExperimentYaml) -> Inferred:
     """The recipe of `weights`, its constants from flags, else the file's TRACK table, else as published.
 
-    Raises `UserError` as `recipe_from_weights`, and for a constant that is not in 0…1.
+    Raises `UserError` as `recipe_from_weights`, for a constant that is not in 0…1, and for one that nobody
+    said of a network whose sizes are not the published ones.
     """
     found = Inference(flags, config)
     recipe = recipe_from_weights(weights)
     for what, value in recipe.to_dict().items():
         if what not in _KEYS:
             found.row(what, value, "weights")
+    published = CONSTANTS[recipe.version] if published_sizes(recipe) else {}
     said = {
-        what: found.choose(what, config.number(key), getattr(recipe, what), recipe.version)
+        what: found.choose(what, config.number(key), published.get(what), recipe.version)
         for what, key in _KEYS.items()
     }
+    found.complete()
     return found.inferred(replace(recipe, **said))
 
 

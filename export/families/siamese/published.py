@@ -72,3 +72,21 @@ def published_figure(recipe: Mapping[str, Any]) -> Published | None:
         return None
     described = (recipe.get("version"), blocks, recipe.get("width"))
     return _HNE if described == ("hne", _RESNET50, 256) else None
+
+
+def published_sizes(recipe: Recipe) -> bool:
+    """Whether the network is one that its authors published: backbone, widths and towers alike."""
+    return _sizes(recipe) in _PUBLISHED
+
+
+def _sizes(recipe: Recipe) -> tuple[object, ...]:
+    towers = (recipe.cls_tower, recipe.reg_tower, recipe.cls_width, recipe.reg_width)
+    return (recipe.version, recipe.stem, recipe.blocks, recipe.width, *towers)
+
+
+_PUBLISHED = {
+    ("nanotrack-v1", 16, _MOBILENET[:-1], 48, (5, 5, 3), (3, 3, 5, 5), 128, 96),
+    ("nanotrack-v2", 16, _MOBILENET[:-1], 48, (3,) * 6, (3,) * 6, 96, 96),
+    _sizes(NETWORKS["nanotrack3"]),
+    _sizes(NETWORKS["hne"]),
+}

@@ -14,7 +14,6 @@ from jntrt.bench.latency.report import print_report, published_figure, to_dict
 from jntrt.bench.latency.timed_engines import plan_engines, video_box
 from jntrt.bench.latency.worker import STAGES, TimedEngine, Worker, open_engine
 from jntrt.bench.machine import Moment, describe_machine, moment, quiet_check, spin
-from jntrt.export.families.ostrack.flags import Flags
 from jntrt.export.pipeline import export_checkpoint
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.app import run
@@ -32,7 +31,9 @@ BOX = (20.0, 16.0, 16.0, 12.0)
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The golden JN checkpoint's bundle."""
     path = tmp_path_factory.mktemp("bundle") / "tiny-jn"
-    export_checkpoint(GOLDEN / "jn" / "JN_ep0060.pth.tar", path, flags=Flags(heads=4))
+    export_checkpoint(
+        GOLDEN / "jn" / "JN_ep0060.pth.tar", path, config=GOLDEN / "jn" / "jn256" / "config.yaml"
+    )
     return Bundle.open(path)
 
 
@@ -212,6 +213,9 @@ def test_the_command(bundle: Bundle, video: str, capsys: pytest.CaptureFixture[s
     assert engine["rounds"] == 2
     assert engine["stages_ms"]["network"]["p50"] > 0
     assert engine["published"] is None
+    assert engine["engine"]["idle threads"] == "sleep"
+    assert run(app, [*words, "--spin"]) == 0
+    assert "threads: 1, idle ones spin" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

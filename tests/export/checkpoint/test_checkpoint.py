@@ -9,10 +9,12 @@ import random
 import resource
 import struct
 import subprocess
+import sys
 import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -48,6 +50,34 @@ def test_official_checkpoint() -> None:
     assert checkpoint.weights["backbone.pos_embed_x"].shape == (1, 256, 32)
     assert checkpoint.metadata["epoch"] == 300
     assert "lib.train.admin.settings.Settings" in checkpoint.names
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "parts"),
+    [
+        ("ultralytics.nn.tasks.DetectionModel", "model", ("a YOLO model", "['model'].state_dict()")),
+        ("lib.models.net.Tracker", "net", ("a whole pickled module (lib.models", "['net'].state_dict()")),
+        ("lib.models.net.Tracker", None, ("a whole pickled module", "weights_only=False).state_dict()")),
+    ],
+)
+def test_a_pickled_module_says_how_its_weights_are_had(
+    name: str, inside: str | None, parts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _, word = name.rpartition(".")
+    for end in range(1, module.count(".") + 2):
+        package = ".".join(module.split(".")[:end])
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    kind = type(word, (torch.nn.Linear,), {"__module__": module})
+    monkeypatch.setattr(sys.modules[module], word, kind, raising=False)
+    whole = kind(2, 2)
+    torch.save({inside: whole, "ema": None} if inside else whole, tmp_path / "a.pt")
+    told = refusal(tmp_path / "a.pt")
+    assert all(part in told for part in parts)
+
+
+def test_an_onnx_graph_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"\x08\x08:\x00")
+    assert "an ONNX graph, not a checkpoint" in refusal(tmp_path / "a.onnx")
 
 
 def test_jn_checkpoint_of_halves_is_read_as_float32() -> None:
@@ -360,6 +390,8 @@ def test_300_mutated_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (tmp_path / "s.safetensors").read_bytes(),
     ]
     path = tmp_path / "mutated.pth"
+    ce = {"ce_layers": "1", "keep_ratio": "0.7", "template_tokens": "center"}
+    flags = Flags(heads=2, template_factor=2.0, search_factor=4.0, **ce)  # type: ignore[arg-type]
     read = 0
     for number in range(300):
         data = bytearray(files[number % len(files)])
@@ -384,7 +416,7 @@ def test_300_mutated_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             checkpoint = read_checkpoint(path)
             told = ""
             if "backbone.pos_embed_z" in checkpoint.weights:
-                recipe = infer_recipe(checkpoint.weights, flags=Flags(heads=2, ce_layers="1")).recipe
+                recipe = infer_recipe(checkpoint.weights, flags=flags).recipe
                 with torch.device("meta"):
                     load_weights(OSTrack(recipe), checkpoint.weights)
             read += 1

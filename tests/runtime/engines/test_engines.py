@@ -101,3 +101,33 @@ def test_engines_say_what_they_are(name: str, tmp_path: Path) -> None:
     assert told["version"]
     if name == "openvino":
         assert told["precision hint"] == "f32"
+    else:
+        assert told["idle threads"] == "sleep"
+
+
+@pytest.mark.parametrize("spin", [False, True])
+def test_onnx_runtime_s_threads_sleep_between_calls_unless_told(
+    spin: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own default spins, and takes the core that the decoder beside it needs."""
+    import onnxruntime as ort
+
+    taken: list[str] = []
+    opened = ort.InferenceSession
+
+    def watched(source: str, options: ort.SessionOptions, **keywords: object) -> ort.InferenceSession:
+        taken.append(options.get_session_config_entry("session.intra_op.allow_spinning"))
+        return opened(source, options, **keywords)
+
+    monkeypatch.setattr(ort, "InferenceSession", watched)
+    options = EngineOptions(threads=2, spin=spin) if spin else EngineOptions(threads=2)
+    engine = backend_class("onnxruntime")(write_sum(tmp_path / "sum.onnx"), FP32, options)
+    assert taken == ["1" if spin else "0"]
+    assert engine.describe()["idle threads"] == ("spin" if spin else "sleep")
+
+
+def test_without_any_engine_the_one_for_every_machine_is_named_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in BACKENDS:
+        monkeypatch.setattr(backend_class(name), "obstacle", lambda _, name=name: f"{name} is not installed")
+    with pytest.raises(UserError, match=r"can run fp32 here \(onnxruntime: .*; openvino: .*; tensorrt: "):
+        choose_backend("auto", FP32)

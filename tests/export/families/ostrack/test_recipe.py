@@ -24,6 +24,9 @@ from jntrt.runtime.errors import UserError
 GOLDEN = Path(__file__).parents[3] / "data" / "golden"
 SMALL = read_checkpoint(GOLDEN / "networks" / "small_weights.safetensors").weights
 JN = read_checkpoint(GOLDEN / "jn" / "JN_ep0060.pth.tar").weights
+CROPS = {"template_factor": 2.0, "search_factor": 4.0}
+TOLD = {**CROPS, "heads": 4, "target_box_format": "cxcywh", "ce_layers": "none"}
+"""What JN's weights, of no published sizes, do not show."""
 
 
 def infer(weights: Any, config: object = None, tmp: Path | None = None, **flags: Any) -> Inferred:
@@ -101,20 +104,71 @@ def test_golden_jn(case: str, expected: dict[str, object]) -> None:
     assert {k: getattr(recipe, k) for k in expected} == expected
 
 
-def test_jn_needs_no_flag_but_the_heads_of_an_odd_width() -> None:
-    refused("--heads", JN)
-    inferred = infer(JN, heads=4)
-    assert inferred.recipe.family == "jn"
-    assert inferred.recipe.ce_layers == ()
+def sized(weights: Any, dim: int, depth: int, hidden: int) -> dict[str, Any]:
+    """The weights with the shapes that show another backbone; no more than its shape of each."""
+    changed = dict(weights)
+    changed["backbone.patch_embed.proj.weight"] = np.zeros((dim, 3, 16, 16), np.float32)
+    changed["backbone.blocks.0.mlp.fc1.weight"] = np.zeros((hidden, dim), np.float32)
+    return changed | {f"backbone.blocks.{n}.norm1.weight": np.zeros(dim, np.float32) for n in range(depth)}
+
+
+VIT_B = (768, 12, 3072)
+
+
+def test_the_published_sizes_need_no_flag() -> None:
+    inferred = infer(sized(JN, *VIT_B))
+    recipe = inferred.recipe
+    assert (recipe.family, recipe.heads, recipe.ce_layers) == ("jn", 12, ())
+    assert (recipe.template_factor, recipe.search_factor, recipe.target_box_format) == (2.0, 4.0, "cxcywh")
     assert ("family", "jn", "weights: target token") in inferred.rows
-    assert ("heads", "4", "--heads") in inferred.rows
+    assert ("search factor", "4.0", "published at 256") in inferred.rows
     assert (inferred.presence_threshold, inferred.license, inferred.weights) == (0.25, "unknown", "unknown")
 
 
+@pytest.mark.parametrize("size", [(64, 4, 128), (384, 12, 1536), (768, 11, 3072), (768, 12, 3071)])
+def test_no_default_of_the_papers_for_other_sizes(size: tuple[int, int, int]) -> None:
+    """With jn-nano's heads alone and the defaults of the papers it tracked at AO 0.16 in place of 0.62."""
+    weights = sized(JN, *size)
+    with pytest.raises(UserError) as caught:
+        infer(weights, heads=4)
+    for flag in (
+        "--template-factor F",
+        "--search-factor F",
+        "--target-box-format",
+        "--ce-layers 3,6,9 or none",
+    ):
+        assert flag in str(caught.value)
+    assert "--heads" not in str(caught.value)
+    for left_out in ("template_factor", "search_factor", "target_box_format", "ce_layers"):
+        flag = f"--{left_out.replace('_', '-')}"
+        told = {key: value for key, value in TOLD.items() if key != left_out}
+        with pytest.raises(UserError, match=f"say {flag} [^-]*, or give --config$"):
+            infer(weights, **told)
+    assert infer(weights, **TOLD).recipe.ce_layers == ()
+    refused("--keep-ratio R, --template-tokens ROWS", weights, **{**TOLD, "ce_layers": "1,2"})
+
+
+def test_crops_of_another_size_are_not_the_papers() -> None:
+    weights = {**sized(JN, *VIT_B), "backbone.pos_embed_z": np.zeros((1, 36, 64), np.float32)}
+    refused("--search-factor", weights)
+
+
+def test_heads_of_an_odd_width() -> None:
+    refused("--heads N", JN, **{key: value for key, value in TOLD.items() if key != "heads"})
+    assert ("heads", "4", "--heads") in infer(JN, **TOLD).rows
+
+
+def test_what_is_not_known_is_told(tmp_path: Path) -> None:
+    unsaid = infer(JN, **TOLD)
+    assert unsaid.not_known == ("presence threshold", "license", "trained")
+    assert ("presence threshold", "0.25", "not known: default") in unsaid.rows
+    said = infer(JN, {"LICENSE": "MIT"}, tmp_path, **TOLD, presence_threshold=0.3)
+    assert said.not_known == ("trained",)
+
+
 def test_ostrack_without_a_schedule_stops() -> None:
-    refused("--ce-layers 3,6,9", SMALL, heads=3)
-    assert infer(SMALL, heads=3, ce_layers="none").recipe.ce_layers == ()
-    assert infer(SMALL, heads=3, family="jn").recipe.ce_layers == ()
+    refused("say --ce-layers 3,6,9 or none, or", SMALL, heads=3, **CROPS)
+    assert infer(SMALL, heads=3, ce_layers="none", **CROPS).recipe.ce_layers == ()
 
 
 @pytest.mark.parametrize(
@@ -145,7 +199,8 @@ def test_only_official_recipe_names_speak(name: str, layers: tuple[int, ...] | N
 
 def test_yaml_without_elimination_and_half_said_yamls(tmp_path: Path) -> None:
     def config(**backbone: object) -> dict[str, object]:
-        return {"MODEL": {"BACKBONE": {"NUM_HEADS": 3, **backbone}}}
+        crops = {"SEARCH": {"FACTOR": 4.0}, "TEMPLATE": {"FACTOR": 2.0}}
+        return {"DATA": crops, "MODEL": {"BACKBONE": {"NUM_HEADS": 3, **backbone}}}
 
     plain = config(TYPE="vit_base_patch16_224")
     assert infer(SMALL, plain, tmp_path).recipe.ce_layers == ()
@@ -153,10 +208,14 @@ def test_yaml_without_elimination_and_half_said_yamls(tmp_path: Path) -> None:
     refused("--ce-layers", SMALL, config(TYPE="vit_base_patch16_224", CE_LOC=[1]), tmp_path)
     refused("--ce-layers", SMALL, config(), tmp_path)
     refused("CE_LOC", SMALL, config(CE_LOC="3,6"), tmp_path)
-    assert infer(SMALL, config(CE_LOC=[1, 2]), tmp_path).recipe.keep_ratio == (0.7, 0.7)
+    half = config(CE_LOC=[1, 2])
+    refused("--keep-ratio R, --template-tokens ROWS", SMALL, half, tmp_path)
+    ranked = {"template_tokens": "center"}
+    assert infer(SMALL, half, tmp_path, keep_ratio="0.7", **ranked).recipe.keep_ratio == (0.7, 0.7)
     # A flag answers what the file leaves open, and wins over what it says.
-    half = infer(SMALL, config(TYPE="vit_base_patch16_224_ce"), tmp_path, ce_layers="2", keep_ratio="0.5")
-    assert (half.recipe.ce_layers, half.recipe.keep_ratio) == ((2,), (0.5,))
+    half = config(TYPE="vit_base_patch16_224_ce")
+    recipe = infer(SMALL, half, tmp_path, ce_layers="2", keep_ratio="0.5", **ranked).recipe
+    assert (recipe.ce_layers, recipe.keep_ratio) == ((2,), (0.5,))
     assert infer(SMALL, plain, tmp_path, heads=6).recipe.heads == 6
 
 
@@ -182,7 +241,7 @@ def test_flags_win(tmp_path: Path) -> None:
 
 def test_yaml_facts_for_the_manifest(tmp_path: Path) -> None:
     said = {"PRESENCE_THRESHOLD": 0.3, "LICENSE": "MIT", "TRAINED": False}
-    inferred = infer(JN, said, tmp_path, heads=4)
+    inferred = infer(JN, said, tmp_path, **TOLD)
     assert (inferred.presence_threshold, inferred.license, inferred.weights) == (0.3, "MIT", "untrained")
 
 
@@ -215,6 +274,7 @@ def test_yamls_that_do_not_belong(tmp_path: Path, change: dict[str, object], par
         change,
         tmp_path,
         **({"ce_layers": "none", "heads": 3} if "NUM_HEADS" not in str(change) else {}),
+        **({} if "FACTOR" in str(change) else CROPS),
     )
 
 
@@ -236,20 +296,22 @@ def test_yamls_that_do_not_belong(tmp_path: Path, change: dict[str, object], par
     ],
 )
 def test_wrong_flags(flags: dict[str, Any], part: str) -> None:
-    refused(part, SMALL, **{"heads": 3, **flags})
+    ranked = {} if flags["ce_layers"] == "none" else {"keep_ratio": "0.7", "template_tokens": "center"}
+    refused(part, SMALL, **{"heads": 3, **CROPS, **ranked, **flags})
 
 
 def test_heads_of_the_known_widths() -> None:
     for dim, heads in {192: 3, 384: 6, 768: 12, 1024: 16}.items():
         weights = dict(JN)
         weights["backbone.patch_embed.proj.weight"] = np.zeros((dim, 3, 16, 16), np.float32)
-        assert infer(weights).recipe.heads == heads
+        told = {key: value for key, value in TOLD.items() if key != "heads"}
+        assert infer(weights, **told).recipe.heads == heads
 
 
 def test_search_factor_of_384() -> None:
-    weights = {**JN, "backbone.pos_embed_x": np.zeros((1, 576, 64), np.float32)}
-    assert infer(weights, heads=4).recipe.search_factor == 5.0
-    assert infer(JN, heads=4).recipe.search_factor == 4.0
+    sides = {"backbone.pos_embed_z": 144, "backbone.pos_embed_x": 576}
+    weights = sized(JN, *VIT_B) | {k: np.zeros((1, n, 64), np.float32) for k, n in sides.items()}
+    assert infer(weights).recipe.search_factor == 5.0
 
 
 @pytest.mark.parametrize(
@@ -268,9 +330,9 @@ def test_search_factor_of_384() -> None:
 def test_weights_that_are_no_tracker(name: str, value: Any, part: str | None) -> None:
     weights = {k: v for k, v in JN.items() if k != name} | ({} if value is None else {name: value})
     if part is None:  # a missing weight that the recipe does not need is found when the network is filled
-        infer(weights, heads=4)
+        infer(weights, **TOLD)
     else:
-        refused(part, weights, heads=4)
+        refused(part, weights, **TOLD)
 
 
 def test_key_map(tmp_path: Path) -> None:
@@ -342,7 +404,7 @@ def test_any_yaml_is_a_recipe_or_one_line(tmp_path: Path, said: dict[str, object
         node[last] = value
     told = ""
     try:
-        infer(JN, tree, tmp_path, heads=4)
+        infer(JN, tree, tmp_path, **TOLD)
     except UserError as error:
         told = str(error)
     assert "\n" not in told
