@@ -25,7 +25,7 @@ test: env
 
 # What is listed is all that runs there, and nothing of it is skipped: a module that comes to need torch fails.
 WITHOUT_TORCH := tests/runtime/bundle tests/runtime/command tests/runtime/video tests/runtime/test_crop.py \
-	tests/runtime/test_geometry.py tests/runtime/trtrun/test_cli.py tests/runtime/trtrun/test_outputs.py \
+	tests/runtime/test_geometry.py tests/runtime/trtrun/test_cli.py tests/runtime/trtrun/results \
 	tests/runtime/trtrun/test_run.py tests/bench/sequences
 find_python = $(shell for p in $(HOME)/.pyenv/versions/$(1).*/bin/python python$(1); do \
 	$$p --version >/dev/null 2>&1 && echo $$p && break; done)

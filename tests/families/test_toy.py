@@ -1,4 +1,4 @@
-"""A family is one folder and one dict entry: a toy goes from training through every command and both loops."""
+"""A family is one folder and one dict entry: a toy goes from training through every command."""
 
 import csv
 import json

@@ -35,7 +35,9 @@ def write_toy(folder, batch=1):
 
 def leaving_square(count=24, seed=5):
     """Frames 96×64 with a chequered square that leaves them on the right, and its whole boxes."""
-    texture = np.random.default_rng(seed).integers(0, 255, (4, 5, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    texture = (
+        np.random.default_rng(seed).integers(0, 255, (4, 5, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    )
     frames, boxes = [], []
     for number in range(count):
         wide = np.full((64, 120, 3), (60, 90, 120), np.uint8)
