@@ -1,8 +1,8 @@
 """The whole path on one machine, in a minute or two: checkpoint → bundle → boxes, video and latency.
 
-Draws a clip, writes two small checkpoints of seeded random weights (one laid out as OSTrack's release, one as
-JN's), exports both, tracks the clip with them and with the packaged bundles, and times them all. All by the
-commands that a user types; they are printed as they run. Everything lands in `demo/`.
+Draws a clip, writes a tiny checkpoint of random weights for every family, exports them, tracks the clip
+with them and with the packaged bundles, and times them all. All by the commands that a user types; they are
+printed as they run. Everything lands in `demo/`.
 
     python examples/demo.py [folder]
 """
@@ -18,10 +18,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from jntrt.export.families.ostrack.plain.network import OSTrack
-from jntrt.export.families.ostrack.recipe import Recipe
+import yaml
+from jntrt.export.families import FAMILIES, family, folder_name
 from jntrt.runtime.bundle.packaged import packaged_names
 from jntrt.runtime.video.writer import VideoWriter
+from safetensors.torch import save_file
 
 Image = npt.NDArray[np.uint8]
 
@@ -34,21 +35,13 @@ def main() -> int:
     say(f"Drawing {FRAMES} frames into {folder}/clip.mp4")
     draw_clip(folder)
 
-    small = {"template_size": 128, "template_factor": 2.0, "search_size": 256, "search_factor": 4.0}
-    small |= {"dim": 192, "depth": 4, "heads": 3, "mlp_dim": 768, "head_channels": 64}
-    ostrack = Recipe(**small, family="ostrack", ce_layers=(1, 2), keep_ratio=(0.7, 0.7))
-    jn = Recipe(**small, family="jn", head="distribution", bins=17, quality_dim=64, target_hidden=192)
-    write_checkpoint(folder / "ostrack_random.pth.tar", ostrack, seed=1)
-    write_checkpoint(folder / "jn_random.pth.tar", jn, seed=2)
-    say("Two checkpoints of random weights: they show the path, they are untrained and cannot track.")
-
-    told = ["--trained", "no", "--template-factor", "2", "--search-factor", "4"]
-    ce = ["--ce-layers", "1,2", "--keep-ratio", "0.7", "--template-tokens", "center"]
-    tit = ["--ce-layers", "none", "--target-box-format", "cxcywh"]
-    command("export-jn", folder / "ostrack_random.pth.tar", "-o", folder / "ostrack", *told, *ce)
-    command("export-jn", folder / "jn_random.pth.tar", "-o", folder / "jn", *told, *tit)
-
-    bundles: dict[str, str | Path] = {"ostrack": folder / "ostrack", "jn": folder / "jn"}
+    names = dict.fromkeys(map(folder_name, FAMILIES))
+    say("Checkpoints of random weights: they show the path, they are untrained and cannot track.")
+    bundles: dict[str, str | Path] = {}
+    for name in names:
+        checkpoint, config = write_checkpoint(folder, name)
+        bundles[name] = folder / name
+        command("export-jn", checkpoint, "--config", config, "-o", bundles[name], "--trained", "no")
     bundles |= {name: name for name in packaged_names()}
     for name, bundle in bundles.items():
         inputs = [folder / "clip.mp4", "--init-file", folder / "groundtruth.txt", "--bundle", bundle]
@@ -85,18 +78,15 @@ def command(name: str, *words: str | Path) -> None:
 # --- checkpoints
 
 
-def write_checkpoint(path: Path, recipe: Recipe, seed: int) -> None:
-    """Seeded random weights of `recipe` under the released names, as the training code saves them."""
-    torch.manual_seed(seed)
-    model = OSTrack(recipe)
-    with torch.no_grad():
-        # A random head would double the box every frame; this bias makes "as large as before" its guess.
-        if recipe.head == "center":
-            model.box_head.conv5_size.bias.fill_(float(np.log(1 / (recipe.search_factor - 1))))
-        else:
-            cells = round(recipe.search_side / recipe.search_factor / 2)
-            model.box_head.conv5_reg.bias.view(4, recipe.bins)[:, cells] = 6.0
-    torch.save({"epoch": 0, "net_type": "OSTrack", "net": model.state_dict()}, path)
+def write_checkpoint(folder: Path, name: str) -> tuple[Path, Path]:
+    """Seeded random weights of the family's tiny network, and the experiment file that goes with them."""
+    kind = family(name)
+    recipe = kind.networks()["tiny"]
+    torch.manual_seed(1)
+    checkpoint, config = folder / f"{name}_random.safetensors", folder / f"{name}_random.yaml"
+    save_file(kind.plain(recipe).state_dict(), checkpoint)
+    config.write_text(yaml.safe_dump(kind.experiment(recipe)))
+    return checkpoint, config
 
 
 # --- the clip

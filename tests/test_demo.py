@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jntrt.export.families import FAMILIES, folder_name
+from jntrt.runtime.bundle.packaged import packaged_names
 from jntrt.runtime.video.sources import frames
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.py"
@@ -18,6 +20,6 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "untrained" in done.stdout
     assert "network" in done.stdout  # the latency table
-    for name in ("ostrack", "jn", "nanotrack-v3", "jn-nano"):
+    for name in (*dict.fromkeys(map(folder_name, FAMILIES)), *packaged_names()):
         assert len(list(frames(tmp_path / "demo" / f"{name}.mp4"))) == 120
         assert np.isfinite(np.loadtxt(tmp_path / "demo" / f"{name}.txt", delimiter=",")).all()

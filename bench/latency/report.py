@@ -17,7 +17,7 @@ WIDTH = 80
 LEGEND = """\
 decode  the next frame out of the video, as RGB (trtrun decodes in a thread of
         its own beside the tracker)
-crop    crop rectangle, pixels cut out, zero border, scaled: on the host
+crop    crop rectangle, pixels cut out, border, scaled: on the host
 network the graph, uint8 crop in, box and score out, with upload and download
         where the engine is a GPU (host frame: the crop is uploaded, not the
         whole frame)

@@ -66,8 +66,9 @@ def graphs(recipe, weights, batch):
 
 def conventions(recipe):
     return {
-        "template": {"size": recipe.template_size, "factor": 2.0},
-        "search": {"size": recipe.search_size, "factor": 4.0},
+        "template": {"size": recipe.template_size, "factor": 2.0, "border": "mean"},
+        "search": {"size": recipe.search_size, "factor": 4.0, "border": "mean"},
+        "state": {"clip": "centre", "least_size": 6},
         "state_inputs": {"previous_size": "size"},
     }
 

@@ -1,14 +1,16 @@
-"""Grey crops, 4×4 means, the template's middle as a kernel, the expected place under a softmax."""
+"""Grey crops, 4×4 means, the template's middle as a fixed kernel, the expected place under a softmax."""
 
 import numpy as np
 import onnx
 import torch
 from jntrt.export.families.plain import PlainForm
+from jntrt.export.onnx.roles import Roles
 from onnx import TensorProto, helper, numpy_helper
 
 from .family import CELL, KERNEL
 
 LOW = 2  # first cell of the template's middle
+DECODING = ("gained", "places", "centre", "size", "box", "best", "logit", "score")
 
 
 class Toy(PlainForm):
@@ -46,8 +48,10 @@ def build(recipe, weights, batch):
     side = recipe.side
     value = helper.make_tensor_value_info
     kernel = value("kernel", TensorProto.FLOAT, [batch, 1, KERNEL, KERNEL])
+    # The mean of a mixture is one convolution.
+    mix = (weights["toy.mix.weight"] / 255 / CELL**2).astype(np.float32)
     shared = {
-        "mix": (weights["toy.mix.weight"] / 255).astype(np.float32),
+        "mix": np.tile(mix, (1, 1, CELL, CELL)),
         "toy.mix.bias": weights["toy.mix.bias"].astype(np.float32),
     }
     template = _graph(
@@ -61,6 +65,7 @@ def build(recipe, weights, batch):
         [value("template", TensorProto.UINT8, [batch, *[recipe.template_size] * 2, 3])],
         [kernel],
         {**shared, "low": [LOW] * 2, "high": [LOW + KERNEL] * 2, "axes": [2, 3]},
+        Roles(),
     )
     track = _graph(
         "track",
@@ -93,6 +98,7 @@ def build(recipe, weights, batch):
             "per_pixel": np.float32(1 / recipe.search_size),
             "axis": [1],
         },
+        Roles(int8=("x/op",), float32=tuple(f"{out}/op" for out in DECODING), interior=("head/score_map",)),
     )
     return template, track
 
@@ -101,14 +107,14 @@ def _embed(image, out):
     return [
         ("Cast", [image], f"{image}/float", {"to": TensorProto.FLOAT}),
         ("Transpose", [f"{image}/float"], f"{image}/planes", {"perm": [0, 3, 1, 2]}),
-        ("Conv", [f"{image}/planes", "mix", "toy.mix.bias"], f"{image}/grey", {}),
-        ("AveragePool", [f"{image}/grey"], out, {"kernel_shape": [CELL] * 2, "strides": [CELL] * 2}),
+        ("Conv", [f"{image}/planes", "mix", "toy.mix.bias"], out, {"strides": [CELL] * 2}),
     ]
 
 
-def _graph(name, nodes, inputs, outputs, constants):
+def _graph(name, nodes, inputs, outputs, constants, roles):
     made = [helper.make_node(kind, given, [out], f"{out}/op", **more) for kind, given, out, more in nodes]
     tensors = [numpy_helper.from_array(np.asarray(array), key) for key, array in constants.items()]
     graph = helper.make_graph(made, name, inputs, outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, roles.to_metadata())
     return onnx.shape_inference.infer_shapes(model)
