@@ -204,6 +204,73 @@ def latency(
         print_report(measured, by_path, Console(width=80))
 
 
+@app.command
+def pipeline(
+    *bundles: Path,
+    video: Path | None = None,
+    init: str = "",
+    backend: str = "auto",
+    precision: str = "fp32",
+    threads: str = "",
+    rounds: int = 3,
+    as_json: Annotated[bool, Parameter("--json", negative=())] = False,
+) -> None:
+    """Time the whole command: trtrun from start to end, decoding and writing beside the tracker.
+
+    `latency` has nothing beside it; here the engine's threads share the machine with FFmpeg's.
+
+    Parameters
+    ----------
+    bundles
+        Bundle folders (default: the packaged one). Every one runs with every --backend and --precision.
+    video
+        Video to read (default: a 1080p clip drawn for the purpose).
+    init
+        The target in that video, x,y,w,h in pixels (default: an eighth of the frame, in its middle).
+    backend
+        Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
+    precision
+        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+    threads
+        CPU threads of an engine, separated by commas (default: the engine's own choice).
+    rounds
+        How often each runs; the figures are medians.
+    as_json
+        Print everything as JSON instead of a table.
+    """
+    import tempfile
+    from dataclasses import asdict
+
+    from jntrt.bench.bundles import open_bundles
+    from jntrt.bench.latency.timed_engines import drawn_clip, plan_engines, video_box
+    from jntrt.bench.latency.whole_command import print_whole, time_whole
+    from jntrt.bench.machine import describe_machine
+    from jntrt.runtime.bundle import default_bundle
+    from rich.console import Console
+
+    if rounds < 1:
+        raise UserError("--rounds has to be 1 or more")
+    if init and video is None:
+        raise UserError("--init: names a target in --video, which is not given")
+    with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder:
+        source, box = drawn_clip(Path(folder)) if video is None else video_box(video, init)
+        engines = plan_engines(
+            open_bundles(bundles) or [default_bundle()],
+            backends=_words(backend),
+            precisions=_words(precision),
+            threads=list(parse_integers(threads, "--threads")) if threads else [None],
+            against=(),
+            source=source,
+            box=box,
+        )
+        timings = time_whole(engines, rounds=rounds)
+    if as_json:
+        told = [asdict(timing) | timing.summary() for timing in timings]
+        print(json.dumps({"machine": describe_machine(), "engines": told}))
+    else:
+        print_whole(timings, Console(width=80))
+
+
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 

@@ -12,6 +12,7 @@ from jntrt.bench.cli import app
 from jntrt.bench.latency.measure import Latency, Timing, speed_ratio
 from jntrt.bench.latency.report import print_report, published_figure, to_dict
 from jntrt.bench.latency.timed_engines import plan_engines, video_box
+from jntrt.bench.latency.whole_command import Whole, print_whole, time_whole
 from jntrt.bench.latency.worker import STAGES, TimedEngine, Worker, open_engine
 from jntrt.bench.machine import Moment, describe_machine, moment, quiet_check, spin
 from jntrt.export.pipeline import export_checkpoint
@@ -76,6 +77,7 @@ def test_ctrl_c_while_a_worker_starts_is_the_parents(bundle: Bundle, video: str)
     """The terminal sends it to every process of the group; the child's first second is imports."""
     code = f"""
 import multiprocessing, os, signal, sys, threading, time
+from jntrt.bench.latency.whole_command import Whole, print_whole, time_whole
 from jntrt.bench.latency.worker import TimedEngine, Worker
 def interrupt():
     while not multiprocessing.active_children():
@@ -218,9 +220,35 @@ def test_the_command(bundle: Bundle, video: str, capsys: pytest.CaptureFixture[s
     assert "threads: 1, idle ones spin" in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_whole_command(bundle: Bundle, video: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["pipeline", str(bundle.path), "--video", video, "--init", "20,16,16,12", "--threads", "1"]
+    assert run(app, [*words, "--backend", "onnxruntime", "--rounds", "1", "--json"]) == 0
+    (engine,) = json.loads(capsys.readouterr().out)["engines"]
+    assert engine["frames"] == 4
+    assert engine["seconds"] > 0
+    assert engine["cpu_seconds"] > 0
+    assert engine["fps"] == pytest.approx(4 / engine["seconds"])
+
+
+def test_a_whole_command_that_fails_says_its_line(bundle: Bundle, video: str) -> None:
+    engine = TimedEngine("tiny", str(bundle.path), video, (9e3, 9e3, 5, 5), backend="onnxruntime")
+    with pytest.raises(UserError, match=r"^tiny: trtrun: .*outside"):
+        time_whole([engine], rounds=1)
+
+
+def test_the_table_of_whole_commands() -> None:
+    engine = TimedEngine("tiny onnxruntime", "b", "v", BOX)
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_whole([Whole(engine, 100, (2.0, 4.0, 5.0), (1.0, 3.0, 9.0))], console)
+    assert "tiny onnxruntime  100    4.00 25.0  3.00" in " ".join(console.export_text().split("\n"))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["pipeline", "nowhere"], "nowhere"),
+        (["pipeline", "--rounds", "0"], "--rounds"),
+        (["pipeline", "--init", "1,2,3,4"], "--video"),
         (["latency", "nowhere"], "nowhere"),
         (["latency", "{bundle}", "--video", "nowhere.mp4"], "nowhere.mp4"),
         (["latency", "{bundle}", "--video", "{video}", "--init", "1,2"], "--init"),
