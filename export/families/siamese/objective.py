@@ -134,8 +134,13 @@ class Objective:
         boxes = torch.cat((centre - half, centre + half), dim=1) * size  # from the centre, as points are
         cells = torch.from_numpy(points(self.recipe)).to(boxes)
         present = batch["present"]
+        departure = None
         if self.settings.brake:
-            present = present & ~batch["region"]
+            region = batch["region"]
+            departure = self._departure(out, crops, region)
+            # Left out, not called absent: what an absent target's box covers is learnt as background.
+            out = {name: maps[~region] for name, maps in out.items()}
+            boxes, present = boxes[~region], present[~region]
         own_loss = hne_loss if self.recipe.is_hne else nanotrack_loss
         parts = own_loss(out, cells, boxes, present)
         if self.emphasis:
@@ -151,9 +156,9 @@ class Objective:
                 (size - 1) / 2,
             )
             parts["loss"] = parts["loss"] + self.emphasis * parts["contrastive"]
-        if self.settings.brake:
-            parts["brake"] = self._departure(out, crops, batch["region"])
-            parts["loss"] = parts["loss"] + self.settings.brake * parts["brake"]
+        if departure is not None:
+            parts["brake"] = departure
+            parts["loss"] = parts["loss"] + self.settings.brake * departure
         return parts
 
     def finished(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
