@@ -137,13 +137,17 @@ class Objective(Protocol):
 
         network: the plain form; calling it is its forward in the loop's precision, with float32 results.
         batch: `template`, `search` (uint8 B×S×S×3), side inputs, `box` (B×4, cx, cy, w, h in units of the
-        search crop, 0 where absent), `present` (B bool), `previous_size` (B×2: w and h of the box that the
-        search crop was made around, in pixels of it).
+        search crop, 0 where absent), `present` (B bool), `region` (B bool: the target is a region of a
+        photograph, no object), `previous_size` (B×2: w and h of the box that the search crop was made around,
+        in pixels of it).
         """
 
     def distillation(self, model: PlainForm, channels: int) -> nn.Module:
         """A module that compares what `model` has just computed with a teacher's features of both crops
         (B×N×channels). UserError where the family has none."""
+
+    def finished(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The plain form's state dict that a run ends with, from its averaged weights."""
 
     def at(self, step: int) -> Any:
         """The recipe of the network that `step` steps have made."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ class Pair:
 
     template, search: S×S×3 uint8 RGB; side_inputs: what the network takes beside, by name;
     previous_size: w, h of the box that the search crop was made around, in pixels of it; box: cx, cy, w, h of
-    the target in units of the search crop (0: absent); present: whether the target is in the search crop.
+    the target in units of the search crop (0: absent); present: whether the target is in the search crop;
+    region: whether it is a region of a photograph, not an object.
     """
 
     template: Image
@@ -37,6 +38,7 @@ class Pair:
     previous_size: NDArray[np.float32]
     box: NDArray[np.float32]
     present: bool
+    region: bool
 
 
 class PairSource:
@@ -117,7 +119,9 @@ class PairSource:
         template = _render(first, z, self._crops.template.size, rng)
         search = _render(second, x, self._crops.search.size, rng)
         previous = state_input(StateInput.SIZE, believed, self._crops.search)
-        return Pair(template, search, self.objective.side_inputs(first.box), previous, box, not absent)
+        side_inputs = self.objective.side_inputs(first.box)
+        region = isinstance(first, Shot) and first.region
+        return Pair(template, search, side_inputs, previous, box, not absent, region)
 
 
 def augmented(pair: Pair, objective: Objective, rng: np.random.Generator) -> Pair:
@@ -137,7 +141,7 @@ def augmented(pair: Pair, objective: Objective, rng: np.random.Generator) -> Pai
     for image in (template, search):
         change = rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS)
         crops.append(np.clip(image * np.float32(change), 0, 255).astype(np.uint8))
-    return Pair(crops[0], crops[1], side_inputs, pair.previous_size, box, pair.present)
+    return replace(pair, template=crops[0], search=crops[1], side_inputs=side_inputs, box=box)
 
 
 def batches(
@@ -154,7 +158,7 @@ def batches(
 
 def stack(pairs: Sequence[Pair]) -> dict[str, np.ndarray]:
     """The pairs' fields and side inputs by name, with the sample on the first axis."""
-    names = ("template", "search", "previous_size", "box", "present")
+    names = ("template", "search", "previous_size", "box", "present", "region")
     arrays = {name: np.stack([np.asarray(getattr(pair, name)) for pair in pairs]) for name in names}
     for name in pairs[0].side_inputs:
         arrays[name] = np.stack([pair.side_inputs[name] for pair in pairs])

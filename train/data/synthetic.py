@@ -16,10 +16,11 @@ FRAME = (400, 320)  # width, height of a scene's frame in pixels
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """One moment: the view and where the target is (None: absent)."""
+    """One moment: the view and where the target is (None: absent). region: it is a part of the photograph."""
 
     view: View
     box: Box | None
+    region: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +120,7 @@ def random_pair(assets: Assets, rng: np.random.Generator, absent: bool) -> tuple
             blur=(float(blur[0]), float(blur[1])),
             noise=float(rng.uniform(0, 6)) if rng.random() < 0.5 else 0.0,
         )
-        shots.append(Shot(view, None if gone else visible_part(box)))
+        shots.append(Shot(view, None if gone else visible_part(box), scene.target is None))
     return shots[0], shots[1]
 
 

@@ -97,10 +97,17 @@ def prepare(config: TrainConfig, data: Path) -> tuple[PlainForm, PairSource]:
     objective, crops = config.objective(), conventions_of(family(config.family), config.recipe)
     videos = None
     if config.synthetic < 1 or assets is None:
-        videos = VideoPairs(find_sequences(data), crops.search)
+        videos = VideoPairs(trained_on(find_sequences(data), config.held_out), crops.search)
     model = objective.network()
     objective.initialise(model, config.start, None if assets is None else assets.photos, config.seed)
     return model, PairSource(objective, crops, assets, videos, config.synthetic, config.positive)
+
+
+def trained_on(sequences: list[Clip], held_out: int) -> list[Clip]:
+    """All but every fifth row of `held_out` sequences: neighbouring recordings go together."""
+    if not held_out:
+        return sequences
+    return [clip for number, clip in enumerate(sequences) if number // held_out % 5 != 4]
 
 
 def find_sequences(data: Path) -> list[Clip]:

@@ -29,6 +29,7 @@ _LIMITS = {
     "synthetic": (0, 1),
     "teacher": (0, math.inf),
     "teacher_until": (0, math.inf),
+    "held_out": (0, math.inf),
     "seed": (0, math.inf),
 }
 
@@ -42,6 +43,7 @@ class TrainConfig:
     batch: pairs per step over all processes; lr: of the new parts; beta2: AdamW's, 0.999 in the papers' code;
     decay: "step" (× 0.1 at `decay_from` × steps) or "linear" (to zero from there on);
     positive: ρ; synthetic: share of rendered scenes where there are videos too;
+    held_out: sequences in a row of which every fifth row is not trained on (0: all are);
     teacher: weight of the feature distillation at the start, falling to zero at step `teacher_until`;
     start: the first weights, "plain" (random) or what else the family's objective knows.
     """
@@ -65,6 +67,7 @@ class TrainConfig:
     teacher: float = 0.0
     teacher_until: int = 0
     start: str = "plain"
+    held_out: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -119,12 +119,13 @@ def separate(present: NDArray[np.float64], missing: NDArray[np.float64]) -> tupl
 
 
 def averaged_model(folder: Path) -> tuple[TrainConfig, PlainForm, int]:
-    """The configuration of the run in `folder`, its averaged weights as a model, and its step.
+    """The configuration of the run in `folder`, its finished weights as a model, and its step.
 
-    The model's recipe is the one of that step (`Objective.at`).
+    Weights and recipe are those of that step (`Objective.finished`, `Objective.at`).
     """
     notes, average = load_average(folder)
     config = TrainConfig.from_dict(notes["config"], str(folder))
-    model = family(config.family).plain(config.objective().at(notes["step"]))
-    model.load_state_dict(average)
+    objective = config.objective()
+    model = family(config.family).plain(objective.at(notes["step"]))
+    model.load_state_dict(objective.finished(average))
     return config, model, notes["step"]

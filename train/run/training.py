@@ -28,7 +28,9 @@ class InPrecision:
 
     def __init__(self, model: PlainForm, device: torch.device) -> None:
         self._model, self._device = model, device
-        self.normalise = model.normalise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
 
     def __call__(self, *inputs: Any, **options: Any) -> dict[str, Tensor]:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):

@@ -116,6 +116,10 @@ class Objective:
         assert isinstance(model, OSTrack)
         return Distillation(model, channels)
 
+    def finished(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The averaged weights themselves."""
+        return dict(weights)
+
     def at(self, step: int) -> Recipe:
         """While the keep ratio's warm-up lasts, the recipe has the ratio of that step: the network has not
         learnt to do without the other candidates yet."""

@@ -33,31 +33,57 @@ EMPHASIS_WEIGHT = 0.1
 class Settings:
     """What a configuration may say of this family's training.
 
-    backbone_lr: the backbone's share of the learning rate; frozen: steps in which it does not learn at all.
+    backbone_lr: the backbone's share of the learning rate; frozen: steps in which it does not learn at all;
+    frozen_norm: batch norms keep their statistics; emphasis: HNE's weight of the hard negatives, 0: none.
+    original: the checkpoint that a fine-tuned NanoTrack stays near ("": none), by `brake`, the weight of the
+    distance from its outputs on regions of photographs, and `half_way`, its share in the finished weights.
     """
 
     backbone_lr: float = 0.1
     frozen: int = 0
+    frozen_norm: bool = False
+    emphasis: float | None = None
+    """None: as published, 0.1 for HNE and 0 for NanoTrack."""
+    original: str = ""
+    brake: float = 0.0
+    half_way: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.backbone_lr) and self.backbone_lr >= 0):
-            raise UserError(f"backbone_lr {self.backbone_lr} has to be at least 0")
+        for name in ("backbone_lr", "emphasis", "brake"):
+            value = getattr(self, name)
+            if value is not None and not (
+                type(value) in (int, float) and math.isfinite(value) and value >= 0
+            ):
+                raise UserError(f"{name} {value!r} has to be a number of at least 0")
         if self.frozen < 0:
             raise UserError(f"frozen {self.frozen} has to be at least 0")
+        if type(self.frozen_norm) is not bool:
+            raise UserError(f"frozen_norm {self.frozen_norm!r} has to be true or false")
+        if not 0 <= self.half_way <= 1:
+            raise UserError(f"half_way {self.half_way} has to be between 0 and 1")
+        if (self.brake or self.half_way) and not self.original:
+            raise UserError("brake and half_way need original: name the checkpoint that training begins with")
 
 
 class Objective:
     """The papers' training of one recipe."""
 
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
+        if recipe.is_hne and settings.brake:
+            raise UserError("brake is for NanoTrack: leave it out")
         self.recipe, self.settings = recipe, settings
-        self.parts = ("focal", "centerness", "iou", "contrastive") if recipe.is_hne else ("nll", "iou")
+        published = EMPHASIS_WEIGHT if recipe.is_hne else 0.0
+        self.emphasis: float = published if settings.emphasis is None else settings.emphasis
+        own = ("focal", "centerness", "iou") if recipe.is_hne else ("nll", "iou")
+        self.parts = (*own, *(["contrastive"] * bool(self.emphasis)), *(["brake"] * bool(settings.brake)))
+        self._before: Network | None = None
 
     def network(self) -> Network:
-        """The plain form; HNE's with the convolutions that only its emphasis needs."""
+        """The plain form, with the convolutions that only the emphasis needs."""
         model = plain(self.recipe)
-        if self.recipe.is_hne:
-            model.emphasis = Emphasis(self.recipe.width)
+        if self.emphasis:
+            levels = 2 if self.recipe.is_hne else 1
+            model.emphasis = Emphasis(levels * self.recipe.width, self.recipe.width)
         return model
 
     def initialise(
@@ -89,23 +115,79 @@ class Objective:
         return side_inputs
 
     def loss(self, network: Any, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """HNE's or NanoTrack's loss and its parts."""
+        """HNE's or NanoTrack's loss and its parts.
+
+        With the brake, a region of a photograph is no target to learn: the network stays itself there.
+        """
         frozen = step < self.settings.frozen
         network.backbone.requires_grad_(not frozen)
         if frozen:
             network.backbone.eval()
-        out = network(network.normalise(batch["template"]), network.normalise(batch["search"]))
+        if self.settings.frozen_norm:
+            for module in network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        crops = network.normalise(batch["template"]), network.normalise(batch["search"])
+        out = network(*crops)
         size = self.recipe.search_size
         centre, half = batch["box"][:, :2] - 0.5, batch["box"][:, 2:] / 2
         boxes = torch.cat((centre - half, centre + half), dim=1) * size  # from the centre, as points are
         cells = torch.from_numpy(points(self.recipe)).to(boxes)
-        if not self.recipe.is_hne:
-            return nanotrack_loss(out, cells, boxes, batch["present"])
-        parts = hne_loss(out, cells, boxes, batch["present"])
-        middle = (size - 1) / 2
-        parts["contrastive"] = emphasis_loss(network.emphasis, out, cells, boxes, batch["present"], middle)
-        parts["loss"] = parts["loss"] + EMPHASIS_WEIGHT * parts["contrastive"]
+        present = batch["present"]
+        departure = None
+        if self.settings.brake:
+            region = batch["region"]
+            departure = self._departure(out, crops, region)
+            # Left out, not called absent: what an absent target's box covers is learnt as background.
+            out = {name: maps[~region] for name, maps in out.items()}
+            boxes, present = boxes[~region], present[~region]
+        own_loss = hne_loss if self.recipe.is_hne else nanotrack_loss
+        parts = own_loss(out, cells, boxes, present)
+        if self.emphasis:
+            hne = self.recipe.is_hne
+            parts["contrastive"] = emphasis_loss(
+                network.emphasis,
+                out["template_features" if hne else "zf"],
+                out["search_features" if hne else "xf"],
+                self.recipe.stride,
+                found_boxes(out, cells),
+                boxes,
+                present,
+                (size - 1) / 2,
+            )
+            parts["loss"] = parts["loss"] + self.emphasis * parts["contrastive"]
+        if departure is not None:
+            parts["brake"] = departure
+            parts["loss"] = parts["loss"] + self.settings.brake * departure
         return parts
+
+    def finished(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of the plain form, `half_way` between the original's and the trained ones."""
+        own = plain(self.recipe).state_dict()
+        taken = {name: weights[name] for name in own}
+        if self.settings.half_way:
+            before = self._original().state_dict()
+            taken = {
+                name: value.lerp(before[name].to(value), self.settings.half_way)
+                if value.is_floating_point()
+                else value
+                for name, value in taken.items()
+            }
+        return taken
+
+    def _original(self) -> Network:
+        model = plain(self.recipe)
+        load_weights(model, read_checkpoint(Path(self.settings.original)).weights)
+        return model.eval()
+
+    def _departure(self, out: Mapping[str, Tensor], crops: tuple[Tensor, Tensor], regions: Tensor) -> Tensor:
+        if not regions.any():
+            return out["cls"].sum() * 0
+        if self._before is None:
+            self._before = self._original().to(regions.device)
+        with torch.no_grad():
+            before = self._before(*(crop[regions] for crop in crops))
+        return losses.departure(out["cls"][regions], out["loc"][regions], before["cls"], before["loc"])
 
     def distillation(self, model: PlainForm, channels: int) -> nn.Module:
         """There is none."""
@@ -122,6 +204,17 @@ def plain_part(model: PlainForm) -> PlainForm:
     for name, _ in list(bare.named_children()):
         setattr(bare, name, model.get_submodule(name))
     return bare
+
+
+def found_boxes(out: Mapping[str, Tensor], cells: Tensor) -> tuple[Tensor, Tensor]:
+    """The boxes of all cells, B×N×4 x1, y1, x2, y2 in the pixels of `cells`, and their scores B×N."""
+    if "C" in out:
+        scores = out["S"].softmax(dim=1)[:, 1] * out["C"][:, 0].sigmoid()
+        sides = DISTANCE_UNIT * out["R"].exp()
+    else:
+        scores, sides = out["cls"].softmax(dim=1)[:, 1], out["loc"]
+    sides = sides.flatten(2).transpose(1, 2)
+    return torch.cat((cells - sides[..., :2], cells + sides[..., 2:]), dim=2), scores.flatten(1)
 
 
 def nanotrack_loss(

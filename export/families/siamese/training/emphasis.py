@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from jntrt.export.families.siamese.plain.decode import context_size
-from jntrt.export.families.siamese.plain.hne import DISTANCE_UNIT
 from jntrt.export.families.siamese.training import losses
 from torch import Tensor, nn
 
 ROI_SIDE = 5
-STRIDE = 8
 EACH = 5  # positives, and hard negatives
 CANDIDATES = 100  # best boxes that NMS looks at
 OVERLAP = 0.7
@@ -20,42 +16,42 @@ SHAKE = 0.05  # of a true box's sides: how far its stand-ins are shifted (IoU st
 
 
 class Emphasis(nn.Module):
-    """Two convolutions from a region of the level-3 and level-4 necks to a vector."""
+    """Two convolutions from a region of the features to a vector; HNE's are two necks', side by side."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(2 * width, width, 3)
+        self.conv1 = nn.Conv2d(channels, width, 3)
         self.conv2 = nn.Conv2d(width, width, 3)
 
     def forward(self, regions: Tensor) -> Tensor:
-        """N×2C×5×5 → N×C."""
+        """N×channels×5×5 → N×width."""
         vectors: Tensor = self.conv2(self.conv1(regions).relu())
         return vectors.flatten(1)
 
 
 def emphasis_loss(
     emphasis: Emphasis,
-    out: Mapping[str, Tensor],
-    cells: Tensor,
+    template: Tensor,
+    search: Tensor,
+    stride: int,
+    found: tuple[Tensor, Tensor],
     boxes: Tensor,
     present: Tensor,
     middle: float,
 ) -> Tensor:
-    """Mean contrastive loss of the samples with a target.
+    """Mean contrastive loss of the samples with a target (`present`, B bool).
 
-    cells and boxes count from the crop's centre, which is its pixel `middle`.
+    template, search: features of both crops, B×C×n×n, a cell every `stride` pixels; found: boxes B×N×4 and
+    their scores B×N. All boxes count from the search crop's centre, which is its pixel `middle`.
     """
-    total = out["S"].sum() * 0
-    with torch.no_grad():
-        scores = (out["S"].softmax(dim=1)[:, 1] * out["C"][:, 0].sigmoid()).flatten(1)
-        sides = DISTANCE_UNIT * out["R"].exp().flatten(2).transpose(1, 2)
-        found = torch.cat((cells - sides[..., :2], cells + sides[..., 2:]), dim=2)
+    total = search.sum() * 0
+    found_boxes, scores = (tensor.detach() for tensor in found)
     rows = present.nonzero()[:, 0].tolist()
     for row in rows:
-        chosen, same = choose_regions(found[row], scores[row], boxes[row])
-        regions = losses.roi_align(out["search_features"][row], chosen + middle, ROI_SIDE, STRIDE)
-        own = exemplar_box(boxes[row], out["template_features"].shape[-1] * STRIDE)
-        exemplar = losses.roi_align(out["template_features"][row], own, ROI_SIDE, STRIDE)
+        chosen, same = choose_regions(found_boxes[row], scores[row], boxes[row])
+        regions = losses.roi_align(search[row], chosen + middle, ROI_SIDE, stride)
+        own = exemplar_box(boxes[row], template.shape[-1] * stride)
+        exemplar = losses.roi_align(template[row], own, ROI_SIDE, stride)
         total = total + losses.contrastive(emphasis(exemplar)[0], emphasis(regions), same)
     return total / max(len(rows), 1)
 

@@ -58,6 +58,19 @@ def distance_iou(predicted: Tensor, true: Tensor, smooth: float = 0.0) -> Tensor
     return (intersection + smooth) / (areas[0] + areas[1] - intersection + smooth)
 
 
+def departure(logits: Tensor, distances: Tensor, logits_before: Tensor, distances_before: Tensor) -> Tensor:
+    """How far maps have gone from those of the network before, mean over samples.
+
+    KL of the scores, mean over cells, plus the difference of the log distances where the network before saw
+    the target. logits B×2×n×n, distances B×4×n×n.
+    """
+    log, before = logits.log_softmax(dim=1), logits_before.log_softmax(dim=1)
+    divergence = (before.exp() * (before - log)).sum(dim=1).mean(dim=(1, 2))
+    seen = before[:, 1].exp()
+    apart = (distances.log() - distances_before.log()).abs().mean(dim=1)
+    return (divergence + (seen * apart).sum(dim=(1, 2)) / seen.sum(dim=(1, 2)).clamp(min=1e-6)).mean()
+
+
 def contrastive(exemplar: Tensor, vectors: Tensor, same: Tensor, margin: float = MARGIN) -> Tensor:
     """Mean of d² for vectors that should be near the exemplar's and max(0, margin - d)² for the others.
 

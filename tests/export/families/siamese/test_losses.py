@@ -122,10 +122,14 @@ HNE = replace(
 )
 
 
-@pytest.mark.parametrize("recipe", [NETWORKS["tiny"], HNE], ids=["nanotrack", "hne"])
-def test_training_lowers_the_loss_and_reaches_every_weight(recipe):
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [(NETWORKS["tiny"], Settings()), (NETWORKS["tiny"], Settings(emphasis=0.1)), (HNE, Settings())],
+    ids=["nanotrack", "nanotrack with emphasis", "hne"],
+)
+def test_training_lowers_the_loss_and_reaches_every_weight(recipe, settings):
     torch.manual_seed(0)
-    objective = Objective(recipe, Settings())
+    objective = Objective(recipe, settings)
     model = objective.network().train()
     generator = torch.Generator().manual_seed(1)
     batch = {
@@ -178,3 +182,90 @@ def test_a_trained_state_loads_into_the_plain_form(tmp_path):
     for name, value in bare.state_dict().items():
         if "emphasis" not in name:
             assert torch.equal(other.state_dict()[name], value)
+
+
+def test_departure_is_the_scores_divergence_and_the_seen_distances_change():
+    logits = torch.tensor([[0.0, 3.0], [0.0, 1.0]]).reshape(1, 2, 1, 2)
+    distances = torch.full((1, 4, 1, 2), 20.0)
+    assert losses.departure(logits, distances, logits, distances) == 0
+    p, q = logits[0, :, 0, 1].softmax(dim=0), torch.tensor([0.5, 0.5])
+    divergence = (p * (p / q).log()).sum() / 2  # one of the two cells differs
+    got = losses.departure(torch.zeros_like(logits), distances, logits, distances)
+    torch.testing.assert_close(got, divergence)
+    got = losses.departure(logits, 2 * distances, logits, distances)
+    torch.testing.assert_close(got, torch.tensor(2.0).log())
+
+
+def original_file(folder):
+    """A tiny NanoTrack's checkpoint, and a batch of an object and a region of a photograph."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(3)
+    model = Objective(NETWORKS["tiny"], Settings()).network()
+    save_file(model.state_dict(), folder / "original.safetensors")
+    generator = torch.Generator().manual_seed(1)
+    batch = {
+        name: torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8, generator=generator)
+        for name, side in (("template", 127), ("search", 255))
+    }
+    batch["box"] = torch.tensor([[0.5, 0.45, 0.4, 0.35], [0.5, 0.5, 0.3, 0.3]])
+    batch["present"] = torch.tensor([True, True])
+    batch["region"] = torch.tensor([False, True])
+    return str(folder / "original.safetensors"), batch
+
+
+def test_the_brake_holds_regions_of_photographs_to_the_originals_outputs(tmp_path):
+    original, batch = original_file(tmp_path)
+    settings = Settings(original=original, brake=2.0, frozen_norm=True)
+    objective = Objective(NETWORKS["tiny"], settings)
+    model = objective.network().train()
+    objective.initialise(model, original, None, 0)
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    out = objective.loss(model, batch, 0)
+    torch.testing.assert_close(out["brake"], torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    # What such a pair's box says has no part in the loss.
+    torch.manual_seed(0)
+    once = objective.loss(model, batch, 0)["loss"]
+    torch.manual_seed(0)
+    moved = batch | {"box": torch.tensor([[0.5, 0.45, 0.4, 0.35], [0.3, 0.7, 0.1, 0.1]])}
+    assert objective.loss(model, moved, 0)["loss"] == once
+    with torch.no_grad():
+        model.ban_head.cls_logits[0].bias += torch.tensor([0.0, 1.0])
+    assert objective.loss(model, batch, 0)["brake"] > 0.01
+
+
+def test_finished_weights_lie_half_way_to_the_original(tmp_path):
+    original, _ = original_file(tmp_path)
+    settings = Settings(original=original, half_way=0.25, emphasis=0.1)
+    objective = Objective(NETWORKS["tiny"], settings)
+    model = objective.network()
+    objective.initialise(model, original, None, 0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 4
+    done = objective.finished(model.state_dict())
+    assert not [name for name in done if name.startswith("emphasis")]
+    name = "ban_head.cls_logits.0.weight"
+    torch.testing.assert_close(done[name], before[name] + 3)
+    objective.network().__class__(NETWORKS["tiny"]).load_state_dict(done)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"brake": 2.0}, "need original"),
+        ({"half_way": 1.5, "original": "x"}, "half_way 1.5"),
+        ({"emphasis": -1.0}, "emphasis -1"),
+        ({"frozen_norm": 1}, "frozen_norm 1"),
+    ],
+)
+def test_settings_that_cannot_be(values, message):
+    with pytest.raises(UserError, match=message):
+        Settings(**values)
+
+
+def test_hne_has_no_brake():
+    with pytest.raises(UserError, match="brake is for NanoTrack"):
+        Objective(HNE, Settings(original="x", brake=1.0))
