@@ -1,10 +1,11 @@
 """Bundles, the folder that a checkpoint becomes: read, verified and written here and nowhere else."""
 
 from jntrt.runtime.bundle.bundle import PARITY, Bundle, default_bundle, file_sha256, is_bundle
-from jntrt.runtime.bundle.samples import read_samples
+from jntrt.runtime.bundle.samples import KEPT, read_samples
 from jntrt.runtime.bundle.write import add_precision, check_target, write_bundle
 
 __all__ = [
+    "KEPT",
     "PARITY",
     "Bundle",
     "add_precision",
