@@ -1,7 +1,6 @@
 """bench-jn: how fast and how accurate trackers are."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -63,8 +62,9 @@ def accuracy(
     from jntrt.bench.sequences.clips import load_clips
     from jntrt.bench.sequences.data_option import parse_data
     from jntrt.bench.sequences.evaluate import evaluate
+    from jntrt.runtime.command.files import replacing
+    from jntrt.runtime.command.progress import progress_bar
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     sequences = load_clips(parse_data(data))
     opened = open_bundles(bundles)
@@ -88,11 +88,8 @@ def accuracy(
     except OSError as error:  # before hours of tracking
         raise UserError(f"{out}: cannot be made ({error.strerror}); name another folder by --out") from None
     evaluations = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     frames = sum(len(sequence) for sequence in sequences)
-    with Progress(
-        *columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True
-    ) as bar:
+    with progress_bar() as bar:
         for contestant in contestants:
             task = bar.add_task(contestant.name, total=frames)
             evaluations.append(
@@ -100,7 +97,8 @@ def accuracy(
             )
     report = to_dict(evaluations, describe_machine())
     try:
-        (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+        with replacing(out / "report.json") as stream:
+            stream.write(json.dumps(report, indent=1) + "\n")
         plot_success(evaluations, out / "success.png")
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another by --out") from None
@@ -165,14 +163,12 @@ def latency(
     from jntrt.bench.latency.timed_engines import drawn_clip, plan_engines, video_box
     from jntrt.bench.machine import describe_machine
     from jntrt.runtime.bundle import default_bundle
+    from jntrt.runtime.command.progress import progress_bar
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     if min(rounds, frames) < 1:
         raise UserError("--rounds and --frames have to be 1 or more")
     opened = open_bundles(bundles) or [default_bundle()]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    stderr = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder:
         if init and video is None:
             raise UserError("--init: names a target in --video, which is not given")
@@ -187,7 +183,7 @@ def latency(
             source=source,
             box=box,
         )
-        with Progress(*columns, console=stderr, disable=not sys.stderr.isatty(), transient=True) as bar:
+        with progress_bar() as bar:
             task = bar.add_task("starting", total=len(engines) * (1 + rounds))
             measured = measure_latency(
                 engines,

@@ -71,17 +71,15 @@ class Calibration:
         """`run`, with the crops at hand."""
         options = self.options
         seen = self.observe(crops)
+        quantised = options.kind.int8
         ranges: Mapping[str, float] = {}
-        if options.precision.startswith("int8"):
+        if quantised:
             if options.ranges is not None:
                 ranges = read_ranges(options.ranges, options.precision)
             else:
                 ranges = choose_ranges(seen.magnitudes, options.method, options.percentile)
         judge_of = _Judge(self, judged, _cut(held_back, options.gate_frames))
-        if options.precision == "fp16":
-            result = self._float16(seen, judge_of)
-        else:
-            result = self._int8(seen, ranges, judge_of)
+        result = self._int8(seen, ranges, judge_of) if quantised else self._float16(seen, judge_of)
         if not result.verdict.passed and not options.force:
             worst = ", ".join(f"{item.place} ({item.error:.3g})" for item in result.worst[:3])
             reasons = " and ".join(result.verdict.failures)
@@ -93,7 +91,7 @@ class Calibration:
         return result
 
     def _float16(self, seen: Observations, judge_of: _Judge) -> Calibrated:
-        candidate = make_candidate("fp16", self.models, seen.peaks, {})
+        candidate = make_candidate(self.options.precision, self.models, seen.peaks, {})
         verdict = judge_of(candidate)
         worst: tuple[Sensitivity, ...] = ()
         if not verdict.passed:
@@ -122,7 +120,7 @@ class Calibration:
                 options.precision, self.models, seen.peaks, ranges, kept, options.weight_bits
             )
             verdict = judge_of(candidate)
-            wide = float32_places(candidate.models.track) if options.precision == "int8-fp16" else []
+            wide = float32_places(candidate.models.track) if options.kind.fp16 else []
             result = Calibrated(
                 candidate, verdict, seen, ranges, options, tuple(kept), worst, share, tuple(wide)
             )

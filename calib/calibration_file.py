@@ -18,6 +18,7 @@ from jntrt.calib.report import page
 from jntrt.calib.result import Calibrated
 from jntrt.runtime.bundle import Bundle, add_precision
 from jntrt.runtime.command.files import replacing
+from jntrt.runtime.engines.precision import PRECISIONS
 from jntrt.runtime.errors import UserError
 
 CALIBRATION = "calibration.json"
@@ -38,7 +39,7 @@ def write_precision(
     entry = {
         "template": {"file": candidate.template_file},
         "track": {"file": candidate.track_file},
-        "memory": "float16" if candidate.precision.endswith("fp16") else "float32",
+        "memory": "float16" if candidate.kind.fp16 else "float32",
         "gate": gate_entry(result),
     }
     changed = add_precision(bundle, candidate.precision, files, entry)
@@ -122,13 +123,14 @@ def relative_error(seen: Magnitudes, limit: float) -> float:
 
 
 def read_ranges(file: Path, precision: str) -> dict[str, float]:
-    """The ranges of `precision` in a calibration.json (or of `int8` where it has only that).
+    """The ranges of `precision` in a calibration.json (or of another int8 where it has only that).
 
     Raises UserError when the file is not one, or when a range is no positive number.
     """
     record = _read_record(file, required=True)
     precisions = record["precisions"]
-    entry = precisions.get(precision, precisions.get("int8", precisions.get("int8-fp16")))
+    quantised = (name for name, kind in PRECISIONS.items() if kind.int8)
+    entry = next((precisions[name] for name in (precision, *quantised) if name in precisions), None)
     ranges = entry.get("ranges") if isinstance(entry, dict) else None
     if not isinstance(ranges, dict) or not ranges:
         raise UserError(f"--ranges {file}: no int8 ranges in it: give a calibration.json of an int8 bundle")

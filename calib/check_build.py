@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.onnx_bytes import Node, read_nodes
+from jntrt.runtime.engines.precision import PRECISIONS, find_precision
 from jntrt.runtime.engines.tensorrt.build import BuildOptions, build_plan, load_flavour, logger
 from jntrt.runtime.errors import UserError
 
 FLAVOUR = "tensorrt-rtx"
-TYPE = {"fp16": "Half", "int8": "Int8", "int8-fp16": "Int8", "fp32": "Float"}  # what products should read
 _LAYER = re.compile(r"^Name: (.*?), LayerType: (.*?), Inputs: (\[.*?\]), Constants: (.*)$", re.MULTILINE)
 _FUSED_ATTENTION = "_gemm_mha_v2"
 _PRODUCT_KINDS = ("gemm", "runtime_fusion", "correlation")
@@ -66,7 +66,9 @@ def check_build(
     for architecture in architectures:
         if architecture not in known:
             raise UserError(f"--sm {architecture}: TensorRT-RTX builds for {', '.join(known)}")
-    chosen = list(precisions) or [p for p in ("fp16", "int8-fp16") if p in bundle.precisions]
+    chosen = list(precisions) or [
+        name for name, kind in PRECISIONS.items() if kind.fp16 and name in bundle.precisions
+    ]
     builds = []
     for precision in chosen or bundle.precisions:
         model = bundle.graph("track", precision).read_bytes()
@@ -81,7 +83,8 @@ def build(model: bytes, precision: str, architecture: str) -> Build:
     """One build of an ONNX graph's bytes, read back from TensorRT's own listing."""
     nodes = read_nodes(model)
     attentions = count_attentions(nodes)
-    products = _products(nodes, quantised_only=precision.startswith("int8"))
+    kind = find_precision(precision)
+    products = _products(nodes, quantised_only=kind.int8)
     sink = logger(load_flavour(FLAVOUR))
     sink.listings.clear()
     try:
@@ -90,6 +93,7 @@ def build(model: bytes, precision: str, architecture: str) -> Build:
         return Build(precision, architecture, str(error), attentions, len(products))
     layers = read_layers(sink.listings[-1]) if sink.listings else []
     reads = _reads(layers, products)
+    own_type = "Int8" if kind.int8 else "Half" if kind.fp16 else "Float"  # what products should read
     return Build(
         precision,
         architecture,
@@ -99,7 +103,7 @@ def build(model: bytes, precision: str, architecture: str) -> Build:
         layers=len(layers),
         attentions=sum(_FUSED_ATTENTION in layer.name for layer in layers),
         megabytes=len(plan) / 2**20,
-        outside=tuple(sorted(n for n in products if TYPE[precision] not in reads.get(n, frozenset()))),
+        outside=tuple(sorted(n for n in products if own_type not in reads.get(n, frozenset()))),
     )
 
 

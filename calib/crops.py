@@ -205,9 +205,8 @@ def _follow(
 def _target(bundle: Bundle, frame: Image, box: list[float]) -> Target:
     """The inputs that `init` computes from the frame and the box."""
     start = geometry.start_box(box, bundle.state)
-    box_format = str(bundle.recipe.get("target_box_format", "cxcywh"))
     names = [name for _, name in bundle.tensors("inputs")]
-    inputs = target_inputs(frame, [start], bundle.template, box_format, names)
+    inputs = target_inputs(frame, [start], bundle.template, bundle.target_box_format, names)
     of_template = {n: value[0] for n, value in inputs.items() if bundle.takes("template", n)}
     of_track = {n: value[0] for n, value in inputs.items() if bundle.takes("track", n)}
     return Target(of_template, of_track)

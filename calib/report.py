@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from jntrt.calib.plots import bars, histogram, ranges
+from jntrt.runtime.engines.precision import find_precision
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#1b1f24}
@@ -62,7 +63,7 @@ def _section(precision: str, entry: Mapping[str, Any], refused: bool = False) ->
         parts.append("<h3>The ten distributions that int8 would lose most of</h3>")
         parts += [histogram(name, h, entry["ranges"].get(name)) for name, h in entry["histograms"].items()]
     near = sorted(entry["peaks"].items(), key=lambda item: -item[1])[:10]
-    if precision.endswith("fp16"):
+    if find_precision(precision).fp16:
         axis = "largest magnitude seen (no unit; float16 ends at 65504)"
         parts.append("<h3>Largest values</h3>" + bars(near, axis, "{:.4g}"))
         parts.append(f"<p>In float32: <code>{escape(', '.join(entry['float32'][:60]))}</code></p>")

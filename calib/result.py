@@ -10,6 +10,7 @@ from jntrt.calib.gate.judge import DEFAULTS, Thresholds, Verdict
 from jntrt.calib.gate.sensitivity import Sensitivity
 from jntrt.calib.precisions.candidate import PRECISIONS, Candidate
 from jntrt.calib.precisions.ranges import METHODS, PERCENTILE, Observations
+from jntrt.runtime.engines.precision import Precision, find_precision
 from jntrt.runtime.errors import GateError, UserError
 
 
@@ -50,9 +51,14 @@ class Options:
             )
 
     @property
+    def kind(self) -> Precision:
+        """What engines compute the precision in."""
+        return find_precision(self.precision)
+
+    @property
     def thresholds(self) -> Thresholds:
         """The gate's, with the defaults of the precision filled in."""
-        default = DEFAULTS["int8" if self.precision.startswith("int8") else "fp16"]
+        default = DEFAULTS["int8" if self.kind.int8 else "fp16"]
         return Thresholds(
             default.median_iou if self.min_iou is None else self.min_iou,
             default.ao if self.max_ao is None else self.max_ao,

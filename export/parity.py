@@ -24,7 +24,8 @@ class Parity:
 
     `box_difference` and `score_difference`: the largest absolute differences. `ties`: samples in which a tie
     in the ranking was decided differently, so that the plain form had to keep the graph's tokens.
-    `unexcused`: samples whose kept tokens differ by more than a tie. `box` S×4 and `score` S: the graphs'.
+    `unexcused`: samples whose kept tokens differ by more than a tie. `box` S×4 and `score` S: the graphs', as
+    `kept`: S×tokens of every kept set, by its name.
     """
 
     box_difference: float
@@ -33,6 +34,7 @@ class Parity:
     unexcused: int
     box: NDArray[np.float32] = field(repr=False)
     score: NDArray[np.float32] = field(repr=False)
+    kept: Mapping[str, NDArray[np.int64]] = field(repr=False, default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -68,21 +70,18 @@ def parity(
     count = len(samples["search"])
     if count % batch:
         raise ValueError(f"{count} samples are no multiple of the batch {batch}")
-    run_template, run_track = _runner(template), _runner(track)
-    run_forced = None
     names = _kept_sets(model, track)
-    boxes, scores, differences, ties, unexcused = [], [], [], 0, 0
+    run_template, run_track, run_promoted = _runner(template), _runner(track), _runner(track, names)
+    boxes, scores, sets, differences, ties, unexcused = [], [], [], [], 0, 0
     for start in range(0, count, batch):
         crops = {name: array[start : start + batch] for name, array in samples.items()}
         memory = run_template(_taken(template, crops))
         inputs = {**_taken(track, crops), **memory}
         got = run_track(inputs)
+        promoted = run_promoted(inputs) if names else {}
+        kept = {name: promoted[name] for name in names}
         difference = _difference(got, plain := _plain(model, crops))
         if not (difference <= TOLERANCE).all() and names:
-            if run_forced is None:
-                run_forced = _runner(track, names)
-            promoted = run_forced(inputs)
-            kept = {name: promoted[name] for name in names}
             differ = [not _same_sets(plain, kept, row) for row in range(batch)]
             if any(differ):
                 forced = _plain(model, crops, kept)
@@ -93,6 +92,7 @@ def parity(
         differences.append(difference)
         boxes.append(got["box"])
         scores.append(got["score"])
+        sets.append(kept)
     box_difference, score_difference = np.max(differences, axis=0)
     return Parity(
         float(box_difference),
@@ -101,6 +101,7 @@ def parity(
         unexcused,
         np.concatenate(boxes),
         np.concatenate(scores),
+        {name: np.concatenate([kept[name] for kept in sets]) for name in names},
     )
 
 

@@ -18,7 +18,7 @@ from jntrt.export.families import family, family_flags, folder_name, recognise
 from jntrt.export.families.inference import Inferred
 from jntrt.export.key_map import read_key_map, rename
 from jntrt.export.report import printable
-from jntrt.runtime.bundle import PARITY, check_target, file_sha256, write_bundle
+from jntrt.runtime.bundle import KEPT, PARITY, check_target, file_sha256, write_bundle
 from jntrt.runtime.bundle.manifest import FORMAT, MAX_BATCH
 from jntrt.runtime.errors import GateError, UserError
 from numpy.typing import NDArray
@@ -138,10 +138,11 @@ def export_checkpoint(
             "check": {**check.to_dict(), "samples": len(check.box)},
         }
     }
+    kept = {KEPT + name: cells for name, cells in check.kept.items()}
     files = {
         "template.onnx": template.SerializeToString(),
         "track.onnx": track.SerializeToString(),
-        PARITY: _npz({**samples, "box": check.box, "score": check.score}),
+        PARITY: _npz({**samples, "box": check.box, "score": check.score, **kept}),
     }
     # Not `output`: where that is ".", the folder that it means is gone afterwards.
     bundle = write_bundle(target, manifest, files)

@@ -131,8 +131,7 @@ class Tracker:
         accepted = self._loop.accept(frame)
         given = self._checked_boxes(boxes, accepted.shape[1], accepted.shape[0])
         state = [geometry.start_box(box, self.bundle.state) for box in given]
-        box_format = str(self.bundle.recipe.get("target_box_format", "cxcywh"))
-        side = side_inputs(state, self.bundle.template, box_format, self._inputs)
+        side = side_inputs(state, self.bundle.template, self.bundle.target_box_format, self._inputs)
         self._loop.start(accepted, state, side)
         self._state, self._frame_shape = state, accepted.shape
 

@@ -41,11 +41,12 @@ def open_graph(model: onnx.ModelProto, precision: str = "fp32", threads: int | N
     with tempfile.TemporaryDirectory(prefix="jntrt-") as folder:
         file = Path(folder) / "graph.onnx"
         onnx.save(model, file)
+        kind = find_precision(precision)
         try:
-            if precision.endswith("fp16"):
+            if kind.fp16:
                 return Emulation(file, threads)
-            return OnnxRuntime(file, find_precision(precision), EngineOptions(threads))
+            return OnnxRuntime(file, kind, EngineOptions(threads))
         except UserError as error:
             reason = str(error).removeprefix(f"{file}: ")
-            hint = "; --keep LAYER leaves a layer out of int8" if precision == "int8" else ""
+            hint = "; --keep LAYER leaves a layer out of int8" if kind.int8 and not kind.fp16 else ""
             raise UserError(f"the {precision} {model.graph.name} graph: {reason}{hint}") from error

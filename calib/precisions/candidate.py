@@ -16,10 +16,12 @@ from jntrt.calib.precisions.int8 import quantise, quantised_values, split_branch
 from jntrt.export.onnx.promote import promote
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.pair import Pair
+from jntrt.runtime.engines.precision import PRECISIONS as KINDS
+from jntrt.runtime.engines.precision import Precision, find_precision
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 
-PRECISIONS = ("fp16", "int8", "int8-fp16")
+PRECISIONS = tuple(name for name, kind in KINDS.items() if kind.stored == name and (kind.fp16 or kind.int8))
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,13 @@ class Candidate:
     track_file: str
 
     @property
+    def kind(self) -> Precision:
+        """What engines compute it in."""
+        return find_precision(self.precision)
+
+    @property
     def emulated(self) -> bool:
-        return self.precision != "int8"
+        return self.kind.fp16
 
     @property
     def engine(self) -> str:
@@ -111,12 +118,13 @@ def make_candidate(
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
     template, track = models.template, models.track
-    if precision.startswith("int8"):
+    kind = find_precision(precision)
+    if kind.int8:
         track = quantise(split_branches(track), ranges, keep, weight_bits)
-    if precision.endswith("fp16"):
+    if kind.fp16:
         memory = models.memory
         template, track = (to_float16(model, peaks, memory) for model in (template, track))
-    template_file = "template.fp16.onnx" if precision.endswith("fp16") else "template.onnx"
+    template_file = "template.fp16.onnx" if kind.fp16 else "template.onnx"
     return Candidate(precision, Models(template, track), template_file, f"track.{precision}.onnx")
 
 

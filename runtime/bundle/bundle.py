@@ -92,6 +92,11 @@ class Bundle:
         return tuple(sorted(self.manifest["precisions"], key=lambda name: name != "fp32"))
 
     @property
+    def target_box_format(self) -> str:
+        """How the network's target token takes its box, where it has one: the paper's cxcywh by default."""
+        return str(self.recipe.get("target_box_format", "cxcywh"))
+
+    @property
     def sha256(self) -> str:
         """Digest of the manifest, which names the digests of all files: it says what a figure is of."""
         return hashlib.sha256((self.path / MANIFEST).read_bytes()).hexdigest()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from jntrt.runtime.bundle.bundle import Bundle
 
+KEPT = "kept/"  # before the name of a set of kept tokens: what fp32 kept
 MAX_SAMPLES = 1024
 MAX_ARRAYS = 256
 MAX_BYTES = 256 << 20

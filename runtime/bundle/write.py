@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from typing import Any
 from jntrt.runtime.bundle.bundle import PARITY, Bundle, file_sha256, is_bundle
 from jntrt.runtime.bundle.manifest import GRAPHS, MANIFEST, check_file_name
 from jntrt.runtime.bundle.replace import clean, locked, recover, replace_folder, work_folder
+from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
 
 # What may go with a bundle that is replaced; anything else in its folder is the user's.
 _OWN_FILE = re.compile(
-    r"bundle\.json|parity\.npz|calibration\.(json|html)|(template|track)\..*onnx|\.new\..*"
+    r"bundle\.json|parity\.npz|calibration\.(json|html)|(template|track)\..*onnx|\..*\.part"
 )
 
 # What may lie beside the manifest's files and goes where the bundle goes.
@@ -88,7 +88,7 @@ def add_precision(
     new_entry = copy.deepcopy(dict(entry))
     try:
         with locked(bundle.path):
-            for stale in bundle.path.glob(".new.*"):  # of a writer that was killed
+            for stale in bundle.path.glob(".*.onnx.*.part"):  # of a writer that was killed
                 stale.unlink(missing_ok=True)
             _add_precision(bundle, name, files, new_entry)
     except OSError as error:
@@ -134,21 +134,12 @@ def check_target(target: Path, shown: str, overwrite: bool) -> None:
 
 
 def _write(file: Path, content: Content) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".new.", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            if isinstance(content, bytes):
-                stream.write(content)
-            else:
-                with content.open("rb") as source:
-                    shutil.copyfileobj(source, stream, 1 << 20)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(file, "wb") as stream:
+        if isinstance(content, bytes):
+            stream.write(content)
+        else:
+            with content.open("rb") as source:
+                shutil.copyfileobj(source, stream, 1 << 20)
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -22,16 +22,17 @@ class Replacement:
 
     With `overwrite` false a file that has appeared at `path` meanwhile stays, and the result takes the next
     free name. What a killed run left for the same path is removed, which is logged; what a running one is
-    writing stays. Raises UserError where the folder cannot be written to.
+    writing stays. `permissions` are the new file's, less the umask's. Raises UserError where the folder
+    cannot be written to.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = True) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = True, permissions: int = 0o666) -> None:
         self.path, self._overwrite = path, overwrite
         self.part = path.with_name(f".{path.name}.{os.getpid()}.part")
         for left_over in _left_over(path):
             log.warning("%s: removed, a run that was killed had left it", left_over)
         try:
-            self._lock = os.open(self.part, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o666)
+            self._lock = os.open(self.part, os.O_CREAT | os.O_RDWR | os.O_TRUNC, permissions)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from None
         if fcntl is not None:
@@ -85,12 +86,17 @@ class Replacement:
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "w", *, overwrite: bool = True) -> Iterator[IO[Any]]:
-    """A stream to write `path` with (text: UTF-8): it replaces the file when the block ends without error."""
-    replacement = Replacement(path, overwrite=overwrite)
+def replacing(
+    path: Path, mode: str = "w", *, overwrite: bool = True, permissions: int = 0o666
+) -> Iterator[IO[Any]]:
+    """A stream to write `path` with: it replaces the file when the block ends without error.
+
+    Text is UTF-8 with the line ends that are written. The rest is as in `Replacement`.
+    """
+    replacement = Replacement(path, overwrite=overwrite, permissions=permissions)
     try:
-        encoding = None if "b" in mode else "utf-8"
-        with open(replacement.part, mode, encoding=encoding) as stream:
+        encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+        with open(replacement.part, mode, encoding=encoding, newline=newline) as stream:
             yield stream
     except BaseException:
         replacement.discard()

@@ -1,14 +1,16 @@
 """ONNX files without the onnx package: the few protobuf fields that the runtime reads or adds."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jntrt.runtime.errors import UserError
 
-_GRAPH = 7  # field numbers: in ModelProto
+_GRAPH, _METADATA = 7, 14  # field numbers: in ModelProto
 _NODE, _GRAPH_OUTPUT, _VALUE_INFO = 1, 12, 13  # in GraphProto
 _INPUT, _OUTPUT, _NAME, _OP_TYPE = 1, 2, 3, 4  # in NodeProto
 _VALUE_NAME = 1  # in ValueInfoProto
+_KEY, _VALUE = 1, 2  # in StringStringEntryProto
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,27 @@ def read_nodes(model: bytes) -> list[Node]:
                 name, op_type = "".join(parts[_NAME]), "".join(parts[_OP_TYPE])
                 nodes.append(Node(op_type, name, tuple(parts[_INPUT]), tuple(parts[_OUTPUT])))
     return nodes
+
+
+def read_kept_names(model: bytes) -> list[str]:
+    """Names of the tensors that are sets of kept tokens, as the model's metadata has them (`jntrt.kept`).
+
+    Raises UserError where they are no list of names.
+    """
+    for number, entry in fields(memoryview(model)):
+        if number != _METADATA:
+            continue
+        said = {field: str(value, "utf-8", "replace") for field, value in fields(entry)}
+        if said.get(_KEY) != "jntrt.kept":
+            continue
+        try:
+            names = json.loads(said.get(_VALUE, ""))
+        except (ValueError, RecursionError):
+            names = None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError("jntrt.kept in the graph's metadata is no list of names: export the bundle again")
+        return names
+    return []
 
 
 def with_outputs(model: bytes, names: list[str]) -> bytes:

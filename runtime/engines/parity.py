@@ -8,23 +8,21 @@ difference is told apart and does not decide.
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jntrt.runtime.bundle import Bundle, read_samples
+from jntrt.runtime.bundle import KEPT, Bundle, read_samples
 from jntrt.runtime.engines import Engine, backend_class, choose_backend
-from jntrt.runtime.engines.onnx_bytes import read_nodes, with_outputs
+from jntrt.runtime.engines.onnx_bytes import read_kept_names, with_outputs
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Network, Pair
 from jntrt.runtime.engines.precision import Precision, find_precision
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
-
-KEPT = "/ce/kept"
 
 
 @dataclass(frozen=True)
@@ -92,27 +90,20 @@ def compare_pair(
 ) -> Difference:
     """Run a pair of `engine` on the stored crops.
 
-    kept_sets: also compare which tokens each layer kept, with ONNX Runtime's fp32 run as the reference, in a
-    copy of the graph that returns them. The copy is another engine, so box and score stay the shipped
-    graph's: where only that one is beyond the limit, it counts as having kept other tokens, which no more
-    than half of the samples may. Raises UserError as the engine does.
+    kept_sets: also compare which tokens each layer kept, in a copy of the graph that returns them, with the
+    stored sets. The copy is another engine, so box and score stay the shipped graph's: where only that one is
+    beyond the limit, it counts as having kept other tokens, which no more than half of the samples may.
+    Raises UserError as the engine does.
     """
     stored = read_samples(bundle)
     got = _run(bundle, pair.template, pair.track, stored)
-    if not kept_sets:
+    model = bundle.graph("track", precision.stored).read_bytes()
+    layers = read_kept_names(model) if kept_sets else []
+    if not layers:
         return _judge(got, stored, precision, None)
-    with tempfile.TemporaryDirectory() as folder:
-        track, original = Path(folder) / "track.onnx", Path(folder) / "reference.onnx"
-        layers = promote_kept(bundle.graph("track", precision.stored), track)
-        promote_kept(bundle.graph("track", "fp32"), original)
-        with closing(engine(track, precision, options)) as copied:
-            copy = _run(bundle, pair.template, copied, stored)
-        reference_engine, fp32 = backend_class("onnxruntime"), find_precision("fp32")
-        with (
-            closing(reference_engine(bundle.graph("template", "fp32"), fp32, options)) as template,
-            closing(reference_engine(original, fp32, options)) as followed,
-        ):
-            reference = _run(bundle, template, followed, stored)
+    with _copy(model, layers, engine, precision, options) as copied:
+        copy = _run(bundle, pair.template, copied, stored)
+    reference = _reference(bundle, layers, stored, options)
     same = _within(got, stored, precision) | ~_within(copy, stored, precision)
     same |= ~np.isfinite(sum(_errors(got, stored)))  # no swapped token gives a NaN
     for layer in layers:
@@ -120,12 +111,28 @@ def compare_pair(
     return _judge(got, stored, precision, same)
 
 
-def promote_kept(graph: Path, target: Path) -> list[str]:
-    """Write a copy of an ONNX file that also returns what each layer kept; the names, in order."""
-    model = graph.read_bytes()
-    names = [name for node in read_nodes(model) for name in node.outputs if name.endswith(KEPT)]
-    target.write_bytes(with_outputs(model, names))
-    return names
+def _reference(bundle: Bundle, layers: list[str], stored: Arrays, options: EngineOptions) -> Arrays:
+    """What fp32 kept, by layer: stored, or ONNX Runtime's where the bundle is older."""
+    if all(KEPT + layer in stored for layer in layers):
+        return {layer: stored[KEPT + layer] for layer in layers}
+    engine, fp32 = backend_class("onnxruntime"), find_precision("fp32")
+    with (
+        closing(engine(bundle.graph("template", "fp32"), fp32, options)) as template,
+        _copy(bundle.graph("track", "fp32").read_bytes(), layers, engine, fp32, options) as track,
+    ):
+        return _run(bundle, template, track, stored)
+
+
+@contextmanager
+def _copy(
+    model: bytes, layers: list[str], engine: type[Engine], precision: Precision, options: EngineOptions
+) -> Iterator[Network]:
+    """The model, which also returns what its layers kept, open in `engine`."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "track.onnx"
+        file.write_bytes(with_outputs(model, layers))
+        with closing(engine(file, precision, options)) as opened:
+            yield opened
 
 
 def _run(bundle: Bundle, template: Network, track: Network, stored: Arrays) -> dict[str, NDArray[Any]]:

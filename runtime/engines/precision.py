@@ -9,14 +9,16 @@ from jntrt.runtime.errors import UserError
 class Precision:
     """`stored`: the bundle's precision whose graphs it reads. `int8`: these quantise.
 
-    bf16: float32 tensors are computed in bfloat16. limit: the largest difference of box (units of the search
-    crop) and of score from fp32's that still counts as the same network: another order of summation, or the
-    mantissa's share. How much accuracy int8 costs is its gate's question.
+    fp16: their floats are float16. bf16: float32 tensors are computed in bfloat16. limit: the largest
+    difference of box (units of the search crop) and of score from fp32's that still counts as the same
+    network: another order of summation, or the mantissa's share. How much accuracy int8 costs is its gate's
+    question.
     """
 
     name: str
     stored: str
     limit: float
+    fp16: bool = False
     bf16: bool = False
     int8: bool = False
 
@@ -28,10 +30,10 @@ PRECISIONS = {
     precision.name: precision
     for precision in (
         Precision("fp32", "fp32", 1e-4),
-        Precision("fp16", "fp16", 1e-2),
+        Precision("fp16", "fp16", 1e-2, fp16=True),
         Precision("bf16", "fp32", 5e-2, bf16=True),
         Precision("int8", "int8", 2e-1, int8=True),
-        Precision("int8-fp16", "int8-fp16", 2e-1, int8=True),
+        Precision("int8-fp16", "int8-fp16", 2e-1, fp16=True, int8=True),
         Precision("int8-bf16", "int8", 2e-1, bf16=True, int8=True),
     )
 }

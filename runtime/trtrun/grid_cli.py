@@ -37,7 +37,7 @@ def grid(
         Replace a picture that exists.
     """
     import cv2
-    from jntrt.runtime.command.files import Replacement
+    from jntrt.runtime.command.files import replacing
     from jntrt.runtime.trtrun.results.outputs import check_output
     from jntrt.runtime.video import grid as drawing
     from jntrt.runtime.video.selection import Selection
@@ -49,10 +49,5 @@ def grid(
     with frames(source, ahead=0, selection=Selection.parsed(start=start, resize=resize)) as stream:
         picture = drawing.grid(next(stream))
     _, data = cv2.imencode(out.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    file = Replacement(out, overwrite=overwrite)
-    try:
-        file.part.write_bytes(data.tobytes())
-    except BaseException:
-        file.discard()
-        raise
-    file.commit()
+    with replacing(out, "wb", overwrite=overwrite) as stream:
+        stream.write(data.tobytes())

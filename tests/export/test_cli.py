@@ -15,8 +15,9 @@ from jntrt.export.cli import app
 from jntrt.export.families import family
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle import KEPT, Bundle, read_samples
 from jntrt.runtime.command.app import run
+from jntrt.runtime.engines.parity import compare
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 OFFICIAL = GOLDEN / "checkpoints" / "vitb_256_mae_ce_32x4_ep300" / "OSTrack_ep0300.pth.tar"
@@ -58,6 +59,9 @@ def test_official_checkpoint_by_its_stored_name(
     assert bundle.recipe["ce_layers"] == [3, 6, 9]
     assert bundle.recipe["keep_ratio"] == [0.7, 0.7, 0.7]
     assert (bundle.family, bundle.name, bundle.search.size) == ("ostrack", "OSTrack_ep0300", 256)
+    kept = [name for name in read_samples(bundle) if name.startswith(KEPT)]
+    assert kept == [f"kept/blocks.{layer}/ce/kept" for layer in (3, 6, 9)]
+    assert compare(bundle, "fp32", kept_sets=True).kept_differs == 0
     sources = {row["what"]: row["from"] for row in told["inferred"]}
     assert sources["ce layers"] == "settings.project_path: vitb_256_mae_ce_32x4_ep300"
     assert sources["heads"] == "--heads"

@@ -19,7 +19,7 @@ from jntrt.train.data.videos import VideoPairs
 from jntrt.train.data.write_sequences import write_sequences
 from jntrt.train.run.commands import find_sequences
 from jntrt.train.run.config import CONFIGS, TrainConfig, load_config
-from jntrt.train.run.measure import PlainTracker, measure, overlap, separate
+from jntrt.train.run.measure import PlainTracker, measure, separate
 from jntrt.train.run.reference_files import write_reference
 from safetensors.numpy import load_file
 
@@ -121,10 +121,7 @@ def test_the_validation_set_repeats_and_can_be_read(data, tmp_path):
         write_sequences(data, tmp_path / "a")
 
 
-def test_overlap_and_separation():
-    boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
-    others = np.array([[0.0, 0, 10, 10], [5, 0, 10, 10], [20, 0, 10, 10]])
-    np.testing.assert_allclose(overlap(boxes, others), [1, 1 / 3, 0])
+def test_separation():
     auroc, _ = separate(np.array([0.9, 0.8, 0.4]), np.array([0.1, 0.4]))
     assert auroc == pytest.approx(5.5 / 6)
     assert separate(np.linspace(0, 1, 101), np.array([0.1]))[1] == pytest.approx(0.03)

@@ -15,6 +15,8 @@ from jntrt.bench.sequences.clips import Clip, load_clips
 from jntrt.export.families import family
 from jntrt.export.families.crops import conventions_of
 from jntrt.export.families.plain import PlainForm
+from jntrt.runtime.command.files import replacing
+from jntrt.runtime.command.progress import progress_bar
 from jntrt.runtime.errors import UserError
 from jntrt.train.data.assets import Assets
 from jntrt.train.data.coco import is_coco, load_coco
@@ -25,7 +27,6 @@ from jntrt.train.data.videos import VideoPairs
 from jntrt.train.data.write_sequences import write_sequences
 from jntrt.train.run.config import TrainConfig, load_config, with_overrides
 from jntrt.train.run.training import train
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 
@@ -39,7 +40,7 @@ def train_run(
     threads: int | None,
 ) -> None:
     """Trains the configuration and writes `weights.safetensors` (averaged, float32) into the run's folder."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     config = with_overrides(load_config(config_name), steps=steps)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -63,16 +64,8 @@ def train_run(
         until = config.teacher_until * world
         return loader(Feed(source, share, config.seed, first, world, teacher, until), workers)
 
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        disable=rank > 0,
-    )
-    with bar:
-        task = bar.add_task(config.name, total=config.steps, note="")
+    with progress_bar("{task.description}", "{task.fields[note]}") as bar:
+        task = bar.add_task(config.name, total=config.steps, note="", visible=rank == 0)
 
         def report(step: int, row: dict[str, float]) -> None:
             bar.update(task, completed=step, note=f"loss {row['loss']:.3f}")
@@ -84,7 +77,8 @@ def train_run(
     tensors = {
         k: v.detach().cpu().contiguous() for k, v in average.items() if not k.endswith("num_batches_tracked")
     }
-    save_file(tensors, folder / "weights.safetensors", {"config": json.dumps(config.to_dict())})
+    with replacing(folder / "weights.safetensors", "wb") as stream:
+        stream.write(save(tensors, {"config": json.dumps(config.to_dict())}))
 
 
 def prepare(config: TrainConfig, data: Path) -> tuple[PlainForm, PairSource]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jntrt.bench.sequences.clips import Clip
+from jntrt.bench.sequences.metrics import auroc, overlap
 from jntrt.export.families import family
 from jntrt.export.families.contract import Family
 from jntrt.export.families.crops import conventions_of
@@ -90,18 +91,9 @@ def measure(kind: Family, model: PlainForm, sequences: list[Clip]) -> dict[str, 
         seen.append(scores[visible])
         gone.append(scores[absent])
     present, missing = np.concatenate(seen), np.concatenate(gone)
-    auroc, threshold = separate(present, missing)
+    area, threshold = separate(present, missing)
     ao = float(np.mean(overlaps)) if overlaps else float("nan")
-    return {"ao": ao, "auroc": auroc, "threshold": threshold}
-
-
-def overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of boxes N×4 (x, y, w, h), row by row."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=1)
-    union = a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - shared
-    ratio: NDArray[np.float64] = shared / np.maximum(union, 1e-12)
-    return ratio
+    return {"ao": ao, "auroc": area, "threshold": threshold}
 
 
 def separate(present: NDArray[np.float64], missing: NDArray[np.float64]) -> tuple[float, float]:
@@ -111,11 +103,8 @@ def separate(present: NDArray[np.float64], missing: NDArray[np.float64]) -> tupl
     comes a few frames late.
     """
     threshold = float(np.quantile(present, 1 - KEPT)) if len(present) else float("nan")
-    if not len(present) or not len(missing):
-        return float("nan"), threshold
-    ordered = np.sort(missing)
-    below = np.searchsorted(ordered, present, "left") + np.searchsorted(ordered, present, "right")
-    return float(below.mean() / 2 / len(missing)), threshold
+    area = auroc(np.concatenate([present, missing]), np.arange(len(present) + len(missing)) < len(present))
+    return float("nan") if area is None else area, threshold
 
 
 def averaged_model(folder: Path) -> tuple[TrainConfig, PlainForm, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
 from jntrt.train.run.config import TrainConfig
 from safetensors import SafetensorError
@@ -36,12 +37,11 @@ def save_state(
     folder.mkdir(parents=True, exist_ok=True)
     written = folder / f"step-{step}.safetensors"
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, written)
-    _flush(written)
+    with written.open("rb") as file:
+        os.fsync(file.fileno())  # a machine that stops must not leave a name without content
     notes = {"format": 1, "step": step, "tensors": written.name, "config": config.to_dict()}
-    temporary = folder / (NOTES + ".part")
-    temporary.write_text(json.dumps(notes, indent=1), encoding="utf-8")
-    _flush(temporary)
-    os.replace(temporary, folder / NOTES)  # the notes name the tensors: this is the moment of change
+    with replacing(folder / NOTES) as stream:  # the notes name the tensors: this is the moment of change
+        json.dump(notes, stream, indent=1)
     for old in folder.glob("step-*.safetensors"):
         if old != written:
             old.unlink()
@@ -102,12 +102,6 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 raise UserError(f"{folder / notes['tensors']}: cannot be read: {error}") from None
             # The run is in progress, and has saved its next state and removed this one.
     raise UserError(f"{folder}: no training state")
-
-
-def _flush(path: Path) -> None:
-    """Waits until the file is on the disk: a machine that stops must not leave a name without content."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jntrt.export.families.contract import Objective
 from jntrt.export.families.plain import PlainForm
+from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
 from jntrt.train.run.config import TrainConfig
 from jntrt.train.run.state import load_state, read_notes, save_state
@@ -158,10 +159,8 @@ def trim_log(path: Path, step: int) -> None:
     if not kept:
         path.unlink()
         return
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as file:
         file.writelines((header, *kept))
-    os.replace(part, path)
 
 
 def append_log(path: Path, row: dict[str, float], parts: Sequence[str]) -> None:

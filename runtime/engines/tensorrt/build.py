@@ -8,17 +8,17 @@ TensorRT builds on the GPU that the engine is for.
 
 import importlib
 import logging
-import os
 import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -261,11 +261,8 @@ def _read_timing_cache(flavour: str, config: Any, path: Path | None) -> Any:
 
 def _write_timing_cache(path: Path, content: bytes) -> None:
     """Only a warning where it cannot be written: the engine took minutes and is not to be lost with it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        log.warning("the timing cache %s cannot be written: %s", path, error.strerror)
+        with replacing(path, "wb") as stream:
+            stream.write(content)
+    except (OSError, UserError) as error:
+        log.warning("the timing cache is not kept: %s", error)

@@ -1,6 +1,5 @@
 """Building a bundle's engines: ahead of time, or when a tracker asks for one, with a bar while it lasts."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import Any
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.manifest import GRAPHS
+from jntrt.runtime.command.progress import progress_bar
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.engines.tensorrt.build import FLAVOURS, BuildOptions
@@ -37,20 +37,7 @@ class BuiltEngine:
 @contextmanager
 def build_bar() -> Iterator[BuildProgress]:
     """What a build is to tell its steps to: a bar where stderr is a terminal, shown when a build begins."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    bar = Progress(
-        TextColumn("building: {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        redirect_stdout=False,
-        redirect_stderr=False,
-        transient=True,
-    )
+    bar = progress_bar("building: {task.description}")
     tasks: dict[str, Any] = {}
 
     def step(phase: str, done: int, count: int) -> bool:

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -199,7 +200,7 @@ class EngineCache:
         }
         # The manifest comes last: without it there is no engine. An older one must not vouch for new bytes.
         self.manifest_path(key).unlink(missing_ok=True)
-        self._write(self.engine_path(key), plan, key)
+        self._write(self.engine_path(key), plan)
         self._write_manifest(key, manifest)
         return Engine(plan, manifest)
 
@@ -207,20 +208,12 @@ class EngineCache:
         secret = self._secret(create=True)
         assert secret is not None
         signed = {**manifest, "signature": _sign(secret, manifest)}
-        self._write(self.manifest_path(key), json.dumps(signed, indent=1).encode(), key)
+        self._write(self.manifest_path(key), json.dumps(signed, indent=1).encode())
 
-    def _write(self, path: Path, content: bytes, key: EngineKey) -> None:
+    def _write(self, path: Path, content: bytes) -> None:
         try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{key.digest}.", dir=self.root)
-            try:
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(content)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with replacing(path, "wb", permissions=0o600) as stream:
+                stream.write(content)
         except OSError as error:
             raise UserError(f"the engine cannot be kept in {self.root}: {error.strerror}") from error
 

@@ -165,7 +165,7 @@ class TensorRT(DeviceEngine):
             return None
         if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):
             return f"TensorRT-RTX has no {device.architecture} ({device.name}): take onnxruntime-cuda"
-        if (major, minor) == (7, 5) and precision.name in ("fp32", "int8"):  # int8 has float32 around it
+        if (major, minor) == (7, 5) and not precision.fp16:  # int8 has float32 around it
             return "TensorRT-RTX has no fp32 matrix product for sm_75 (Turing): take fp16 or int8-fp16"
         return None
 

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from golden_bundles import golden_network
 from jntrt.export.families.ostrack.fast.graphs import build_graphs
-from jntrt.runtime.engines.onnx_bytes import read_nodes, with_outputs
+from jntrt.runtime.engines.onnx_bytes import read_kept_names, read_nodes, with_outputs
 from jntrt.runtime.errors import UserError
 
 
@@ -31,6 +31,18 @@ def test_outputs_are_added(track: onnx.ModelProto, tmp_path: Path) -> None:
     assert list(more.graph.node) == list(track.graph.node)
     with pytest.raises(UserError, match="no type for nowhere"):
         with_outputs(track.SerializeToString(), ["nowhere"])
+
+
+def test_kept_sets_are_those_of_the_metadata(track: onnx.ModelProto) -> None:
+    assert read_kept_names(track.SerializeToString()) == ["blocks.1/ce/kept", "blocks.3/ce/kept"]
+    odd = onnx.ModelProto()
+    odd.CopyFrom(track)
+    onnx.helper.set_model_props(odd, {"other": "1"})
+    assert read_kept_names(odd.SerializeToString()) == []
+    for text in ("[", '{"blocks.1/ce/kept": 1}', "[1]", "[" * 100_000):
+        onnx.helper.set_model_props(odd, {"jntrt.kept": text})
+        with pytest.raises(UserError, match="no list of names"):
+            read_kept_names(odd.SerializeToString())
 
 
 def test_damaged_bytes_end_in_one_line(track: onnx.ModelProto) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
 from jntrt.runtime import Tracker
-from jntrt.runtime.bundle import Bundle, read_samples
+from jntrt.runtime.bundle import KEPT, Bundle, read_samples
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.parity import Difference, compare
@@ -29,6 +29,32 @@ def test_cpu_engines_agree_with_the_stored_numbers(
     assert difference.passed, str(difference)
     assert difference.kept_differs == 0
     assert compare(bundle, "fp32", backend, threads=2).kept_differs is None
+
+
+def test_stored_kept_sets_are_the_reference(
+    golden_loop_bundle: tuple[str, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A golden bundle has none stored, as older bundles: there fp32 in ONNX Runtime is the reference."""
+    _, bundle = golden_loop_bundle
+    stored, taken = dict(read_samples(bundle)), []
+    run = OnnxRuntime.run
+
+    def followed(self: OnnxRuntime, feeds: dict[str, Any]) -> dict[str, Any]:
+        outputs = run(self, feeds)
+        taken.append({KEPT + name: value for name, value in outputs.items() if name.endswith("/ce/kept")})
+        return outputs
+
+    monkeypatch.setattr(OnnxRuntime, "run", followed)
+    assert compare(bundle, "fp32", threads=2, kept_sets=True).kept_differs == 0
+    runs, sets = len(taken), [row for row in taken if row][-len(stored["search"]) :]
+    for name in sets[0]:
+        stored[name] = np.concatenate([row[name] for row in sets])
+    monkeypatch.setattr("jntrt.runtime.engines.parity.read_samples", lambda bundle: stored)
+    taken.clear()
+    assert compare(bundle, "fp32", threads=2, kept_sets=True).kept_differs == 0
+    assert len(taken) < runs  # no second engine for the reference
+    stored[name][0] += 1
+    assert compare(bundle, "fp32", threads=2, kept_sets=True).kept_differs == 1
 
 
 def test_a_network_that_is_another_fails(tmp_path: Path) -> None:
