@@ -202,7 +202,7 @@ def latency(
 
 @app.command
 def pipeline(
-    *bundles: Path,
+    *bundles: str,
     video: Path | None = None,
     init: str = "",
     backend: str = "auto",
@@ -218,7 +218,8 @@ def pipeline(
     Parameters
     ----------
     bundles
-        Bundle folders (default: the packaged one). Every one runs with every --backend and --precision.
+        Bundle folders or names of packaged ones (default: the first). Every one runs with every --backend and
+        --precision.
     video
         Video to read (default: a 1080p clip drawn for the purpose).
     init
