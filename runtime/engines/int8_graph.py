@@ -22,12 +22,18 @@ _INT8, _UINT8 = 3, 2  # TensorProto.DataType
 
 def quantised_layers(nodes: list[Node]) -> list[str]:
     """Names of the Linears and convolutions whose weights are int8."""
-    made = {output: node.op_type for node in nodes for output in node.outputs}
+    made = {output for node in nodes for output in node.outputs}
+    # Of constants alone: an activation that is read as int8 may also be a product's second factor.
+    weights = {
+        output
+        for node in nodes
+        if node.op_type == "DequantizeLinear" and node.inputs[0] not in made
+        for output in node.outputs
+    }
     return [
         node.name
         for node in nodes
-        if node.op_type in FLOAT_KERNELS
-        and [made.get(name) for name in node.inputs[1:2]] == ["DequantizeLinear"]
+        if node.op_type in FLOAT_KERNELS and any(name in weights for name in node.inputs[1:2])
     ]
 
 

@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 import yaml
+from jntrt.export.families import family
 from jntrt.export.families.ostrack.fast.graphs import build_graphs
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.families.siamese.infer import recipe_from_weights
 from jntrt.runtime.bundle import Bundle, write_bundle
 from safetensors.numpy import load_file
 
@@ -121,6 +123,37 @@ def export_golden(name: str, folder: Path, batch: int = 1) -> Bundle:
     if batch == 1 and recipe.template_tokens == "center":
         files["parity.npz"] = parity_samples(recipe, graphs)
     return write_bundle(folder, manifest, files)
+
+
+@cache
+def nanotrack_weights(version: str) -> dict[str, np.ndarray]:
+    """The published weights of v1, v2 or v3."""
+    folder = GOLDEN / "nanotrack" / version
+    reference = GOLDEN.parents[2] / "train" / "reference" / "nanotrack-v3.safetensors"
+    return dict(load_file(reference if version == "v3" else folder / "weights.safetensors"))
+
+
+def write_nanotrack(version: str, folder: Path) -> Bundle:
+    """The bundle of a published NanoTrack, as an export of its family writes it."""
+    weights = nanotrack_weights(version)
+    kind, recipe = family("siamese"), recipe_from_weights(weights)
+    graphs = dict(zip(("template", "track"), kind.graphs(recipe, weights, 1), strict=True))
+    manifest: dict[str, Any] = {
+        "format": 1,
+        "name": version,
+        "family": "siamese",
+        "batch": 1,
+        "recipe": recipe.to_dict(),
+        **kind.conventions(recipe),
+        "presence_threshold": 0.25,
+        "precisions": {"fp32": {graph: {"file": f"{graph}.onnx"} for graph in graphs}},
+        "inputs": [
+            {"graph": graph, "name": tensor.name}
+            for graph, model in graphs.items()
+            for tensor in model.graph.input
+        ],
+    }
+    return write_bundle(folder, manifest, {f"{g}.onnx": m.SerializeToString() for g, m in graphs.items()})
 
 
 def parity_samples(recipe: Recipe, graphs: dict[str, Any], count: int = 2) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle, write_bundle
 from jntrt.runtime.bundle.conventions import (
     Border,
@@ -61,14 +62,20 @@ NANOTRACK_SECTIONS: dict[str, dict[str, Any]] = {
 NANOTRACK_LOOPS = (0, 1, 3, 4, 5, 6)
 
 
-def nanotrack_loop(number: int) -> dict[str, Any]:
-    loop: dict[str, Any] = json.loads((GOLDEN / f"nanotrack/v3/loop{number}.json").read_text())
+def nanotrack_loop(number: int, version: str = "v3") -> dict[str, Any]:
+    loop: dict[str, Any] = json.loads((GOLDEN / f"nanotrack/{version}/loop{number}.json").read_text())
     folders = {
         "loop/frames": "jn/loop/frames",
         "ostrack256_ce_loop/frames": "loops/ostrack256_ce_loop/frames",
     }
     loop["frames"] = GOLDEN / folders[loop["frames"]]
     return loop
+
+
+def box_of(step: dict[str, Any]) -> geometry.Box:
+    """A step's state before it."""
+    (cx, cy), (w, h) = step["previous_centre"], step["previous_size"]
+    return (cx - w / 2, cy - h / 2, w, h)
 
 
 def frame_of(loop: dict[str, Any], number: int) -> np.ndarray:

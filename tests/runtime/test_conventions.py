@@ -15,6 +15,7 @@ from golden_conventions import (
     HNE,
     NANOTRACK,
     NANOTRACK_LOOPS,
+    box_of,
     frame_of,
     nanotrack_loop,
     write_size_bundle,
@@ -26,11 +27,6 @@ from jntrt.runtime.crop import border_colour, crop, crop_opencv
 PATHS = {"native": crop, "opencv": crop_opencv}
 HNE_CROPS = json.loads((GOLDEN / "hne/crops.json").read_text())["cases"]
 HNE_UPDATES = json.loads((GOLDEN / "hne/updates.json").read_text())["cases"]
-
-
-def box_of(step: dict[str, Any]) -> geometry.Box:
-    (cx, cy), (w, h) = step["previous_centre"], step["previous_size"]
-    return (cx - w / 2, cy - h / 2, w, h)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jntrt.runtime import Tracker
-from jntrt.runtime.bundle import default_bundle
+from jntrt.runtime.bundle import open_bundle
 from jntrt.runtime.errors import TrackerError, UserError
 
 FRAME = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
@@ -15,7 +15,7 @@ BOX = (60, 40, 30, 30)
 
 @pytest.fixture(scope="module")
 def tracker() -> Tracker:
-    return Tracker.from_bundle(default_bundle(), "onnxruntime", "fp32", 1)
+    return Tracker.from_bundle(open_bundle("jn-nano"), "onnxruntime", "fp32", 1)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_boxes_that_are_none(tracker: Tracker, boxes: object) -> None:
 
 
 def test_the_state_of_nothing() -> None:
-    with Tracker.from_bundle(default_bundle(), "onnxruntime", "fp32", 1) as fresh:
+    with Tracker.from_bundle(open_bundle("jn-nano"), "onnxruntime", "fp32", 1) as fresh:
         with pytest.raises(TrackerError, match="state before init"):
             _ = fresh.state
         fresh.init(FRAME, BOX)
@@ -50,13 +50,13 @@ def test_the_state_of_nothing() -> None:
 @pytest.mark.parametrize("backend", ["auto", "onnxruntime", "openvino"])
 def test_numbers_of_threads(backend: str, threads: object) -> None:
     with pytest.raises(UserError, match="threads: give a whole number from 1 to 256"):
-        Tracker.from_bundle(default_bundle(), backend, "fp32", threads)  # type: ignore[arg-type]
+        Tracker.from_bundle(open_bundle("jn-nano"), backend, "fp32", threads)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_closing_while_another_thread_updates(backend: str) -> None:
     for _ in range(5):
-        tracker = Tracker.from_bundle(default_bundle(), backend, "fp32", 1)
+        tracker = Tracker.from_bundle(open_bundle("jn-nano"), backend, "fp32", 1)
         tracker.init(FRAME, BOX)
         began, ends = threading.Event(), []
 

@@ -255,3 +255,15 @@ def test_saturation_is_read_from_the_processor(machine, flags, saturates, monkey
     monkeypatch.setattr(cpu.platform, "machine", lambda: machine)
     monkeypatch.setattr(cpu, "_features", lambda: frozenset(flags.split()))
     assert saturates_int8.__wrapped__() is saturates
+
+
+def test_a_product_of_two_activations_is_no_int8_layer():
+    """Its second factor may be an activation that others read as int8; weights are constants."""
+    rows = [
+        ("QuantizeLinear", "q", ("x", "x/scale", "zero"), ("levels",)),
+        ("DequantizeLinear", "dq", ("levels", "x/scale", "zero"), ("x/again",)),
+        ("DequantizeLinear", "w", ("weight/levels", "weight/scale"), ("weight",)),
+        ("Conv", "layer", ("x/again", "weight"), ("y",)),
+        ("MatMul", "product", ("memory", "x/again"), ("z",)),
+    ]
+    assert int8_graph.quantised_layers([int8_graph.Node(*row) for row in rows]) == ["layer"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from golden_bundles import export_golden, golden_loop
-from golden_conventions import frame_of, nanotrack_loop, write_size_bundle
+from golden_bundles import export_golden, golden_loop, write_nanotrack
+from golden_conventions import NANOTRACK_LOOPS, frame_of, nanotrack_loop, write_size_bundle
 from jntrt.runtime import Tracker
 from jntrt.runtime.cuda.driver import Buffer, Device, Stream
 from jntrt.runtime.cuda.frames import DeviceFrame
@@ -170,6 +170,30 @@ def test_mean_colour_and_state_input(host_backend: str, device: Device, tmp_path
         for (box, score), (wanted_box, wanted_score) in zip(other, results[0], strict=True):
             np.testing.assert_array_equal(box, wanted_box)
             np.testing.assert_array_equal(score, wanted_score)
+
+
+@pytest.mark.parametrize("form", [host, Interface])
+def test_nanotrack_golden_loops(
+    host_backend: str, device: Device, tmp_path: Path, form: Any, emulated: Any
+) -> None:
+    """v3's graphs, free running: the official code's boxes, and the bits of ONNX Runtime on the host."""
+    bundle = write_nanotrack("v3", tmp_path / "v3")
+    for number in NANOTRACK_LOOPS:
+        loop = nanotrack_loop(number)
+        frames = [frame_of(loop, index) for index in range(len(loop["steps"]) + 1)]
+        with (
+            Tracker.from_bundle(bundle, backend=host_backend) as tracker,
+            Tracker.from_bundle(bundle, backend="onnxruntime", threads=1) as reference,
+        ):
+            tracker.init(form(device, frames[0]), loop["init"])
+            reference.init(frames[0], loop["init"])
+            for frame, step in zip(frames[1:], loop["steps"], strict=True):
+                result, same = tracker.update(form(device, frame)), reference.update(frame)
+                np.testing.assert_array_equal(result.box, same.box)
+                assert result.score == same.score
+                np.testing.assert_allclose(result.box, step["box"], rtol=0, atol=0.02)
+                assert result.score == pytest.approx(step["score"], abs=1e-5)
+            assert tracker.describe()["launch"] == "graph"
 
 
 def test_of_several_targets_one_is_not_finite(host_backend: str, device: Device, tmp_path: Path) -> None:
