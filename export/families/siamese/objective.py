@@ -176,7 +176,9 @@ class Objective:
         return taken
 
     def _original(self) -> Network:
-        model = plain(self.recipe)
+        # Fresh weights take random numbers: a run that resumes, and builds them later, draws the same cells.
+        with torch.random.fork_rng(devices=[]):
+            model = plain(self.recipe)
         load_weights(model, read_checkpoint(Path(self.settings.original)).weights)
         return model.eval()
 
