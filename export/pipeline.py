@@ -80,7 +80,8 @@ def export_checkpoint(
     check_target(target, str(output), overwrite=True)
     given = {} if flags is None else {key: said for key, said in vars(flags).items() if said is not None}
     beside = None if config else _yaml_beside(path)
-    experiment = read_experiment_yaml(config or beside) if config or beside else None
+    file = config or beside
+    experiment = read_experiment_yaml(file) if file else None
     renames = read_key_map(key_map) if key_map else None
     progress(f"reading {path.name}")
     checkpoint = read_checkpoint(path)
