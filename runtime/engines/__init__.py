@@ -15,7 +15,7 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import Precision
-from jntrt.runtime.engines.remembered import remembered
+from jntrt.runtime.engines.remembered import remembered_backend
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def open_pair(
 
 
 def _remembered(bundle: Bundle, precision: Precision) -> Choice | None:
-    name = remembered(bundle, precision)
+    name = remembered_backend(bundle, precision)
     if name is None or name not in BACKENDS or backend_class(name).obstacle(precision):
         return None
     choice = Choice(name, {}, "the fastest here by bench-jn latency --remember")

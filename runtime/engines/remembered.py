@@ -36,7 +36,7 @@ def remember(bundle: Bundle, fastest: dict[str, str]) -> Path:
     return file
 
 
-def remembered(bundle: Bundle, precision: Precision) -> str | None:
+def remembered_backend(bundle: Bundle, precision: Precision) -> str | None:
     """The engine's name that was kept for the bundle in `precision`, None where none was."""
     return _read(remembered_file(bundle)).get(precision.name)
 

@@ -52,8 +52,8 @@ def trained(toy, tmp_path, monkeypatch):
 def bundle(trained, tmp_path, capsys):
     """The trained toy through `finish` and `export-jn`, which recognises it by its weights alone."""
     assert run(train_app, ["finish", str(trained), str(tmp_path / "out"), "--name", "toy"]) == 0
-    save_file(load_file(tmp_path / "out" / "toy.safetensors"), tmp_path / "toy.safetensors")
-    words = [str(tmp_path / "toy.safetensors"), "-o", str(tmp_path / "bundle"), "--batch", "2", "--json"]
+    save_file(load_file(tmp_path / "out" / "toy.safetensors"), tmp_path / "alone.safetensors")
+    words = [str(tmp_path / "alone.safetensors"), "-o", str(tmp_path / "bundle"), "--batch", "2", "--json"]
     capsys.readouterr()
     assert run(export_app, [*words, "--presence-threshold", "0.4"]) == 0
     rows = json.loads(capsys.readouterr().out)["inferred"]
@@ -95,7 +95,7 @@ def test_the_bundle_is_whole_and_says_whose_it_is(bundle, capsys):
 def test_the_benches_plain_form_gives_what_the_graphs_gave(kind, bundle, tmp_path):
     with np.load(bundle.parity()) as file:
         stored = {name: array[:2] for name, array in file.items()}
-    template, track = plain_backends(bundle, kind, 1, tmp_path / "toy.safetensors")
+    template, track = plain_backends(bundle, kind, 1, tmp_path / "alone.safetensors")
     memory = template.run({"template": stored["template"]})
     found = track.run({"search": stored["search"], "previous_size": stored["previous_size"], **memory})
     for name in ("box", "score"):

@@ -19,7 +19,7 @@ from jntrt.export.pipeline import export_checkpoint
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.app import run
 from jntrt.runtime.engines.precision import find_precision
-from jntrt.runtime.engines.remembered import remembered
+from jntrt.runtime.engines.remembered import remembered_backend
 from jntrt.runtime.errors import UserError
 from rich.console import Console
 
@@ -251,7 +251,7 @@ def test_the_fastest_is_kept_where_that_is_wished(
     p50 = {e["engine"]["backend"]: e["stages_ms"]["frame"]["p50"] for e in json.loads(out)["engines"]}
     best = min(p50, key=p50.__getitem__)
     assert f"auto now takes {best} for fp32 with tiny-jn: " in err
-    assert remembered(bundle, find_precision("fp32")) == best
+    assert remembered_backend(bundle, find_precision("fp32")) == best
 
 
 def test_the_whole_command(bundle: Bundle, video: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,7 +274,7 @@ def test_the_table_of_whole_commands() -> None:
     engine = TimedEngine("tiny onnxruntime", "b", "v", BOX)
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     print_whole([Whole(engine, 100, (2.0, 4.0, 5.0), (1.0, 3.0, 9.0))], console)
-    assert "tiny onnxruntime  100    4.00 25.0  3.00" in " ".join(console.export_text().split("\n"))
+    assert "tiny onnxruntime 100 4.00 25.0 3.00" in " ".join(console.export_text().split())
 
 
 @pytest.mark.parametrize(

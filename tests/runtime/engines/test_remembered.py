@@ -8,7 +8,7 @@ from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle, default_bundle
 from jntrt.runtime.engines import backend_class
 from jntrt.runtime.engines.precision import find_precision
-from jntrt.runtime.engines.remembered import remember, remembered, remembered_file
+from jntrt.runtime.engines.remembered import remember, remembered_backend, remembered_file
 from jntrt.runtime.errors import UserError
 
 FP32 = find_precision("fp32")
@@ -32,7 +32,7 @@ def test_auto_takes_what_was_kept_until_it_is_gone() -> None:
     file = remember(default_bundle(), {"fp32": "openvino"})
     assert taken() == taken() == "openvino (the fastest here by bench-jn latency --remember)"
     remember(default_bundle(), {"int8": "onnxruntime"})
-    assert remembered(default_bundle(), FP32) == "openvino"
+    assert remembered_backend(default_bundle(), FP32) == "openvino"
     file.unlink()
     assert taken() == before
 
@@ -53,12 +53,12 @@ def test_a_damaged_file_is_as_none(content: str) -> None:
 def test_it_is_for_one_bundle_and_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remember(default_bundle(), {"fp32": "openvino"})
     shutil.copytree(default_bundle().path, tmp_path / "copy")
-    assert remembered(Bundle.open(tmp_path / "copy"), FP32) == "openvino"
+    assert remembered_backend(Bundle.open(tmp_path / "copy"), FP32) == "openvino"
     with (tmp_path / "copy" / "bundle.json").open("a") as file:
         file.write("\n")
-    assert remembered(Bundle.open(tmp_path / "copy"), FP32) is None
+    assert remembered_backend(Bundle.open(tmp_path / "copy"), FP32) is None
     monkeypatch.setattr("jntrt.runtime.engines.remembered.features", lambda: frozenset({"sse2"}))
-    assert remembered(default_bundle(), FP32) is None
+    assert remembered_backend(default_bundle(), FP32) is None
 
 
 def test_a_cache_that_cannot_be_written_is_named(cache: Path) -> None:
