@@ -121,6 +121,7 @@ def latency(
     init: str = "",
     rounds: int = 10,
     frames: int = 20,
+    remember: bool = False,
     as_json: Annotated[bool, Parameter("--json", negative=())] = False,
 ) -> None:
     """Time a frame stage by stage: decode, crop, network, box, and the whole.
@@ -152,6 +153,9 @@ def latency(
         How often every engine is called.
     frames
         Timed frames of one call.
+    remember
+        Let --backend auto take each bundle's fastest engine on this machine from now on, of the two or more
+        that are timed here. It is kept in a file, which is named; without it auto is as before.
     as_json
         Print everything as JSON instead of tables.
     """
@@ -159,13 +163,16 @@ def latency(
 
     from jntrt.bench.bundles import open_bundles
     from jntrt.bench.latency.measure import measure_latency
-    from jntrt.bench.latency.report import print_report, to_dict
+    from jntrt.bench.latency.report import fastest, print_report, to_dict
     from jntrt.bench.latency.timed_engines import drawn_clip, plan_engines, video_box
     from jntrt.bench.machine import describe_machine
     from jntrt.runtime.bundle import default_bundle
     from jntrt.runtime.command.progress import progress_bar
+    from jntrt.runtime.engines.remembered import remember as remember_engines
     from rich.console import Console
 
+    if remember and (len(set(_words(backend))) < 2 or "auto" in _words(backend)):
+        raise UserError("--remember: name the engines to choose from: --backend onnxruntime,openvino")
     if min(rounds, frames) < 1:
         raise UserError("--rounds and --frames have to be 1 or more")
     opened = open_bundles(bundles) or [default_bundle()]
@@ -198,6 +205,12 @@ def latency(
         machine = describe_machine()
         print(f"{machine['processor']}, {machine['cores']} cores, {machine['system']}")
         print_report(measured, by_path, Console(width=80))
+    for bundle in opened if remember else ():
+        taken = fastest(measured, bundle)
+        words = ", ".join(f"{name} for {kind}" for kind, name in taken.items())
+        print(
+            f"auto now takes {words} with {bundle.name}: {remember_engines(bundle, taken)}", file=sys.stderr
+        )
 
 
 @app.command

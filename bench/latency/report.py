@@ -79,6 +79,17 @@ def to_dict(latency: Latency, bundles: Mapping[str, Bundle], machine: Mapping[st
     return {"machine": dict(machine), "quiet": latency.quiet, "engines": entries}
 
 
+def fastest(latency: Latency, bundle: Bundle) -> dict[str, str]:
+    """The engine with the least p50 of a whole `Tracker.update` with `bundle`, by precision."""
+    best: dict[str, tuple[float, str]] = {}
+    for timing in latency.timings:
+        engine = timing.engine
+        if engine.kind == "bundle" and engine.bundle == str(bundle.path):
+            taken = (timing.summary()["frame"]["p50"], str(timing.description["backend"]))
+            best[engine.precision] = min(taken, best.get(engine.precision, taken))
+    return {precision: name for precision, (_, name) in best.items()}
+
+
 def published_figure(bundle: Bundle) -> Published | None:
     """The figure of the bundle's network; None where nobody published one or its family is unknown here."""
     return family(bundle.family).published(bundle.recipe) if bundle.family in FAMILIES else None

@@ -15,6 +15,7 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import Precision
+from jntrt.runtime.engines.remembered import remembered_backend
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -61,13 +62,16 @@ ON_CPU = ("onnxruntime", "openvino")
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend that was taken, and why each one before it was not."""
+    """The backend that was taken, and why each one before it was not, or why it went before all."""
 
     name: str
     passed_over: Mapping[str, str]
+    reason: str = ""
 
     def __str__(self) -> str:
         """Short enough for one line: reasons without their remedies, which `--backend NAME` tells."""
+        if self.reason:
+            return f"{self.name} ({self.reason})"
         reasons = ", ".join(f"{name} ({_brief(name, why)})" for name, why in self.passed_over.items())
         return f"{self.name}; not {reasons}" if reasons else self.name
 
@@ -106,14 +110,26 @@ def open_pair(
 ) -> tuple[Pair, Choice]:
     """A bundle's two graphs in a backend, by name or `auto`, and which that was.
 
+    `auto`: what was measured to be the fastest and kept (`remembered`), else as `choose_backend`.
+
     Raises UserError as `choose_backend`, the bundle and the engine do, GateError where a compiled engine
     computes something else than its graphs.
     """
     if bundle.failed_gate(precision.stored):
         text = "bundle %s: %s failed its gate, its boxes are not those of fp32"
         log.warning(text, bundle.name, precision.stored)
-    choice = choose_backend(backend, precision)
+    choice = _remembered(bundle, precision) if backend == "auto" else None
+    choice = choice or choose_backend(backend, precision)
     return backend_class(choice.name).open(bundle, precision, options), choice
+
+
+def _remembered(bundle: Bundle, precision: Precision) -> Choice | None:
+    name = remembered_backend(bundle, precision)
+    if name is None or name not in BACKENDS or backend_class(name).obstacle(precision):
+        return None
+    choice = Choice(name, {}, "the fastest here by bench-jn latency --remember")
+    log.info("auto took %s", choice)
+    return choice
 
 
 def backend_class(name: str) -> type[Engine]:

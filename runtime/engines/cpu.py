@@ -25,11 +25,12 @@ def saturates_int8() -> bool:
     """
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
-    features = _features()
-    return bool(features) and not features & {"avx512_vnni", "avx_vnni"}
+    found = features()
+    return bool(found) and not found & {"avx512_vnni", "avx_vnni"}
 
 
-def _features() -> frozenset[str]:
+def features() -> frozenset[str]:
+    """The processor's instruction sets and the like as Linux names them; empty where they cannot be read."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

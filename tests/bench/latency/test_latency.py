@@ -18,6 +18,8 @@ from jntrt.bench.machine import Moment, describe_machine, moment, quiet_check, s
 from jntrt.export.pipeline import export_checkpoint
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.app import run
+from jntrt.runtime.engines.precision import find_precision
+from jntrt.runtime.engines.remembered import remembered_backend
 from jntrt.runtime.errors import UserError
 from rich.console import Console
 
@@ -220,6 +222,38 @@ def test_the_command(bundle: Bundle, video: str, capsys: pytest.CaptureFixture[s
     assert "threads: 1, idle ones spin" in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_fastest_is_kept_where_that_is_wished(
+    bundle: Bundle,
+    video: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = [
+        "latency",
+        str(bundle.path),
+        "--video",
+        video,
+        "--threads",
+        "1",
+        "--rounds",
+        "1",
+        "--frames",
+        "2",
+    ]
+    words += ["--backend", "onnxruntime,openvino"]
+    assert run(app, words) == 0
+    assert not (tmp_path / "cache").exists()
+    capsys.readouterr()
+    assert run(app, [*words, "--remember", "--json"]) == 0
+    out, err = capsys.readouterr()
+    p50 = {e["engine"]["backend"]: e["stages_ms"]["frame"]["p50"] for e in json.loads(out)["engines"]}
+    best = min(p50, key=p50.__getitem__)
+    assert f"auto now takes {best} for fp32 with tiny-jn: " in err
+    assert remembered_backend(bundle, find_precision("fp32")) == best
+
+
 def test_the_whole_command(bundle: Bundle, video: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["pipeline", str(bundle.path), "--video", video, "--init", "20,16,16,12", "--threads", "1"]
     assert run(app, [*words, "--backend", "onnxruntime", "--rounds", "1", "--json"]) == 0
@@ -240,7 +274,7 @@ def test_the_table_of_whole_commands() -> None:
     engine = TimedEngine("tiny onnxruntime", "b", "v", BOX)
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     print_whole([Whole(engine, 100, (2.0, 4.0, 5.0), (1.0, 3.0, 9.0))], console)
-    assert "tiny onnxruntime  100    4.00 25.0  3.00" in " ".join(console.export_text().split("\n"))
+    assert "tiny onnxruntime 100 4.00 25.0 3.00" in " ".join(console.export_text().split())
 
 
 @pytest.mark.parametrize(
@@ -249,6 +283,7 @@ def test_the_table_of_whole_commands() -> None:
         (["pipeline", "nowhere"], "nowhere"),
         (["pipeline", "--rounds", "0"], "--rounds"),
         (["pipeline", "--init", "1,2,3,4"], "--video"),
+        (["latency", "{bundle}", "--remember"], "--backend onnxruntime,openvino"),
         (["latency", "nowhere"], "nowhere"),
         (["latency", "{bundle}", "--video", "nowhere.mp4"], "nowhere.mp4"),
         (["latency", "{bundle}", "--video", "{video}", "--init", "1,2"], "--init"),

@@ -253,7 +253,7 @@ def test_a_processor_without_vnni_is_told_of_7_bit_weights(backend, bits, tmp_pa
 )
 def test_saturation_is_read_from_the_processor(machine, flags, saturates, monkeypatch):
     monkeypatch.setattr(cpu.platform, "machine", lambda: machine)
-    monkeypatch.setattr(cpu, "_features", lambda: frozenset(flags.split()))
+    monkeypatch.setattr(cpu, "features", lambda: frozenset(flags.split()))
     assert saturates_int8.__wrapped__() is saturates
 
 
