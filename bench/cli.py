@@ -62,6 +62,7 @@ def accuracy(
     from jntrt.bench.sequences.clips import load_clips
     from jntrt.bench.sequences.evaluate import evaluate
     from jntrt.runtime.bundle import Bundle
+    from jntrt.runtime.command.files import replacing
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -98,7 +99,8 @@ def accuracy(
             )
     report = to_dict(evaluations, describe_machine())
     try:
-        (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+        with replacing(out / "report.json") as file:
+            file.write(json.dumps(report, indent=1) + "\n")
         plot_success(evaluations, out / "success.png")
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another by --out") from None

@@ -11,8 +11,6 @@ with another bundle of the same name, and where the annotation or the frames cha
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from jntrt.bench.sequences.clips import Clip
+from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 
@@ -93,12 +92,5 @@ def _digest(sequence: Clip) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".new.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as stream:
+        stream.write(text)

@@ -15,6 +15,7 @@ from jntrt.bench.sequences.clips import Clip, load_clips
 from jntrt.export.families import family
 from jntrt.export.families.crops import conventions_of
 from jntrt.export.families.plain import PlainForm
+from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
 from jntrt.train.data.assets import Assets
 from jntrt.train.data.coco import is_coco, load_coco
@@ -39,7 +40,7 @@ def train_run(
     threads: int | None,
 ) -> None:
     """Trains the configuration and writes `weights.safetensors` (averaged, float32) into the run's folder."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     config = with_overrides(load_config(config_name), steps=steps)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -84,7 +85,8 @@ def train_run(
     tensors = {
         k: v.detach().cpu().contiguous() for k, v in average.items() if not k.endswith("num_batches_tracked")
     }
-    save_file(tensors, folder / "weights.safetensors", {"config": json.dumps(config.to_dict())})
+    with replacing(folder / "weights.safetensors", "wb") as file:
+        file.write(save(tensors, {"config": json.dumps(config.to_dict())}))
 
 
 def prepare(config: TrainConfig, data: Path) -> tuple[PlainForm, PairSource]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
 from torch import Tensor
 
@@ -24,7 +25,7 @@ def write_reference(
     UserError where a weight does not fit float16, the threshold is no score or the name is a path.
     """
     import yaml
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if presence_threshold is not None and not 0 <= presence_threshold <= 1:
         raise UserError(f"presence threshold {presence_threshold:g}: a score lies between 0 and 1")
@@ -39,10 +40,12 @@ def write_reference(
             raise UserError(f"{key}: a value is not finite, or too large for float16; train with a lower lr")
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.safetensors", folder / f"{name}.yaml"]
-    save_file(halves, paths[0])
+    with replacing(paths[0], "wb") as file:
+        file.write(save(halves))
     facts: dict[str, Any] = {"LICENSE": licence, "TRAINED": True}
     if presence_threshold is not None:
         facts["PRESENCE_THRESHOLD"] = round(presence_threshold, 3)
     text = yaml.safe_dump(experiment | facts, sort_keys=False, default_flow_style=None)
-    paths[1].write_text(text, encoding="utf-8")
+    with replacing(paths[1]) as file:
+        file.write(text)
     return paths
