@@ -31,7 +31,7 @@ def check_graph_file(file: Path) -> None:
     """Raises UserError, in one line, where an engine should not see the ONNX file."""
     try:
         with file.open("rb") as stream:
-            # Let go and not closed: Ctrl-C in the walk's midst leaves views of it alive, and the closing fails.
+            # Let go and not closed: Ctrl-C within the walk leaves views of it alive, and closing fails.
             wrong = _wrong(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
     except (OSError, ValueError):
         raise UserError(f"{file} cannot be read: export the bundle again") from None

@@ -98,7 +98,7 @@ class OpenVino:
 
 
 def _check_shapes(model: Any, graph: Path) -> None:
-    """UserError where a tensor's shape is not what the file records: `graph_check` bounds the work by that."""
+    """UserError where a tensor's shape is not what the file records: the work is bounded by that."""
     recorded = recorded_shapes(graph)
     for operation in model.get_ops():
         for output in operation.outputs():

@@ -20,6 +20,7 @@ class Numbering:
         self._waiting: list[int] = []  # time stamps of packets whose frames are still to come, sorted
         self._last: int | None = None
         self._number = -1
+        self.before = 0  # packets before the first frame, of which nothing came: frames that have no number
         self._damage_reach = 0
 
     def announce(self, pts: int | None, *, damaged: bool) -> None:
@@ -39,7 +40,9 @@ class Numbering:
         if pts is not None:
             undecoded = sum(1 for waiting in self._waiting if waiting < pts)
             del self._waiting[: undecoded + (pts in self._waiting[undecoded : undecoded + 1])]
-            if self._last is not None and self._damage_reach:
+            if self._last is None:
+                self.before = undecoded
+            elif self._damage_reach:
                 lost = max(undecoded, self._skipped(pts - self._last))
             self._last = pts
         self._number += 1 + lost

@@ -1,4 +1,4 @@
-"""The commands that write, each at a small size: what it is called with, and what must hold after any stop."""
+"""The commands that write, each at a small size: how it is called, and what must hold after any stop."""
 
 import json
 import sys
