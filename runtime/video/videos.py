@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.damage import Damage
-from jntrt.runtime.video.holes import Holes
-from jntrt.runtime.video.numbering import Numbering
+from jntrt.runtime.video.numbering import Holes, Numbering
 from jntrt.runtime.video.stream import Frame, Numbered, Opened, StreamError, check_size, sane_rate
 
 if TYPE_CHECKING:
@@ -259,7 +258,7 @@ class _Reader:
         else:
             return False
         starts = (self._container.start_time or 0) / 1e6
-        return 0 < ends + starts < promised - 1.5 * float(self._shown)
+        return ends + starts < promised - 1.5 * float(self._shown)
 
     def _broken(self, reason: str) -> UserError:
         if self._count == 0:
