@@ -1,6 +1,7 @@
 """bench-jn: how fast and how accurate trackers are."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 

@@ -4,10 +4,14 @@ FRAMES.npy: uint8 N×H×W×3 RGB. Prints x,y,w,h,score per frame after the first
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
+
+# ONNX Runtime from 1.31 on reports its sessions to a collector unless this is set before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 

@@ -46,6 +46,8 @@ def crop(
     """
     if _native is None:
         return crop_opencv(frame, rectangle, size, swap=swap, edge=edge, border=border)
+    if not rectangle.touches(frame.shape[1], frame.shape[0], edge):  # native code counts in int32
+        return np.full((size, size, 3), border[::-1] if swap else border, np.uint8)
     if frame.strides[1:] != (3, 1) or frame.strides[0] < 0:
         frame = np.ascontiguousarray(frame)
     out = np.empty((size, size, 3), np.uint8)

@@ -15,7 +15,9 @@ ALLOWED = {
     "export": {"runtime"},
     "bench": {"runtime", "export.families", "export.checkpoint", "export.onnx"},
     "calib": {"runtime", "bench.sequences", "export.rules", "export.onnx"},
-    "train": {"runtime", "export.families", "export.checkpoint", "bench.sequences"},
+    "train": {
+        *("runtime", "export.families", "export.checkpoint", "export.bounded_yaml", "bench.sequences"),
+    },
 }
 # Whole commands that are run as a user would run them.
 STARTED = {("bench.gpu", "export.cli"), ("bench.gpu", "calib.cli")}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jntrt.bench.sequences.evaluate import MIN_CLIPS, Evaluation, compare
 from jntrt.bench.sequences.metrics import SUCCESS_THRESHOLDS
+from jntrt.runtime.command.files import replacing
 from matplotlib.figure import Figure  # here, so that a missing extra is told before hours of tracking
 from rich import box
 from rich.console import Console
@@ -99,7 +100,8 @@ def plot_success(evaluations: Sequence[Evaluation], path: Path) -> None:
     axes.grid(True, alpha=0.3)
     axes.legend(fontsize=8, loc="best")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with replacing(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def _table(title: str, *columns: str) -> Table:

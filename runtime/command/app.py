@@ -79,6 +79,9 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(name, one_line(error), error.exit_code)
     except KeyboardInterrupt:
+        # One that came within an exec of a text (a dataclass in the making) makes Python kill itself at its
+        # end, in place of exit code 130, unless another text was run since.
+        exec("")
         return _fail(name, "interrupted", 130)
     except BrokenPipeError:
         return _reader_left()
@@ -87,6 +90,8 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
             return _reader_left()
         raise
     except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # what an extension module makes of one
+            return _fail(name, "interrupted", 130)
         remedy = missing_extra(error, name)
         if remedy is None:
             raise

@@ -10,7 +10,8 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from jntrt.runtime.engines.onnx_bytes import all_fields, packed
+from jntrt.runtime.engines.graph_work import Shape, excess
+from jntrt.runtime.engines.onnx_bytes import Node, all_fields, packed
 from jntrt.runtime.errors import UserError
 
 MAX_FIELDS = 2_000_000  # a ViT-L's int8 graph has about 60,000
@@ -29,16 +30,20 @@ _STRING = 8
 def check_graph_file(file: Path) -> None:
     """Raises UserError, in one line, where an engine should not see the ONNX file."""
     try:
-        with (
-            file.open("rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            memoryview(content) as model,
-        ):
-            wrong = _wrong(model)
+        with file.open("rb") as stream:
+            # Let go and not closed: Ctrl-C within the walk leaves views of it alive, and closing fails.
+            wrong = _wrong(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
     except (OSError, ValueError):
         raise UserError(f"{file} cannot be read: export the bundle again") from None
     if wrong:
         raise UserError(f"{file}: jntrt refuses the graph: {wrong}; export the bundle again")
+
+
+def recorded_shapes(file: Path) -> dict[str, Shape]:
+    """The shape that a checked ONNX file records for each of its tensors, by name."""
+    walk = _Walk()
+    walk.model(memoryview(file.read_bytes()))
+    return walk.shapes
 
 
 def check_graph_bytes(model: bytes, shown: str) -> None:
@@ -51,12 +56,13 @@ def check_graph_bytes(model: bytes, shown: str) -> None:
 def _wrong(model: memoryview) -> str:
     """The first thing that is wrong with the model, or nothing."""
     try:
-        _Walk().model(model)
+        walk = _Walk()
+        walk.model(model)
+        return excess(walk.nodes, walk.shapes, walk.constants)
     except _Refused as refusal:
         return str(refusal)
     except UserError:
         return "it is no sound ONNX file"
-    return ""
 
 
 class _Refused(Exception):
@@ -64,10 +70,16 @@ class _Refused(Exception):
 
 
 class _Walk:
-    """One pass over a model's fields, by their numbers in onnx.proto; each part says what it may not hold."""
+    """One pass over a model's fields, by their numbers in onnx.proto; each part says what it may not hold.
+
+    `nodes`, `shapes` (as recorded) and `constants` are what it met.
+    """
 
     def __init__(self) -> None:
         self.left = MAX_FIELDS
+        self.nodes: list[Node] = []
+        self.shapes: dict[str, Shape] = {}
+        self.constants: set[str] = set()
 
     def fields(self, message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         for field in all_fields(message):
@@ -109,7 +121,9 @@ class _Walk:
             elif number == 2:
                 self.text(content)
             elif number == 5:
-                self.tensor(content)
+                name, shape = self.tensor(content)
+                self.constants.add(name)
+                self.shapes[name] = shape
             elif number in (11, 12):
                 ports += 1
                 if ports > MAX_PORTS:
@@ -121,15 +135,18 @@ class _Walk:
                 raise _Refused("it has sparse tensors")
 
     def node(self, message: memoryview) -> None:
+        texts: dict[int, list[str]] = {1: [], 2: [], 3: [], 4: [], 7: []}
         for number, content in self.parts(message):
             if number == 5:
                 self.attribute(content)
-            elif number in (1, 2, 3, 4, 7):
+            elif number in texts:
                 text = self.text(content)
+                texts[number].append(text)
                 if number == 4 and text in FORBIDDEN:
                     raise _Refused(f"it has a node of type {text}")
                 if number == 7 and text not in DOMAINS:
                     raise _Refused(f"it has a node of domain {text!r:.60}")
+        self.nodes.append(Node("".join(texts[4]), "".join(texts[3]), tuple(texts[1]), tuple(texts[2])))
 
     def attribute(self, message: memoryview) -> None:
         for number, content in self.parts(message):
@@ -142,15 +159,15 @@ class _Walk:
             elif number in (14, 15, 22, 23):
                 raise _Refused("it has an attribute of a kind that no tracker needs")
 
-    def tensor(self, message: memoryview) -> None:
-        """A TensorProto, whose numbers have to be in it."""
-        name, elements, stored = "", 1, 0
+    def tensor(self, message: memoryview) -> tuple[str, Shape]:
+        """The name and shape of a TensorProto, whose numbers have to be in it."""
+        name, shape, stored = "", list[int](), 0
         for number, content in self.fields(message):
             match number, content:
                 case 1, int(size):
-                    elements *= size
+                    shape.append(size)
                 case 1, memoryview():
-                    elements *= math.prod(self.packed(content))
+                    shape += self.packed(content)
                 case 8, memoryview():
                     name = self.text(content)
                 case (13, memoryview()) | (14, int(1)):
@@ -159,8 +176,9 @@ class _Walk:
                     raise _Refused("it has strings")
                 case ((4 | 5 | 7 | 9 | 10 | 11), _):
                     stored += len(content) if isinstance(content, memoryview) else 4
-        if elements > 2 * stored:  # two four-bit numbers in a byte are the smallest there are
+        if math.prod(shape) > 2 * stored:  # two four-bit numbers in a byte are the smallest there are
             raise _Refused(f"tensor {name!r:.80} has fewer numbers than its shape")
+        return name, tuple(shape)
 
     def packed(self, content: memoryview) -> list[int]:
         if len(content) > MAX_NAME:
@@ -184,7 +202,7 @@ class _Walk:
 
     def tensor_type(self, name: str, message: memoryview, port: bool) -> None:
         known = shaped = False
-        elements = 1
+        shape: list[int] = []
         for number, content in self.fields(message):
             if number == 1 and isinstance(content, int):
                 known = True
@@ -193,10 +211,16 @@ class _Walk:
             elif number == 2 and isinstance(content, memoryview):
                 shaped = True
                 for part, dimension in self.parts(content):
-                    if part == 1 and port:
-                        elements *= self.size(dimension)
-        if port and not (known and shaped and 0 < elements <= MAX_PORT_ELEMENTS):
+                    if part == 1:
+                        shape.append(self.size(dimension))
+        if port and not (known and shaped and 0 < math.prod(shape) <= MAX_PORT_ELEMENTS):
             raise _Refused(f"{name!r:.80} has no fixed type and shape of sensible size")
+        if shaped and all(shape):
+            self.record(name, tuple(shape))
+
+    def record(self, name: str, shape: Shape) -> None:
+        if self.shapes.setdefault(name, shape) != shape:
+            raise _Refused(f"{name!r:.80} has two shapes")
 
     def size(self, dimension: memoryview) -> int:
         """A dimension's size, 0 where it is open."""

@@ -38,6 +38,8 @@ class OnnxRuntime:
         session_options.log_severity_level = 3
         session_options.inter_op_num_threads = 1
         session_options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spins)))
+        # Shapes that the file records falsely are an error: `graph_check` bounds the work by them.
+        session_options.add_session_config_entry("session.strict_shape_type_inference", "1")
         if self.threads is not None:
             session_options.intra_op_num_threads = self.threads
         nodes = read_nodes(graph.read_bytes()) if precision.int8 else []

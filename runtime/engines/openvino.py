@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.cpu import saturates_int8
+from jntrt.runtime.engines.graph_check import recorded_shapes
 from jntrt.runtime.engines.int8_graph import weight_bits
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
@@ -44,7 +45,9 @@ class OpenVino:
         if precision.int8 and saturates_int8() and weight_bits(graph.read_bytes()) > 7:
             _warn_of_saturation()
         try:
-            compiled = core().compile_model(str(graph), "CPU", settings)
+            model = core().read_model(str(graph))
+            _check_shapes(model, graph)
+            compiled = core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise UserError(f"{graph}: OpenVINO refuses the graph: {_last_line(error)}") from error
         self._request: Any = compiled.create_infer_request()
@@ -92,6 +95,17 @@ class OpenVino:
     def close(self) -> None:
         """Lets the compiled graph go."""
         self._request = None
+
+
+def _check_shapes(model: Any, graph: Path) -> None:
+    """UserError where a tensor's shape is not what the file records: the work is bounded by that."""
+    recorded = recorded_shapes(graph)
+    for operation in model.get_ops():
+        for output in operation.outputs():
+            found = output.get_partial_shape()
+            for name in output.get_names() & recorded.keys():
+                if found.is_dynamic or tuple(found.to_shape()) != recorded[name]:
+                    raise UserError(f"{graph}: {name!r:.80} has another shape than the file records")
 
 
 def _last_line(error: BaseException) -> str:

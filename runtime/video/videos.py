@@ -16,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.damage import Damage
-from jntrt.runtime.video.numbering import Numbering
+from jntrt.runtime.video.numbering import Holes, Numbering
 from jntrt.runtime.video.stream import Frame, Numbered, Opened, StreamError, check_size, sane_rate
 
 if TYPE_CHECKING:
     import av
     import av.container
 
+# Of a Matroska stream, among its tags.
+_DURATION = re.compile(r"(\d{1,3}):(\d\d):(\d\d(?:\.\d+)?)")
 OPEN_SECONDS, READ_SECONDS = 10.0, 15.0  # how long a stream may stay silent
 # FFmpeg "plays" any text file with these demuxers.
 _TEXT_FORMATS = {"tty", "bintext", "xbin", "idf", "adf"}
@@ -138,11 +140,11 @@ class _Reader:
         self.damage = Damage()
         base = _fraction(stream.time_base)
         step = 1 / (rate * base) if rate and base else None
-        # Matroska lies there without holes, so that a hole in it is data that FFmpeg skipped.
-        self._gapless = "matroska" in container.format.name
+        self._holes = Holes(container.format.name, step)
         self._numbering = Numbering(step)
         self._suspect: set[int | None] = set()  # time stamps of packets that the container calls damaged
         self._count = 0
+        self._shown: Fraction | int = 0  # seconds that the last packet says its frame lasts
 
     def read(self) -> Generator[Numbered, None, None]:
         """The frames with their numbers. UserError where there is none, StreamError where they end early."""
@@ -157,6 +159,8 @@ class _Reader:
                 for packet in self._packets():
                     for frame in self._decode(packet):
                         number, lost = self._numbering.place(frame.pts)
+                        if not self._count:
+                            self._report_start()
                         self._report(number, lost, flawed=frame.is_corrupt or frame.pts in self._suspect)
                         self._suspect.discard(frame.pts)
                         image = self._picture(frame)
@@ -176,20 +180,26 @@ class _Reader:
 
     def _packets(self) -> "Iterator[av.Packet[Any]]":
         """The video's packets; what the container knows of damage is noted."""
-        end: int | None = None
-        hole = False
-        for packet in self._container.demux(() if self._gapless else self._stream):
-            hole |= self._gapless and _skips(end, packet.pos)
-            if packet.pos is not None:
-                end = packet.pos + packet.size
+        for packet in self._container.demux(() if self._holes.needed else self._stream):
+            self._holes.follow(packet)
             if packet.stream.index != self._stream.index:  # sound, whose bytes lie between
                 continue
             if packet.is_corrupt:
                 self._suspect.add(packet.pts)
+            if packet.size:  # the last one only ends the decoder
+                self._shown = (packet.duration or 0) * (_fraction(packet.time_base) or 0)
+            hole = self._holes.before(packet)
             if not packet.is_discard:  # an edit list's: decoded, but never shown
                 self._numbering.announce(packet.pts, damaged=hole or packet.is_corrupt)
-            hole = False
             yield packet
+
+    def _report_start(self) -> None:
+        before = self._numbering.before
+        if self._live or not before:
+            return
+        self.damage.remarks.append(f"{before} packets before frame 0 cannot be decoded: its start is missing")
+        if self._strict:
+            raise self._broken(self.damage.remarks[-1])
 
     def _decode(self, packet: "av.Packet[Any]") -> "list[av.VideoFrame]":
         import av
@@ -227,7 +237,7 @@ class _Reader:
             if self._strict:
                 raise self._broken(f"its index promises {self._stream.frames} frames")
             self.damage.missing.append(range(count, self._stream.frames))
-        elif 0 < ends < 0.9 * promised - 0.5:  # sound may also outlast the picture
+        elif 0 < ends < 0.9 * promised - 0.5 or self._ends_early(ends):  # sound may also outlast the picture
             self.damage.remarks.append(
                 f"its picture ends at {ends:.1f} s of {promised:.1f} s: the file may be truncated"
             )
@@ -236,17 +246,26 @@ class _Reader:
         if self._strict and self.damage.remarks:
             raise self._broken(self.damage.remarks[-1])
 
+    def _ends_early(self, ends: float) -> bool:
+        """Whether frames end before a Matroska file's picture does, which has a duration of its own."""
+        if "matroska" not in self._container.format.name or not self._shown:
+            return False
+        told = _DURATION.match(self._stream.metadata.get("DURATION", ""))
+        if told:
+            promised = 3600 * int(told[1]) + 60 * int(told[2]) + float(told[3])
+        elif len(self._container.streams) == 1:
+            promised = (self._container.duration or 0) / 1e6
+        else:
+            return False
+        starts = (self._container.start_time or 0) / 1e6
+        return ends + starts < promised - 1.5 * float(self._shown)
+
     def _broken(self, reason: str) -> UserError:
         if self._count == 0:
             return UserError(f"{self._name}: not one frame could be decoded ({reason})")
         return StreamError(
             f"{self._name}: broken after {self._count} frames ({reason}); what came before is kept"
         )
-
-
-def _skips(end: int | None, start: int | None) -> bool:
-    """Whether more than headers lies between two packets."""
-    return end is not None and start is not None and start - end > 256
 
 
 def _cut_short(container: "av.container.InputContainer", stream: "av.VideoStream") -> bool:

@@ -59,7 +59,6 @@ def trained(tmp_path_factory):
     return folder / "run"
 
 
-<<<<<<< HEAD
 @pytest.fixture(scope="module")
 def checkpoint(trained):
     """The trained weights through `finish`, without what it says beside them."""
@@ -83,19 +82,6 @@ def single(checkpoint):
     """The trained toy for one target."""
     assert run(export_app, [str(checkpoint), "-o", str(checkpoint.parent / "single")]) == 0
     return Bundle.open(checkpoint.parent / "single")
-=======
-@pytest.fixture
-def bundle(trained, tmp_path, capsys):
-    """The trained toy through `finish` and `export-jn`, which recognises it by its weights alone."""
-    assert run(train_app, ["finish", str(trained), str(tmp_path / "out"), "--name", "toy"]) == 0
-    save_file(load_file(tmp_path / "out" / "toy.safetensors"), tmp_path / "alone.safetensors")
-    words = [str(tmp_path / "alone.safetensors"), "-o", str(tmp_path / "bundle"), "--batch", "2", "--json"]
-    capsys.readouterr()
-    assert run(export_app, [*words, "--presence-threshold", "0.4"]) == 0
-    rows = json.loads(capsys.readouterr().out)["inferred"]
-    assert rows[0] == {"what": "recognised as", "value": "toy", "from": "weights: toy.mix"}
-    return Bundle.open(tmp_path / "bundle")
->>>>>>> refs/heads/newuser
 
 
 def test_ten_steps_change_the_weights_and_the_log_has_the_toys_parts(trained):
@@ -183,11 +169,7 @@ def test_it_is_calibrated_and_passes_its_gate(precision, tmp_path, capsys):
 def test_the_benches_plain_form_gives_what_the_graphs_gave(kind, bundle, checkpoint):
     with np.load(bundle.parity()) as file:
         stored = {name: array[:2] for name, array in file.items()}
-<<<<<<< HEAD
     template, track = plain_backends(bundle, kind, 1, checkpoint)
-=======
-    template, track = plain_backends(bundle, kind, 1, tmp_path / "alone.safetensors")
->>>>>>> refs/heads/newuser
     memory = template.run({"template": stored["template"]})
     found = track.run({"search": stored["search"], "previous_size": stored["previous_size"], **memory})
     for name in ("box", "score"):

@@ -1,6 +1,7 @@
 """Damaged files: each is read or refused in one line, soon, in little memory, without a crash."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "runtime")]
 
 from golden_bundles import export_golden  # noqa: E402
 from isolated import fuzz  # noqa: E402
+
+NANOTRACK = HERE.parent / "data" / "golden" / "nanotrack" / "v1" / "weights.safetensors"
 
 
 def counts(short: int, long: int) -> pytest.MarkDecorator:
@@ -24,13 +27,32 @@ def test_checkpoints(count: int) -> None:
     assert outcome.counts["refused"] > count / 4, outcome.counts
 
 
-@counts(12, 1000)
-def test_bundles(tmp_path: Path, count: int) -> None:
-    bundle = export_golden("jn256_ce", tmp_path / "good")
-    outcome = fuzz(HERE / "bundles.py", bundle.path, 1, count)
+def export_ostrack(folder: Path) -> Path:
+    return export_golden("jn256_ce", folder).path
+
+
+def export_siamese(folder: Path) -> Path:
+    from jntrt.export.pipeline import export_checkpoint
+
+    export_checkpoint(NANOTRACK, folder)
+    return folder
+
+
+@pytest.mark.parametrize("export", [export_ostrack, export_siamese])
+@counts(8, 1000)
+def test_bundles(tmp_path: Path, export: Callable[[Path], Path], count: int) -> None:
+    outcome = fuzz(HERE / "bundles.py", export(tmp_path / "good"), 1, count)
     assert not outcome.bad, outcome.bad[:5]
     assert sum(outcome.counts.values()) == 4 * count
     assert outcome.counts["refused"] > count, outcome.counts
+
+
+@counts(20, 500)
+def test_videos(tmp_path: Path, count: int) -> None:
+    outcome = fuzz(HERE / "videos.py", tmp_path, 1, count)
+    assert not outcome.bad, outcome.bad[:5]
+    assert sum(outcome.counts.values()) == count
+    assert outcome.counts["refused"] > count / 10, outcome.counts
 
 
 @counts(60, 300)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from jntrt.export.bounded_yaml import read_table
 from jntrt.export.families import family, folder_name, objective
 from jntrt.export.families.contract import Objective
 from jntrt.runtime.errors import UserError
@@ -131,8 +132,7 @@ def _check_types(kind: type[Any], values: Mapping[str, Any]) -> None:
         if field.type == "int" and type(value) is not int:
             raise UserError(f"{field.name} {value!r} is not a whole number")
         if field.type == "float" and not (type(value) in (int, float) and math.isfinite(value)):
-            hint = " (in YAML 1e-3 is text: write 1.0e-3)" if isinstance(value, str) else ""
-            raise UserError(f"{field.name} {value!r} is not a number{hint}")
+            raise UserError(f"{field.name} {value!r} is not a number")
         if field.type == "tuple[int, ...]" and not all(type(number) is int for number in value):
             raise UserError(f"{field.name} {list(value)} are not whole numbers")
         if field.type == "str" and not isinstance(value, str):
@@ -141,19 +141,11 @@ def _check_types(kind: type[Any], values: Mapping[str, Any]) -> None:
 
 def load_config(name: str) -> TrainConfig:
     """The packaged configuration called `name`, or the YAML file of that path."""
-    import yaml
-
     path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
         raise UserError(f"--config {name}: no such configuration; there are {known}, or give a YAML file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, Mapping):
-        raise UserError(f"{path}: not a mapping of keys to values")
-    return TrainConfig.from_dict({"name": path.stem, **values}, str(path))
+    return TrainConfig.from_dict({"name": path.stem, **read_table(path, "--config")}, str(path))
 
 
 def with_overrides(config: TrainConfig, **changes: Any) -> TrainConfig:

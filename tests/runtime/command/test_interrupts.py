@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclopts import App
+from jntrt.runtime.command.app import run
 from jntrt.runtime.command.interrupts import Interrupts, handling
 
 
@@ -84,3 +86,34 @@ def test_every_command_starts_that_way(room: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# The signal comes while Python runs a text; with -m, an interrupt that was caught outside of it still kills.
+WITHIN_A_TEXT = """
+import sys
+from cyclopts import App
+from jntrt.runtime.command.app import run
+app = App(name="a", suppress_keyboard_interrupt=False)
+@app.default
+def interrupted() -> None:
+    exec("import os, signal; os.kill(os.getpid(), signal.SIGINT); print()")
+sys.exit(run(app, []))
+"""
+
+
+def test_interrupted_within_an_exec(tmp_path: Path) -> None:
+    (tmp_path / "within_a_text.py").write_text(WITHIN_A_TEXT)
+    line = [sys.executable, "-m", "within_a_text"]
+    done = subprocess.run(line, capture_output=True, cwd=tmp_path, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, b"a: interrupted\n")
+
+
+def test_interrupted_while_an_extension_module_is_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    app = App(name="a")
+
+    @app.default
+    def interrupted() -> None:
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    assert run(app, []) == 130
+    assert capsys.readouterr().err == "a: interrupted\n"

@@ -107,6 +107,20 @@ def sparse(m: onnx.ModelProto) -> None:
     m.graph.sparse_initializer.add().dims.append(4)
 
 
+def unrecorded(m: onnx.ModelProto) -> None:
+    m.graph.node.append(helper.make_node("Relu", ["y"], ["z"]))
+
+
+def huge_interior(m: onnx.ModelProto) -> None:
+    unrecorded(m)
+    m.graph.value_info.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1 << 20, 1 << 20]))
+
+
+def computed_shape(m: onnx.ModelProto) -> None:
+    m.graph.node.append(helper.make_node("Expand", ["y", "x"], ["z"], name="grow"))
+    m.graph.value_info.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [4]))
+
+
 CHANGES: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (external, "external data"),
     (external_constant, "external data"),
@@ -125,6 +139,9 @@ CHANGES: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (escape, "cannot be printed"),
     (extra_line, "cannot be printed"),
     (sparse, "sparse"),
+    (unrecorded, "not record the shape of 'z'"),
+    (huge_interior, "'z' is too large"),
+    (computed_shape, "'grow' depends on what it computes"),
 ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.damage import Damage
 from jntrt.runtime.video.numbering import Numbering
 from jntrt.runtime.video.sources import frames
@@ -165,3 +166,24 @@ def test_frames_that_an_index_promises(tmp_path: Path, caplog: pytest.LogCapture
     assert "3 frames are missing: 17 to 19" in caplog.text
     with frames(path, strict=True) as source, pytest.raises(StreamError):
         exhaust(source)
+
+
+def test_a_lost_start_and_a_lost_end_are_told(clip: Path, tmp_path: Path) -> None:
+    """A transport stream begins where it likes, and Matroska ends anywhere: neither is an error to FFmpeg."""
+    data = bytearray(clip.read_bytes())
+    path = tmp_path / f"cut{clip.suffix}"
+    if clip.suffix == ".ts":
+        data[551:1403] = bytes(852)
+        expected = "before frame 0 cannot be decoded"
+    elif clip.suffix == ".mkv":
+        del data[int(0.9 * len(data)) :]
+        expected = "the file may be truncated"
+    else:
+        path.write_bytes(data[: int(0.9 * len(data))])  # its index lies behind the pictures
+        with pytest.raises(UserError, match="truncated"):
+            frames(path)
+        return
+    path.write_bytes(data)
+    with frames(path) as source:
+        exhaust(source)
+    assert any(expected in line for line in source.damage.lines())
