@@ -1,12 +1,13 @@
 """bench-jn: how fast and how accurate trackers are."""
 
-import json
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from jntrt.runtime.command.app import new_app, run
-from jntrt.runtime.command.lists import parse_integers
+from jntrt.runtime.command.console import print_json
+from jntrt.runtime.command.lists import parse_integers, parse_words
 from jntrt.runtime.errors import UserError
 
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
@@ -22,7 +23,7 @@ def accuracy(
     baseline: str = "",
     plain: Path | None = None,
     out: Path = Path("accuracy-results"),
-    as_json: Annotated[bool, Parameter("--json", negative=())] = False,
+    json: bool = False,
 ) -> None:
     """Track annotated sequences and measure AO, SR, success AUC, precision and presence.
 
@@ -50,7 +51,7 @@ def accuracy(
         made from it). Needs the export extra.
     out
         Folder for result files.
-    as_json
+    json
         Print the report as JSON instead of tables.
     """
     from jntrt.bench.accuracy.baselines import baseline as baseline_of
@@ -69,10 +70,10 @@ def accuracy(
     contestants = [
         bundle_contestant(Bundle.open(path), engine, kind, threads)
         for path in bundles
-        for engine in _words(backend)
-        for kind in _words(precision)
+        for engine in parse_words(backend)
+        for kind in parse_words(precision)
     ]
-    names = baseline_names() if baseline == "all" else _words(baseline)
+    names = baseline_names() if baseline == "all" else parse_words(baseline)
     if plain is not None:
         if not bundles:
             raise UserError("--plain needs the bundle that was made from the checkpoint")
@@ -96,12 +97,12 @@ def accuracy(
     report = to_dict(evaluations, describe_machine())
     try:
         with replacing(out / "report.json") as stream:
-            stream.write(json.dumps(report, indent=1) + "\n")
+            stream.write(dumps(report, indent=1) + "\n")
         plot_success(evaluations, out / "success.png")
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another by --out") from None
-    if as_json:
-        print(json.dumps(report))
+    if json:
+        print_json(report)
     else:
         print_tables(evaluations, Console(width=80))
         print(f"result files, report.json, success.png: {out}")
@@ -118,7 +119,7 @@ def latency(
     init: str = "",
     rounds: int = 10,
     frames: int = 20,
-    as_json: Annotated[bool, Parameter("--json", negative=())] = False,
+    json: bool = False,
 ) -> None:
     """Time a frame stage by stage: decode, crop, network, box, and the whole.
 
@@ -146,7 +147,7 @@ def latency(
         How often every engine is called.
     frames
         Timed frames of one call.
-    as_json
+    json
         Print everything as JSON instead of tables.
     """
     import tempfile
@@ -168,10 +169,10 @@ def latency(
         source, box = drawn_clip(Path(folder)) if video is None else video_box(video, init)
         engines = plan_engines(
             opened,
-            backends=_words(backend),
-            precisions=_words(precision),
+            backends=parse_words(backend),
+            precisions=parse_words(precision),
             threads=[int(count) for count in parse_integers(threads, "--threads")] if threads else [None],
-            against=_words(against),
+            against=parse_words(against),
             source=source,
             box=box,
         )
@@ -184,16 +185,12 @@ def latency(
                 on_step=lambda label: bar.update(task, advance=1, description=label),
             )
     by_path = {str(bundle.path): bundle for bundle in opened}
-    if as_json:
-        print(json.dumps(to_dict(measured, by_path, describe_machine())))
+    if json:
+        print_json(to_dict(measured, by_path, describe_machine()))
     else:
         machine = describe_machine()
         print(f"{machine['processor']}, {machine['cores']} cores, {machine['system']}")
         print_report(measured, by_path, Console(width=80))
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _distinct(names: list[str]) -> None:
