@@ -1,13 +1,14 @@
 """bench-jn: how fast and how accurate trackers are."""
 
-import json
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from jntrt.runtime.command.app import new_app, run
-from jntrt.runtime.command.lists import parse_integers
+from jntrt.runtime.command.console import print_json
+from jntrt.runtime.command.lists import parse_integers, parse_words
 from jntrt.runtime.errors import UserError
 
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
@@ -23,7 +24,7 @@ def accuracy(
     baseline: str = "",
     plain: Path | None = None,
     out: Path = Path("accuracy-results"),
-    as_json: Annotated[bool, Parameter("--json", negative=())] = False,
+    json: bool = False,
 ) -> None:
     """Track annotated sequences and measure AO, SR, success AUC, precision and presence.
 
@@ -51,7 +52,7 @@ def accuracy(
         made from it). Needs the export extra.
     out
         Folder for result files.
-    as_json
+    json
         Print the report as JSON instead of tables.
     """
     from jntrt.bench.accuracy.baselines import baseline as baseline_of
@@ -72,10 +73,10 @@ def accuracy(
     contestants = [
         bundle_contestant(bundle, engine, kind, threads)
         for bundle in opened
-        for engine in _words(backend)
-        for kind in _words(precision)
+        for engine in parse_words(backend)
+        for kind in parse_words(precision)
     ]
-    names = baseline_names() if baseline == "all" else _words(baseline)
+    names = baseline_names() if baseline == "all" else parse_words(baseline)
     if plain is not None:
         if not bundles:
             raise UserError("--plain needs the bundle that was made from the checkpoint")
@@ -99,12 +100,12 @@ def accuracy(
     report = to_dict(evaluations, describe_machine())
     try:
         with replacing(out / "report.json") as stream:
-            stream.write(json.dumps(report, indent=1) + "\n")
+            stream.write(dumps(report, indent=1) + "\n")
         plot_success(evaluations, out / "success.png")
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another by --out") from None
-    if as_json:
-        print(json.dumps(report))
+    if json:
+        print_json(report)
     else:
         print_tables(evaluations, Console(width=80))
         print(f"result files, report.json, success.png: {out}")
@@ -123,7 +124,7 @@ def latency(
     rounds: int = 10,
     frames: int = 20,
     remember: bool = False,
-    as_json: Annotated[bool, Parameter("--json", negative=())] = False,
+    json: bool = False,
 ) -> None:
     """Time a frame stage by stage: decode, crop, network, box, and the whole.
 
@@ -157,7 +158,7 @@ def latency(
     remember
         Let --backend auto take each bundle's fastest engine on this machine from now on, of the two or more
         that are timed here. It is kept in a file, which is named; without it auto is as before.
-    as_json
+    json
         Print everything as JSON instead of tables.
     """
     import tempfile
@@ -172,7 +173,7 @@ def latency(
     from jntrt.runtime.engines.remembered import remember as remember_engines
     from rich.console import Console
 
-    if remember and (len(set(_words(backend))) < 2 or "auto" in _words(backend)):
+    if remember and (len(set(parse_words(backend))) < 2 or "auto" in parse_words(backend)):
         raise UserError("--remember: name the engines to choose from: --backend onnxruntime,openvino")
     if min(rounds, frames) < 1:
         raise UserError("--rounds and --frames have to be 1 or more")
@@ -183,10 +184,10 @@ def latency(
         source, box = drawn_clip(Path(folder)) if video is None else video_box(video, init)
         engines = plan_engines(
             opened,
-            backends=_words(backend),
-            precisions=_words(precision),
+            backends=parse_words(backend),
+            precisions=parse_words(precision),
             threads=[int(count) for count in parse_integers(threads, "--threads")] if threads else [None],
-            against=_words(against),
+            against=parse_words(against),
             spin=spin,
             source=source,
             box=box,
@@ -200,8 +201,8 @@ def latency(
                 on_step=lambda label: bar.update(task, advance=1, description=label),
             )
     by_path = {str(bundle.path): bundle for bundle in opened}
-    if as_json:
-        print(json.dumps(to_dict(measured, by_path, describe_machine())))
+    if json:
+        print_json(to_dict(measured, by_path, describe_machine()))
     else:
         machine = describe_machine()
         print(f"{machine['processor']}, {machine['cores']} cores, {machine['system']}")
@@ -223,7 +224,7 @@ def pipeline(
     precision: str = "fp32",
     threads: str = "",
     rounds: int = 3,
-    as_json: Annotated[bool, Parameter("--json", negative=())] = False,
+    json: bool = False,
 ) -> None:
     """Time the whole command: trtrun from start to end, decoding and writing beside the tracker.
 
@@ -246,7 +247,7 @@ def pipeline(
         CPU threads of an engine, separated by commas (default: the engine's own choice).
     rounds
         How often each runs; the figures are medians.
-    as_json
+    json
         Print everything as JSON instead of a table.
     """
     import tempfile
@@ -267,23 +268,19 @@ def pipeline(
         source, box = drawn_clip(Path(folder)) if video is None else video_box(video, init)
         engines = plan_engines(
             open_bundles(bundles) or [default_bundle()],
-            backends=_words(backend),
-            precisions=_words(precision),
+            backends=parse_words(backend),
+            precisions=parse_words(precision),
             threads=list(parse_integers(threads, "--threads")) if threads else [None],
             against=(),
             source=source,
             box=box,
         )
         timings = time_whole(engines, rounds=rounds)
-    if as_json:
+    if json:
         told = [asdict(timing) | timing.summary() for timing in timings]
-        print(json.dumps({"machine": describe_machine(), "engines": told}))
+        print_json({"machine": describe_machine(), "engines": told})
     else:
         print_whole(timings, Console(width=80))
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _distinct(names: list[str]) -> None:

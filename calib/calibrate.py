@@ -22,6 +22,7 @@ from jntrt.calib.graph.engine import Graphs
 from jntrt.calib.graph.layers import int8_share
 from jntrt.calib.graph.view import Array
 from jntrt.calib.observe import observe
+from jntrt.calib.options import Options
 from jntrt.calib.precisions.candidate import (
     Candidate,
     Models,
@@ -33,7 +34,7 @@ from jntrt.calib.precisions.candidate import (
 )
 from jntrt.calib.precisions.fp16 import float32_places
 from jntrt.calib.precisions.ranges import Observations, choose_ranges, clipped_share
-from jntrt.calib.result import Calibrated, Options, Refusal
+from jntrt.calib.result import Calibrated, Refusal
 from jntrt.runtime.bundle import Bundle, copy_bundle
 from jntrt.runtime.bundle.packaged import is_packaged
 from jntrt.runtime.errors import GateError, UserError
@@ -102,7 +103,7 @@ class Calibration:
     def _int8(self, seen: Observations, ranges: Mapping[str, float], judge_of: _Judge) -> Calibrated:
         """Puts the worst layers back, one, two, four … more, until the gate passes or too few are left."""
         options, layers = self.options, quantisable(self.models)
-        kept = list(options.keep)
+        kept = options.kept_layers
         worst: tuple[Sensitivity, ...] = ()
         judge_of.check_ranges(ranges)
         result: Calibrated | None = None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from jntrt.calib.options import Options
 from jntrt.runtime.command.app import new_app, run
-from jntrt.runtime.command.lists import parse_integers
+from jntrt.runtime.command.console import print_json
+from jntrt.runtime.command.lists import parse_integers, parse_words
 
 if TYPE_CHECKING:
     from jntrt.calib.result import Calibrated
@@ -23,23 +24,10 @@ def calibrate(
     bundle: str,
     *,
     data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
-    precision: str,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     gate_data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
-    crops: int = 500,
-    seed: int = 0,
-    method: str = "minmax",
-    percentile: float = 99.99,
-    weight_bits: int = 8,
-    keep: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
-    ranges: Path | None = None,
-    gate_crops: int = 200,
-    gate_frames: int = 2000,
-    min_iou: float | None = None,
-    max_ao: float | None = None,
-    force: bool = False,
-    threads: int | None = None,
-    json_: Annotated[bool, Parameter(name="--json")] = False,
+    options: Annotated[Options, Parameter(name="*")],
+    json: bool = False,
 ) -> int:
     """Add a precision to BUNDLE, calibrated on your own sequences and judged on others.
 
@@ -53,69 +41,26 @@ def calibrate(
         The bundle's folder, or a packaged bundle's name.
     data
         Annotated sequences or videos: what bench-jn accuracy takes; several as A,B or A B, after BUNDLE.
-    precision
-        fp16, int8 (float32 around it, for CPUs) or int8-fp16 (float16 around it, for TensorRT).
     output
         A new folder: the bundle is copied there first, and the copy changed. Packaged bundles need it.
     gate_data
         Sequences to judge by. Without it every fifth of DATA is held back for that.
-    crops
-        Calibration crops.
-    seed
-        Of the crops' jitter.
-    method
-        How ranges are chosen: minmax, percentile, mse or entropy.
-    percentile
-        For --method percentile, in per cent of the magnitudes.
-    weight_bits
-        8, or 7 for CPUs without VNNI, whose int8 sums saturate.
-    keep
-        Layers to leave out of int8, by name as calibration.json has them; several as A,B or A B.
-    ranges
-        A calibration.json to take the int8 ranges from.
-    gate_crops
-        Held-back crops.
-    gate_frames
-        Frames of held-back sequences, at most.
-    min_iou
-        Least median IoU with the fp32 boxes. Default 0.995 for fp16, 0.97 for int8.
-    max_ao
-        How far AO may move. Default 0.002 for fp16, 0.01 for int8.
-    force
-        Write the precision even if the gate refuses; the bundle then says so.
-    threads
-        Of the engines.
-    json_
+    options
+        What precision, and how.
+    json
         Print the figures as JSON.
     """
     from jntrt.bench.sequences.data_option import parse_data
     from jntrt.calib.calibrate import calibrate as calibrate_bundle
-    from jntrt.calib.result import Options
     from jntrt.runtime.bundle import open_bundle
 
-    options = Options(
-        precision=precision,
-        crops=crops,
-        seed=seed,
-        method=method,
-        percentile=percentile,
-        weight_bits=weight_bits,
-        keep=tuple(name for word in keep for name in word.split(",") if name),
-        ranges=ranges,
-        gate_crops=gate_crops,
-        gate_frames=gate_frames,
-        min_iou=min_iou,
-        max_ao=max_ao,
-        force=force,
-        threads=threads,
-    )
     sequences, judges = parse_data(data), parse_data(gate_data, "--gate-data") if gate_data else []
     with _Bar() as bar:
         changed, result = calibrate_bundle(open_bundle(bundle), sequences, options, judges, bar.show, output)
-    if json_:
+    if json:
         from jntrt.calib.calibration_file import gate_entry
 
-        print(json.dumps({"bundle": str(changed.path), "precision": precision, "gate": gate_entry(result)}))
+        print_json({"bundle": str(changed.path), "precision": options.precision, "gate": gate_entry(result)})
     else:
         _print_verdict(changed.name, result)
     return 0
@@ -126,8 +71,8 @@ def check_build(
     bundle: str,
     *,
     sm: str = "75,86,89,120",
-    precision: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
-    json_: Annotated[bool, Parameter(name="--json")] = False,
+    precision: str = "",
+    json: bool = False,
 ) -> int:
     """Build BUNDLE's graphs with TensorRT-RTX, without a GPU, and say what came out.
 
@@ -138,8 +83,8 @@ def check_build(
     sm
         Compute capabilities, such as 75,86,89,120.
     precision
-        Precisions of the bundle. Default: fp16 and int8-fp16 where it has them.
-    json_
+        Precisions of the bundle, separated by commas. Default: fp16 and int8-fp16 where it has them.
+    json
         Print JSON.
     """
     from jntrt.calib.check_build import check_build as check
@@ -148,10 +93,13 @@ def check_build(
     architectures = [str(number) for number in parse_integers(sm, "--sm")]
     with _Bar() as bar:
         builds = check(
-            open_bundle(bundle), architectures, precision, lambda what: bar.show(f"building {what}", 0, 1)
+            open_bundle(bundle),
+            architectures,
+            parse_words(precision),
+            lambda what: bar.show(f"building {what}", 0, 1),
         )
-    if json_:
-        print(json.dumps([asdict(build) for build in builds], indent=1))
+    if json:
+        print_json([asdict(build) for build in builds])
         return 0
     from rich.console import Console
     from rich.table import Table

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from jntrt.export.families import command_flags
 from jntrt.runtime.command.app import new_app, run
+from jntrt.runtime.command.console import print_json
 
 if TYPE_CHECKING:
     from typing import Any as FamilyFlags
@@ -60,7 +61,7 @@ def export(
         Print the result as JSON.
     """
     from jntrt.export.pipeline import export_checkpoint
-    from jntrt.export.report import Progress, print_json, print_result
+    from jntrt.export.report import Progress, print_result
 
     with Progress() as progress:
         result = export_checkpoint(
@@ -83,7 +84,7 @@ def inspect(bundle: str, *, json: bool = False) -> None:
     json:
         Print the manifest as JSON.
     """
-    from jntrt.export.report import print_bundle, print_json
+    from jntrt.export.report import print_bundle
     from jntrt.runtime.bundle import open_bundle
 
     opened = open_bundle(bundle)
@@ -107,7 +108,7 @@ def check(bundle: str, *, json: bool = False) -> None:
         Print the result as JSON.
     """
     from jntrt.export.check_bundle import check_bundle
-    from jntrt.export.report import Progress, print_checks, print_json
+    from jntrt.export.report import Progress, print_checks
 
     with Progress() as progress:
         checks = check_bundle(bundle, progress=progress)
@@ -150,7 +151,6 @@ def build(
     json:
         Print the result as JSON.
     """
-    from jntrt.export.report import print_json
     from jntrt.runtime.bundle import open_bundle
     from jntrt.runtime.engines.tensorrt.build import BuildOptions
     from jntrt.runtime.engines.tensorrt.build_ahead import build_engine, print_engines

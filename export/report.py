@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -42,11 +40,6 @@ class Progress:
 def printable(text: str) -> str:
     """`text` with _ for what could steer a terminal or cannot be encoded; files name things as they like."""
     return "".join(c if c.isprintable() else "_" for c in text)
-
-
-def print_json(value: object) -> None:
-    """`value` as indented JSON on stdout."""
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")  # ASCII: names in files need not be sound Unicode
 
 
 def print_result(result: ExportResult) -> None:

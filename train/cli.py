@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_module
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jntrt.runtime.command.app import new_app, run
+from jntrt.runtime.command.console import print_json
 
 app = new_app("train-jn", "Train a tracker with its paper's objective.")
 
@@ -94,7 +94,7 @@ def measure(run: Path, /, *data: Path, limit: int | None = None, json: bool = Fa
 
     figures = measure_run(run, data, limit)
     if json:
-        print(json_module.dumps({k: None if math.isnan(v) else v for k, v in figures.items()}))
+        print_json({k: None if math.isnan(v) else v for k, v in figures.items()})
     else:
         print("  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
 

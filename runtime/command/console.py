@@ -1,5 +1,6 @@
 """What is written on a terminal: one clean line per error, and nothing that a library adds by itself."""
 
+import json
 import logging
 import os
 import sys
@@ -34,6 +35,11 @@ def stderr_console() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+def print_json(value: object) -> None:
+    """`value` as indented JSON on stdout."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")  # ASCII: names in files need not be sound Unicode
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class Replacement:
         try:
             self._lock = os.open(self.part, os.O_CREAT | os.O_RDWR | os.O_TRUNC, permissions)
         except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+            raise UserError(f"{path}: cannot be written ({error.strerror}): name another folder") from None
         if fcntl is not None:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,6 +5,11 @@ import math
 from jntrt.runtime.errors import UserError
 
 
+def parse_words(text: str) -> list[str]:
+    """The words of a comma list such as `fp32,int8`; none of an empty one."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def parse_numbers(text: str, flag: str, count: int | None = None) -> tuple[float, ...]:
     """The finite numbers of a comma list such as `10,20,30,40`, `count` of them; UserError names the flag."""
     expected = "numbers" if count is None else f"{count} numbers"

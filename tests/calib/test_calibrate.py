@@ -17,7 +17,7 @@ from jntrt.bench.sequences.clips import load_clips
 from jntrt.calib.calibrate import Calibration
 from jntrt.calib.cli import app
 from jntrt.calib.crops import CropSet, Sample, Target, Wanted, collect_crops
-from jntrt.calib.result import Options
+from jntrt.calib.options import Options
 from jntrt.export.report import print_bundle
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle, open_bundle, write_bundle
@@ -200,7 +200,7 @@ def test_graphs_without_roles_are_refused(bundle, sequences, capsys):
 
 def test_too_little_int8_is_a_refusal(bundle, sequences, capsys):
     layers = [f"blocks.{n}/mlp/{fc}" for n in range(4) for fc in ("fc1", "fc2")]
-    keep = [word for layer in [*layers, "head/conv1/taps"] for word in ("--keep", layer)]
+    keep = ("--keep", ",".join([*layers, "head/conv1/taps"]))
     words = (bundle.path, "--data", sequences, "--precision", "int8", *SMALL, *LOOSE)
     assert calib(*words, *keep) == 3
     assert "under 60%" in capsys.readouterr().err
