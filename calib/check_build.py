@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines.onnx_bytes import Node, read_nodes
+from jntrt.runtime.engines.graph.onnx_bytes import Node, read_nodes
 from jntrt.runtime.engines.precision import PRECISIONS, find_precision
 from jntrt.runtime.engines.tensorrt.build import BuildOptions, build_plan, load_flavour, logger
 from jntrt.runtime.errors import UserError

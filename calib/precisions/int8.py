@@ -23,7 +23,7 @@ import onnx
 from jntrt.calib.graph.layers import Layer, find_layers
 from jntrt.calib.graph.roles import replace_int8
 from jntrt.calib.graph.view import Array, GraphView, attributes
-from jntrt.runtime.engines.int8_graph import RELU_ZERO_POINT, WEIGHT_BITS, ZERO_POINT
+from jntrt.runtime.engines.graph.int8_graph import RELU_ZERO_POINT, WEIGHT_BITS, ZERO_POINT
 from jntrt.runtime.errors import UserError
 from onnx import helper, numpy_helper
 

@@ -41,6 +41,9 @@ _EXTRA_OF_COMMAND = {
 }
 
 
+_MODELS = Path(__file__).parents[1] / "models"
+
+
 def new_app(name: str, help: str | None = None) -> App:
     """A cyclopts application with `--version`; its help is `help` or the default command's."""
     return App(
@@ -131,9 +134,7 @@ def _check_first_word(app: App, tokens: list[str]) -> None:
         raise UserError(f"{tokens[0]}: no such sub-command; there are: {listing}")
     # A camera's number, a glob or an address is for the default command to judge.
     if re.fullmatch(r"[A-Za-z][\w.-]*", tokens[0]) and not Path(tokens[0]).exists():
-        from jntrt.runtime.bundle.packaged import packaged_names
-
-        if tokens[0] in packaged_names():
+        if (_MODELS / tokens[0]).is_dir():  # a packaged bundle goes by its name
             return
         raise UserError(f"{tokens[0]}: no such file, and no sub-command (there are: {listing})")
 

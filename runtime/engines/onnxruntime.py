@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines import int8_graph
 from jntrt.runtime.engines.cpu import saturates_int8
-from jntrt.runtime.engines.onnx_bytes import read_nodes
+from jntrt.runtime.engines.graph import int8_graph
+from jntrt.runtime.engines.graph.onnx_bytes import read_nodes
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
 from jntrt.runtime.engines.precision import Precision

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.cpu import saturates_int8
-from jntrt.runtime.engines.graph_check import recorded_shapes
-from jntrt.runtime.engines.int8_graph import weight_bits
+from jntrt.runtime.engines.graph.graph_check import recorded_shapes
+from jntrt.runtime.engines.graph.int8_graph import weight_bits
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
 from jntrt.runtime.engines.precision import Precision

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.manifest import GRAPHS
-from jntrt.runtime.engines.graph_check import check_graph_file
+from jntrt.runtime.engines.graph.graph_check import check_graph_file
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.loops import HostLoop, Loop

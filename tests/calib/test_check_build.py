@@ -7,7 +7,7 @@ from jntrt.calib.check_build import build, count_attentions, read_layers
 from jntrt.calib.cli import app
 from jntrt.calib.precisions.candidate import make_candidate
 from jntrt.runtime.command.app import run
-from jntrt.runtime.engines.onnx_bytes import read_nodes
+from jntrt.runtime.engines.graph.onnx_bytes import read_nodes
 
 from .precisions.test_int8 import ranges_of
 from .tiny_tracker import tiny_models, tiny_recipe

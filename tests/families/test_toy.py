@@ -64,8 +64,8 @@ def checkpoint(trained):
     """The trained weights through `finish`, without what it says beside them."""
     folder = trained.parent
     assert run(train_app, ["finish", str(trained), str(folder / "out"), "--name", "toy"]) == 0
-    save_file(load_file(folder / "out" / "toy.safetensors"), folder / "toy.safetensors")
-    return folder / "toy.safetensors"
+    save_file(load_file(folder / "out" / "toy.safetensors"), folder / "alone.safetensors")
+    return folder / "alone.safetensors"
 
 
 @pytest.fixture(scope="module")

@@ -150,4 +150,5 @@ def _graph(nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any]) ->
         [make_tensor_value_info(name, *kind) for name, kind in outputs.items()],
         [from_array(value, name) for name, value in constants.items() if name in used],
     )
-    return make_model(graph, opset_imports=[make_opsetid("", 20)], ir_version=9)
+    model = make_model(graph, opset_imports=[make_opsetid("", 20)], ir_version=9)
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)

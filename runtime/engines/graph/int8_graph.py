@@ -4,7 +4,7 @@ Works on the file's bytes, since the runtime does without the onnx package: read
 one-byte tensors in place.
 """
 
-from jntrt.runtime.engines.onnx_bytes import Node, fields, read_nodes
+from jntrt.runtime.engines.graph.onnx_bytes import Node, fields, read_nodes
 from jntrt.runtime.errors import UserError
 
 # The names that calib.int8 gives to the zero points that all activations share.

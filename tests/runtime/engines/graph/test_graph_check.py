@@ -11,7 +11,7 @@ import pytest
 from jntrt.runtime.bundle import default_bundle
 from jntrt.runtime.bundle.manifest import GRAPHS
 from jntrt.runtime.engines import backend_class
-from jntrt.runtime.engines.graph_check import check_graph_bytes, check_graph_file
+from jntrt.runtime.engines.graph.graph_check import check_graph_bytes, check_graph_file
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError

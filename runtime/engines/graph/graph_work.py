@@ -8,7 +8,7 @@ the engine to say, which infers shapes itself before it computes anything.
 import math
 from collections.abc import Mapping, Set
 
-from jntrt.runtime.engines.onnx_bytes import Node
+from jntrt.runtime.engines.graph.onnx_bytes import Node
 
 Shape = tuple[int, ...]
 
@@ -22,6 +22,8 @@ _SLOW = (
     *("AveragePool", "MaxPool", "LpPool", "LRN", "ConvTranspose", "DeformConv", "Col2Im", "RoiAlign"),
     *("MaxRoiPool", "GridSample", "Einsum", "LSTM", "GRU", "RNN", "DFT", "STFT", "Det", "Attention"),
 )
+# The output has the first input's shape, which calibration leaves unrecorded with the levels' type.
+_KEEPING = ("QuantizeLinear", "DequantizeLinear")
 # Inputs that fix the output's shape: these, and those behind them.
 _SHAPED = {"ConstantOfShape": 0, "Range": 0} | dict.fromkeys(
     (
@@ -39,11 +41,14 @@ def excess(nodes: list[Node], shapes: Mapping[str, Shape], constants: Set[str]) 
     shapes: of tensors, by name. constants: the tensors whose numbers are in the file.
     """
     constants = {*constants, *(name for n in nodes if n.op_type == "Constant" for name in n.outputs)}
+    shapes = dict(shapes)
     total = 0
     for node in nodes:
         first = _SHAPED.get(node.op_type)
         if first is not None and not constants.issuperset(filter(None, node.inputs[first:])):
             return f"the shape of {node.name!r:.80} depends on what it computes"
+        if node.op_type in _KEEPING and node.inputs and node.inputs[0] in shapes:
+            shapes.setdefault(node.outputs[0], shapes[node.inputs[0]])
         for name in filter(None, node.outputs):
             if node.op_type != "Constant" and name not in shapes:
                 return f"it does not record the shape of {name!r:.80}"

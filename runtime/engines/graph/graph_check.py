@@ -10,8 +10,8 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from jntrt.runtime.engines.graph_work import Shape, excess
-from jntrt.runtime.engines.onnx_bytes import Node, all_fields, packed
+from jntrt.runtime.engines.graph.graph_work import Shape, excess
+from jntrt.runtime.engines.graph.onnx_bytes import Node, all_fields, packed
 from jntrt.runtime.errors import UserError
 
 MAX_FIELDS = 2_000_000  # a ViT-L's int8 graph has about 60,000
