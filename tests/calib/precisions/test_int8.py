@@ -12,10 +12,11 @@ from jntrt.calib.graph.layers import find_layers, int8_share
 from jntrt.calib.graph.view import GraphView
 from jntrt.calib.precisions.candidate import make_candidate, observed_tensors, quantisable
 from jntrt.calib.precisions.int8 import quantise, quantise_weight, split_branches
-from jntrt.runtime.engines import cpu, int8_graph
+from jntrt.runtime.engines import cpu
 from jntrt.runtime.engines import onnxruntime as onnxruntime_backend
 from jntrt.runtime.engines import openvino as openvino_backend
 from jntrt.runtime.engines.cpu import saturates_int8
+from jntrt.runtime.engines.graph import int8_graph
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime
 from jntrt.runtime.engines.openvino import OpenVino
 from jntrt.runtime.engines.options import EngineOptions

@@ -144,4 +144,4 @@ def test_the_bare_example_is_short_and_bare() -> None:
     lines = EXAMPLE.read_text().splitlines()
     assert len(lines) <= 64
     imports = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}
-    assert imports <= {"json", "sys", "pathlib", "numpy", "onnxruntime"}
+    assert imports <= {"json", "os", "sys", "pathlib", "numpy", "onnxruntime"}
