@@ -19,19 +19,11 @@ def crops(
     frame: Image, boxes: geometry.Boxes, spec: CropSpec, *, border: Colour = BLACK, swap: bool = False
 ) -> Image:
     """The crop around each of `boxes` (B of x, y, w, h): B×S×S×3 uint8."""
-    return np.stack(
-        [
-            crop(
-                frame,
-                geometry.crop_rectangle(box, spec),
-                spec.size,
-                swap=swap,
-                edge=spec.edge,
-                border=border,
-            )
-            for box in boxes
-        ]
-    )
+    cut = [
+        crop(frame, geometry.crop_rectangle(box, spec), spec.size, swap=swap, edge=spec.edge, border=border)
+        for box in boxes
+    ]
+    return cut[0][None] if len(cut) == 1 else np.stack(cut)  # one target's crop is not copied
 
 
 def side_inputs(boxes: geometry.Boxes, spec: CropSpec, box_format: str, wanted: Container[str]) -> Inputs:
