@@ -1,4 +1,4 @@
-"""Track with a bundle and nothing else: python bare_onnxruntime.py BUNDLE FRAMES.npy x,y,w,h
+"""Track with an OSTrack or JN bundle and nothing else: python bare_onnxruntime.py BUNDLE FRAMES.npy x,y,w,h
 
 FRAMES.npy: uint8 N×H×W×3 RGB. Prints x,y,w,h,score per frame after the first: the boxes of jntrt's Tracker.
 """
