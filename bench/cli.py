@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
 from jntrt.runtime.command.lists import parse_integers, parse_words
@@ -55,6 +56,8 @@ def accuracy(
     json
         Print the report as JSON instead of tables.
     """
+    from rich.console import Console
+
     from jntrt.bench.accuracy.baselines import baseline as baseline_of
     from jntrt.bench.accuracy.baselines import baseline_names
     from jntrt.bench.accuracy.contestants import bundle_contestant, plain_contestant
@@ -66,7 +69,6 @@ def accuracy(
     from jntrt.bench.sequences.evaluate import evaluate
     from jntrt.runtime.command.files import replacing
     from jntrt.runtime.command.progress import progress_bar
-    from rich.console import Console
 
     sequences = load_clips(parse_data(data))
     opened = open_bundles(bundles)
@@ -163,6 +165,8 @@ def latency(
     """
     import tempfile
 
+    from rich.console import Console
+
     from jntrt.bench.bundles import open_bundles
     from jntrt.bench.latency.measure import measure_latency
     from jntrt.bench.latency.report import fastest, print_report, to_dict
@@ -171,7 +175,6 @@ def latency(
     from jntrt.runtime.bundle import default_bundle
     from jntrt.runtime.command.progress import progress_bar
     from jntrt.runtime.engines.remembered import remember as remember_engines
-    from rich.console import Console
 
     if remember and (len(set(parse_words(backend))) < 2 or "auto" in parse_words(backend)):
         raise UserError("--remember: name the engines to choose from: --backend onnxruntime,openvino")
@@ -253,12 +256,13 @@ def pipeline(
     import tempfile
     from dataclasses import asdict
 
+    from rich.console import Console
+
     from jntrt.bench.bundles import open_bundles
     from jntrt.bench.latency.timed_engines import drawn_clip, plan_engines, video_box
     from jntrt.bench.latency.whole_command import print_whole, time_whole
     from jntrt.bench.machine import describe_machine
     from jntrt.runtime.bundle import default_bundle
-    from rich.console import Console
 
     if rounds < 1:
         raise UserError("--rounds has to be 1 or more")

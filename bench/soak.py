@@ -15,11 +15,12 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle, open_bundle, write_bundle
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
 
 app = new_app("soak", "A long run: does memory stay flat, does the latency drift?")
 
@@ -79,6 +80,7 @@ def soak(tracker: Tracker, updates: int) -> Soak:
 def tiny_bundle(folder: Path) -> Bundle:
     """An untrained bundle of the first family's tiny network."""
     import torch
+
     from jntrt.export.families import FAMILIES, family
 
     name = next(iter(FAMILIES))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from jntrt.calib.precisions.ranges import BINS, SMALLEST, Magnitudes, percentile_range, squared_error
 from jntrt.calib.report import page
 from jntrt.calib.result import Calibrated

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
 from jntrt.calib.options import Options
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.metrics import overlap
 from jntrt.runtime import geometry
@@ -21,7 +23,6 @@ from jntrt.runtime.errors import UserError
 from jntrt.runtime.inputs import crops as cut
 from jntrt.runtime.inputs import state_inputs, target_inputs
 from jntrt.runtime.tracker import Tracker
-from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 

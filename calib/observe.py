@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper
+
 from jntrt.calib.crops import CropSet
 from jntrt.calib.graph.engine import Run, open_graph
 from jntrt.calib.graph.view import Array, GraphView
 from jntrt.calib.precisions.ranges import Magnitudes, Observations
 from jntrt.export.onnx.promote import promote
 from jntrt.runtime.errors import UserError
-from onnx import TensorProto, helper
 
 PEAK_SUFFIX = "/peak"
 

@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
+from safetensors.torch import save_file
+
 from jntrt.export.families import FAMILIES, family, folder_name
 from jntrt.runtime.bundle.packaged import packaged_names
 from jntrt.runtime.video.writer import VideoWriter
-from safetensors.torch import save_file
 
 Image = npt.NDArray[np.uint8]
 

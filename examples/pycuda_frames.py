@@ -10,9 +10,10 @@ import sys
 
 import numpy as np
 import pycuda.autoprimaryctx
+from pycuda import gpuarray
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.video.sources import frames
-from pycuda import gpuarray
 
 
 def main(bundle: str, video: str, box: str) -> None:

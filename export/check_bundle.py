@@ -52,6 +52,7 @@ def _stored_difference(bundle: Bundle, precision: str) -> Difference:
 def _check_rules(file: Path) -> None:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
     from jntrt.export.rules import check_graph
 
     try:

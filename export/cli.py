@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
 from jntrt.export.families import command_flags
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json

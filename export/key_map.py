@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from jntrt.export.bounded_yaml import read_table
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
 
 Weights = Mapping[str, NDArray[Any]]
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
+
 from jntrt.export.families.plain import PlainForm
 from jntrt.export.onnx.promote import promote
 from jntrt.export.onnx.roles import read_roles
-from numpy.typing import NDArray
 
 TOLERANCE = 1e-4  # of box and score between the plain form and a graph, absolute
 TIE = 1e-5  # of the similarities' range: two tokens closer than this may change places

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.export.checkpoint import Checkpoint, read_checkpoint
 from jntrt.export.experiment_yaml import ExperimentYaml, read_experiment_yaml
 from jntrt.export.families import family, family_flags, folder_name, recognise
@@ -21,7 +23,6 @@ from jntrt.export.report import printable
 from jntrt.runtime.bundle import KEPT, PARITY, check_target, file_sha256, write_bundle
 from jntrt.runtime.bundle.manifest import FORMAT, MAX_BATCH
 from jntrt.runtime.errors import GateError, UserError
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from jntrt.export.families.contract import Family, Weights
@@ -102,6 +103,7 @@ def export_checkpoint(
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
     import torch
+
     from jntrt.export.families.plain import load_weights
     from jntrt.export.parity import parity
     from jntrt.export.rules import check_graph, count_macs

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from jntrt.runtime.bundle import Bundle
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from jntrt.runtime.bundle import Bundle
 
 if TYPE_CHECKING:
     from jntrt.export.pipeline import ExportResult

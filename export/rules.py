@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
+from onnx import helper
+
 from jntrt.export.onnx.roles import Roles, read_roles
 from jntrt.runtime.errors import UserError
-from onnx import helper
 
 OPSET = 20
 MAX_FOLDED = 4096  # elements of a constant that shape inference may look into

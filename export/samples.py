@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.export.families.contract import Box, Family
 from jntrt.export.families.crops import conventions_of
 from jntrt.runtime.crop import border_colour
 from jntrt.runtime.geometry import start_box
 from jntrt.runtime.inputs import crops, state_inputs
-from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 320, 240
 

@@ -10,9 +10,10 @@ from types import ModuleType
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime.bundle.conventions import Border, CropSpec, Edge
 from jntrt.runtime.geometry import CropRectangle, hidden_lines
-from numpy.typing import NDArray
 
 
 def _import_native() -> ModuleType | None:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime.bundle.conventions import (
     Clip,
     Context,
@@ -23,7 +25,6 @@ from jntrt.runtime.bundle.conventions import (
     StateSpec,
 )
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
 
 Box = tuple[float, float, float, float]
 Boxes = Sequence[Sequence[float]]

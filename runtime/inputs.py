@@ -7,10 +7,11 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle.conventions import CropSpec, StateInput
 from jntrt.runtime.crop import BLACK, Colour, Image, border_colour, crop
-from numpy.typing import NDArray
 
 Inputs = dict[str, NDArray[Any]]
 

@@ -10,12 +10,13 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.crop import BLACK, border_colour
 from jntrt.runtime.errors import TrackerError
 from jntrt.runtime.inputs import crops, state_inputs
-from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 

@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle, open_bundle
 from jntrt.runtime.engines import open_pair
@@ -25,7 +27,6 @@ from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.inputs import side_inputs
-from numpy.typing import ArrayLike, NDArray
 
 MAX_COORDINATE = 1e6  # pixels; a crop's pixels are counted in 32 bits
 

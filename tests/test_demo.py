@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from jntrt.export.families import FAMILIES, folder_name
 from jntrt.runtime.bundle.packaged import packaged_names
 from jntrt.runtime.video.sources import frames

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.bench.sequences.evaluate import Contestant, Tracks
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
 Box = tuple[float, float, float, float]

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jntrt.bench.sequences.evaluate import MIN_CLIPS, Evaluation, compare
-from jntrt.bench.sequences.metrics import SUCCESS_THRESHOLDS
-from jntrt.runtime.command.files import replacing
 from matplotlib.figure import Figure  # here, so that a missing extra is told before hours of tracking
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from jntrt.bench.sequences.evaluate import MIN_CLIPS, Evaluation, compare
+from jntrt.bench.sequences.metrics import SUCCESS_THRESHOLDS
+from jntrt.runtime.command.files import replacing
 
 WIDTH = 80
 LEGEND = """\

@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.bench.gpu.kernels import check_box, check_crop
 from jntrt.bench.gpu.loop import Figures, Image, measure_loop
 from jntrt.bench.gpu.torch_networks import EAGER, measure_torch
@@ -42,7 +44,6 @@ from jntrt.runtime.engines.device import shared_device
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
 
 Engine = tuple[str, str, EngineOptions]  # backend, precision, options
 

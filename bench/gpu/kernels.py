@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.bench.latency.drawn_video import HEIGHT, WIDTH
 from jntrt.runtime.bundle.conventions import (
     Border,
@@ -20,7 +22,6 @@ from jntrt.runtime.crop import border_colour, crop
 from jntrt.runtime.cuda.driver import Buffer, Device, Stream
 from jntrt.runtime.cuda.kernels import FRAME, RESULT, BoxAddresses, Kernels, aim, rule_of, sizes
 from jntrt.runtime.geometry import CropRectangle, box_to_frame, hidden_lines
-from numpy.typing import NDArray
 
 # What differs between the families: OSTrack's, then NanoTrack's choices.
 CONVENTIONS = (

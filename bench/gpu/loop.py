@@ -5,13 +5,14 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.bench.gpu.kernels import on_device
 from jntrt.bench.latency.drawn_video import BOX, HEIGHT, WIDTH
 from jntrt.runtime.cuda.driver import Device
 from jntrt.runtime.cuda.frames import DeviceFrame
 from jntrt.runtime.cuda.loop import DeviceLoop
 from jntrt.runtime.cuda.upload import FrameUploader
-from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Times = tuple[float, float]  # p50 and p99 in milliseconds

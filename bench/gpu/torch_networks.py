@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+
 from jntrt.bench.gpu.loop import Figures, Image, measure_loop, percentiles
 from jntrt.bench.latency.drawn_video import BOX
 from jntrt.runtime.bundle import Bundle

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.bench.latency.worker import STAGES, TimedEngine, Worker
 from jntrt.bench.machine import moment, quiet_check, spin
-from numpy.typing import NDArray
 
 PERCENTILES = (50, 90, 95, 99)
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor, nn
+
 from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.families import family
 from jntrt.export.families.plain import PlainForm, load_weights
@@ -21,7 +23,6 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
-from torch import Tensor, nn
 
 _BOX = (100.0, 100.0, 40.0, 40.0)
 

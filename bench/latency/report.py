@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
 from jntrt.bench.latency.measure import Latency, Timing, speed_ratio
 from jntrt.export.families import FAMILIES, family
 from jntrt.export.families.contract import Published
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.precision import find_precision
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 WIDTH = 80
 LEGEND = """\

@@ -10,11 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from jntrt.bench.latency.worker import TimedEngine
-from jntrt.runtime.errors import UserError
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from jntrt.bench.latency.worker import TimedEngine
+from jntrt.runtime.errors import UserError
 
 LEGEND = """\
 whole   trtrun from its start to its end, with --out and --save: decoding in a

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
-from numpy.typing import NDArray
 
 STAGES = ("decode", "crop", "network", "box", "frame", "whole")
 START_SECONDS = 900  # a TensorRT engine is built at the first start

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.metrics import ClipMeasures, Measures, measure_clip, paired_difference, summarize
 from jntrt.bench.sequences.results import Run, load_run, save_run
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
 
 MIN_CLIPS = 2  # one clip has no spread: no interval
 

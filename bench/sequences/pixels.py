@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.images import quiet_opencv
-from numpy.typing import NDArray
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.bench.sequences.clips import Clip
 from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 

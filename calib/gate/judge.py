@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+
 from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.evaluate import Contestant, compare, evaluate
 from jntrt.bench.sequences.metrics import overlap

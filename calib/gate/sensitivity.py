@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+
 from jntrt.calib.crops import CropSet
 from jntrt.calib.gate.judge import CropFigures, compare_crops
 from jntrt.calib.graph.emulate import Emulator

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from torch import Tensor
+
 from jntrt.calib.graph.operators import OPERATORS
 from jntrt.calib.graph.view import Array, GraphView, attributes, place_of
 from jntrt.runtime.errors import UserError
-from torch import Tensor
 
 _OWN_TYPE = {"Cast", "QuantizeLinear", "DequantizeLinear"}  # their result's type is their own business
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+
 from jntrt.calib.graph.emulate import Emulation
 from jntrt.calib.graph.view import Array
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import onnx
+from onnx import helper
+
 from jntrt.export.onnx.roles import Roles, read_roles
 from jntrt.runtime.errors import UserError
-from onnx import helper
 
 
 def roles_of(model: onnx.ModelProto) -> Roles:

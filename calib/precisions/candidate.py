@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import onnx
+
 from jntrt.calib.graph.engine import Graphs, open_graph
 from jntrt.calib.graph.layers import Layer, find_layers
 from jntrt.calib.graph.roles import roles_of

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
+
 from jntrt.calib.graph.roles import roles_of
 from jntrt.calib.graph.view import Array, GraphView, peak, place_of
 from jntrt.runtime.errors import UserError
-from onnx import TensorProto, helper, numpy_helper
 
 LARGEST = 65504.0  # of float16
 NEAR = LARGEST / 4  # a value that calibration saw above this stays float32: unseen frames go further

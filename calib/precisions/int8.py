@@ -20,12 +20,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
+
 from jntrt.calib.graph.layers import Layer, find_layers
 from jntrt.calib.graph.roles import replace_int8
 from jntrt.calib.graph.view import Array, GraphView, attributes
 from jntrt.runtime.engines.graph.int8_graph import RELU_ZERO_POINT, WEIGHT_BITS, ZERO_POINT
 from jntrt.runtime.errors import UserError
-from onnx import helper, numpy_helper
 
 LEVEL_SUFFIX = "/int8"  # of a quantised value's name
 LEVELS = 127  # of an activation, on each side of 0

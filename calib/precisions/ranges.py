@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.calib.graph.view import Array
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
 
 BINS = 2048
 LEVELS = 127

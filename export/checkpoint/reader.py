@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.export.checkpoint.pickle_reader import (
     MAX_PICKLE_BYTES,
     PickleError,

@@ -16,6 +16,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.export.checkpoint.pickle_reader import StorageRef, TensorRef
 
 MAX_BYTES = 1_600_000_000

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
     import onnx
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
     from jntrt.export.experiment_yaml import ExperimentYaml
     from jntrt.export.families.inference import CommonFlags, Inferred
     from jntrt.export.families.plain import PlainForm
-    from numpy.typing import NDArray
-    from torch import Tensor, nn
 
     Weights = Mapping[str, NDArray[Any]]
 

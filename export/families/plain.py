@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from jntrt.runtime.errors import UserError
 
 
 class PlainForm(nn.Module):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jntrt.export.onnx.value import Value
 from numpy.typing import NDArray
+
+from jntrt.export.onnx.value import Value
 
 
 def linear(x: Value, matrix: NDArray[Any], bias: NDArray[Any] | None, name: str) -> Value:

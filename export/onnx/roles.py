@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, fields
 
 import onnx
+
 from jntrt.runtime.errors import UserError
 
 PREFIX = "jntrt."

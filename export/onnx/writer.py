@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from jntrt.export.onnx.roles import ALLOWED, FLOAT32, INT8, INTERIOR, KEPT, Roles
-from jntrt.export.onnx.value import Value
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from jntrt.export.onnx.roles import ALLOWED, FLOAT32, INT8, INTERIOR, KEPT, Roles
+from jntrt.export.onnx.value import Value
 
 OPSET = 20
 IR_VERSION = 9  # the one that came with opset 20; older engines refuse newer ones

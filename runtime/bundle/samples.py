@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
+
+from jntrt.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from jntrt.runtime.bundle.bundle import Bundle

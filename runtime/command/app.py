@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cyclopts import App, CycloptsError, Parameter
+
 from jntrt.runtime.command.console import StderrHandler, one_line
 from jntrt.runtime.command.interrupts import handling, interrupts
 from jntrt.runtime.errors import UserError

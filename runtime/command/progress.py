@@ -13,8 +13,9 @@ def progress_bar(what: str = "{task.description}", *fields: str) -> "Progress":
     It is a context manager and shows nothing where stderr is no terminal. What is printed to stderr meanwhile
     appears above it.
     """
-    from jntrt.runtime.command.console import stderr_console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from jntrt.runtime.command.console import stderr_console
 
     return Progress(
         TextColumn(what),

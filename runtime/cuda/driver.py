@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jntrt.runtime.errors import UserError
 from numpy.typing import NDArray
+
+from jntrt.runtime.errors import UserError
 
 INSTALL = "pip install 'jntrt[gpu]'"
 

@@ -11,12 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jntrt.runtime
 import numpy as np
+from numpy.typing import NDArray
+
+import jntrt.runtime
 from jntrt.runtime.bundle.conventions import CropSpec, StateInput, StateSpec
 from jntrt.runtime.cuda.driver import CudaError, Device, Stream, compile_kernels
 from jntrt.runtime.geometry import crop_rectangle, crop_span, state_input
-from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 

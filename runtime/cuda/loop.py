@@ -15,6 +15,8 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.conventions import Border, CropSpec, StateInput
 from jntrt.runtime.crop import BLACK, Colour, border_colour, crop
@@ -34,7 +36,6 @@ from jntrt.runtime.cuda.kernels import (
 from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.geometry import Boxes, CropRectangle, hidden_lines
 from jntrt.runtime.loops import Step, checked_frame
-from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 

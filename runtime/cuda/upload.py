@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime.cuda.driver import Buffer, Device, Event, PinnedBuffer, Stream
 from jntrt.runtime.cuda.frames import DeviceFrame
 from jntrt.runtime.errors import TrackerError
-from numpy.typing import NDArray
 
 
 class FrameUploader:

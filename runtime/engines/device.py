@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import Buffer, Device, DeviceInfo, Stream
 from jntrt.runtime.cuda.loop import DeviceLoop, DeviceTensor
@@ -13,7 +15,6 @@ from jntrt.runtime.engines.pair import Pair, open_graphs
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.loops import Loop
-from numpy.typing import NDArray
 
 _devices: dict[int, Device] = {}
 

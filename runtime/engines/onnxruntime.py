@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.cpu import saturates_int8
 from jntrt.runtime.engines.graph import int8_graph
@@ -17,7 +19,6 @@ from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
-from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 

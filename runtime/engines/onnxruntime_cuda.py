@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from jntrt.runtime.cuda.driver import CudaError, Event, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
 from jntrt.runtime.engines.device import DeviceEngine, describe_device, shared_device

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime.bundle import KEPT, Bundle, read_samples
 from jntrt.runtime.engines import Engine, backend_class, choose_backend
 from jntrt.runtime.engines.graph.onnx_bytes import read_kept_names, with_outputs
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Network, Pair
 from jntrt.runtime.engines.precision import Precision, find_precision
-from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.grid_cli import add_grid

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.window import has_display
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.runtime.command.lists import parse_numbers
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.results.tracked import Boxes

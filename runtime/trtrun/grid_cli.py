@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+
 from jntrt.runtime.errors import UserError
 
 
@@ -37,6 +38,7 @@ def grid(
         Replace a picture that exists.
     """
     import cv2
+
     from jntrt.runtime.command.files import replacing
     from jntrt.runtime.trtrun.results.outputs import check_output
     from jntrt.runtime.video import grid as drawing

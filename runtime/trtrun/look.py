@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.runtime.trtrun.results.tracked import Tracked
 from jntrt.runtime.trtrun.run import OneEach
 from jntrt.runtime.view.address import Address

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.runtime.trtrun.results.tracked import Boxes, Tracked
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.console import clean_stderr
 from jntrt.runtime.command.interrupts import interrupts

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.results.tracked import Tracked
 from jntrt.runtime.video.drawing import annotate

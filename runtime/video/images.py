@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import numpy as np
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.image_size import image_size
 from jntrt.runtime.video.stream import MAX_PIXELS, Frame, Numbered, Opened, StreamError, check_size

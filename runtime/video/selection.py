@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Self
 
 import numpy as np
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.stream import MAX_SIDE, Frame, Numbered, Opened
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.damage import Damage
 from jntrt.runtime.video.numbering import Holes, Numbering

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.runtime.command.files import Replacement
 from jntrt.runtime.errors import UserError
 

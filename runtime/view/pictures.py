@@ -6,6 +6,7 @@ from threading import Lock
 import cv2
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.runtime.video.drawing import annotate
 from jntrt.runtime.view.session import Session, Shown
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.runtime.errors import UserError
 
 Frame = npt.NDArray[np.uint8]

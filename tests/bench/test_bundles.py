@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from jntrt.bench.bundles import open_bundles
 from jntrt.bench.sequences.data_option import parse_data
 from jntrt.runtime.bundle import default_bundle

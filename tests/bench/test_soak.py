@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from jntrt.bench.soak import app, soak, tiny_bundle
 from jntrt.runtime import Tracker
 from jntrt.runtime.command.app import run

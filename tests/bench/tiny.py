@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+
 from jntrt.bench.sequences.evaluate import Contestant
 
 WIDTH, HEIGHT = 96, 64

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from jntrt.runtime.bundle import Bundle
 
 from .tiny_tracker import tiny_recipe, write_sequences, write_tiny

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import onnx
 import pytest
+
 from jntrt.bench.accuracy.contestants import bundle_contestant
 from jntrt.bench.latency.timed_engines import plan_engines
 from jntrt.bench.sequences.clips import load_clips

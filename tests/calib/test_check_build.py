@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from jntrt.calib.check_build import build, count_attentions, read_layers
 from jntrt.calib.cli import app
 from jntrt.calib.precisions.candidate import make_candidate

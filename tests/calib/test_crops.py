@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.calib import crops as crops_of
 from jntrt.calib.crops import (

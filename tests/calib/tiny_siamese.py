@@ -1,6 +1,7 @@
 """A tiny Siamese tracker of MobileNet's parts with random weights: what transformers do not have."""
 
 import numpy as np
+
 from jntrt.calib.precisions.candidate import Models
 from jntrt.export.onnx.layers import concat, convolution, correlation
 from jntrt.export.onnx.value import Value

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+
 from jntrt.calib.precisions.candidate import Models
 from jntrt.export.families.ostrack.fast.graphs import build_graphs
 from jntrt.export.families.ostrack.plain.network import OSTrack

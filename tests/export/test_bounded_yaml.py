@@ -5,6 +5,7 @@ from time import perf_counter
 
 import pytest
 import yaml
+
 from jntrt.export.bounded_yaml import read_table
 from jntrt.runtime.errors import UserError
 

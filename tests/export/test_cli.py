@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from jntrt.export.cli import app
 from jntrt.export.families import family
 from jntrt.export.families.ostrack.plain.network import OSTrack
@@ -480,6 +481,7 @@ def test_check_reads_the_graphs_as_a_stranger_s(
 ) -> None:
     """Hashes only say that the files are those of the manifest; both may come from anywhere."""
     import onnx
+
     from jntrt.runtime.bundle import write_bundle
 
     bundle = Bundle.open(tiny_bundle)

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
+
 from jntrt.export.families.ostrack import family as ostrack
 from jntrt.export.families.ostrack.fast.graphs import build_graphs
 from jntrt.export.families.ostrack.plain.macs import plain_macs
@@ -19,7 +21,6 @@ from jntrt.export.parity import parity
 from jntrt.export.rules import check_graph, count_macs, graph_violations
 from jntrt.export.samples import draw_samples
 from jntrt.runtime.errors import UserError
-from onnx import TensorProto, helper
 
 from .families.ostrack.golden_networks import JN, OSTRACK, golden_case, plain_model
 

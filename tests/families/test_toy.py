@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import load_file, save_file
+
 from jntrt.bench.cli import app as bench_app
 from jntrt.bench.latency.plain_network import plain_backends
 from jntrt.bench.latency.report import published_figure
@@ -20,7 +22,6 @@ from jntrt.runtime.command.app import run
 from jntrt.runtime.errors import UserError
 from jntrt.train.cli import app as train_app
 from jntrt.train.run.measure import PlainTracker
-from safetensors.numpy import load_file, save_file
 
 from ..bench.tiny import write_got10k
 from ..train.conftest import draw_data, walking_square

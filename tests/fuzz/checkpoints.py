@@ -20,10 +20,11 @@ def sources() -> list[Path]:
 
 
 def main(seed: int, count: int) -> None:
+    from torch import device
+
     from jntrt.export.checkpoint import read_checkpoint
     from jntrt.export.families import family, recognise
     from jntrt.export.families.plain import load_weights
-    from torch import device
 
     files = sources()
     # Changes in the weights' numbers say little: most of the damage goes to the smallest files.

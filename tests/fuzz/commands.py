@@ -9,9 +9,10 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from safetensors.numpy import load_file
+
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.runtime.bundle import Bundle
-from safetensors.numpy import load_file
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "calib"))

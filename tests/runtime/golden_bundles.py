@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 import yaml
+from safetensors.numpy import load_file
+
 from jntrt.export.families import family
 from jntrt.export.families.ostrack.fast.graphs import build_graphs
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.families.siamese.infer import recipe_from_weights
 from jntrt.runtime.bundle import Bundle, write_bundle
-from safetensors.numpy import load_file
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 LOOPS = {"ostrack": GOLDEN / "loops/ostrack256_ce_loop", "jn": GOLDEN / "jn/loop"}

@@ -8,6 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from onnx.numpy_helper import from_array
+
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle, write_bundle
 from jntrt.runtime.bundle.conventions import (
@@ -21,9 +25,6 @@ from jntrt.runtime.bundle.conventions import (
     Side,
     StateSpec,
 )
-from onnx import TensorProto
-from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
-from onnx.numpy_helper import from_array
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 

@@ -20,6 +20,7 @@ from golden_conventions import (
     nanotrack_loop,
     write_size_bundle,
 )
+
 from jntrt.runtime import Tracker, geometry
 from jntrt.runtime.bundle.conventions import CropSpec, StateInput, StateSpec
 from jntrt.runtime.crop import border_colour, crop, crop_opencv

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jntrt.runtime import crop as crop_module
 from jntrt.runtime.bundle.conventions import CropSpec, Edge
 from jntrt.runtime.crop import crop, crop_opencv

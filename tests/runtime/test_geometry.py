@@ -9,6 +9,7 @@ import pytest
 from golden_conventions import FAMILIES, OSTRACK
 from hypothesis import given
 from hypothesis import strategies as st
+
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle.conventions import CropSpec, StateSpec
 from jntrt.runtime.errors import UserError

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jntrt.runtime.bundle.conventions import Border, Context, Corner, CropSpec, Edge, Scale, Side
 from jntrt.runtime.crop import border_colour, crop, crop_opencv
 from jntrt.runtime.errors import UserError

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import open_bundle
 from jntrt.runtime.errors import TrackerError, UserError

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from golden_bundles import nanotrack_weights, write_nanotrack
 from golden_conventions import NANOTRACK_LOOPS, box_of, frame_of, nanotrack_loop
+
 from jntrt.export.families import family
 from jntrt.export.families.plain import load_weights
 from jntrt.export.families.siamese.infer import recipe_from_weights

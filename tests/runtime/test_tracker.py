@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.options import EngineOptions

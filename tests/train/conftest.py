@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+
 from jntrt.export.families import family
 from jntrt.export.families.crops import conventions_of
 from jntrt.export.families.ostrack.objective import Settings

@@ -5,6 +5,8 @@ import json
 import cv2
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
+
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.export.experiment_yaml import read_experiment_yaml
 from jntrt.export.families.ostrack import family as ostrack
@@ -21,7 +23,6 @@ from jntrt.train.run.commands import find_sequences
 from jntrt.train.run.config import CONFIGS, TrainConfig, load_config
 from jntrt.train.run.measure import PlainTracker, measure, separate
 from jntrt.train.run.reference_files import write_reference
-from safetensors.numpy import load_file
 
 
 def test_train_measure_finish(data, tiny_file, tmp_path, draw_sequence, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from jntrt.bench.sequences.pixels import read_image
 from jntrt.runtime.errors import UserError
 from jntrt.train.data.scene import MIN_PIXELS, OPAQUE, Image, Sprite

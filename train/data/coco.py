@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+
 from jntrt.bench.sequences.clips import Clip
 from jntrt.runtime.errors import UserError
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jntrt.runtime.errors import UserError
-from jntrt.train.data.pairs import PairSource, batches, stack
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from jntrt.runtime.errors import UserError
+from jntrt.train.data.pairs import PairSource, batches, stack
 
 
 class Feed(IterableDataset[dict[str, Tensor] | str]):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.export.families.contract import Objective
 from jntrt.export.families.crops import Conventions
 from jntrt.runtime.bundle.conventions import StateInput
@@ -17,7 +19,6 @@ from jntrt.train.data.assets import Assets
 from jntrt.train.data.scene import Image
 from jntrt.train.data.synthetic import FRAME, Shot, random_pair
 from jntrt.train.data.videos import Still, VideoPairs
-from numpy.typing import NDArray
 
 BRIGHTNESS = 0.2
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jntrt.runtime.geometry import Box
 from numpy.typing import NDArray
+
+from jntrt.runtime.geometry import Box
 
 Image = NDArray[np.uint8]
 Affine = NDArray[np.float64]  # 2×3, maps (x, y, 1) in pixels

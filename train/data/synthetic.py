@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from jntrt.runtime.geometry import Box
 from jntrt.train.data.assets import Assets, displacement, photo_texture, random_sprite, recoloured
 from jntrt.train.data.scene import Affine, Image, Pose, Sprite, View

@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.runtime.errors import UserError
 from jntrt.train.data.scene import Image
-from numpy.typing import NDArray
 
 CHANNELS = 48
 _FILES = ("nanotrack_backbone_sim-opt.param", "nanotrack_backbone_sim-opt.bin")

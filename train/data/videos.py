@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from jntrt.bench.sequences.clips import Clip
 from jntrt.runtime.bundle.conventions import CropSpec
 from jntrt.runtime.crop import BLACK, Colour, border_colour, crop

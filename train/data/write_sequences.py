@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from jntrt.runtime.errors import UserError
 from jntrt.train.data.assets import Assets
 from jntrt.train.data.synthetic import FRAME, random_video

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import cv2
 import torch
+from torch import Tensor
+
 from jntrt.bench.sequences.clips import Clip, load_clips
 from jntrt.export.families import family
 from jntrt.export.families.crops import conventions_of
@@ -27,7 +29,6 @@ from jntrt.train.data.videos import VideoPairs
 from jntrt.train.data.write_sequences import write_sequences
 from jntrt.train.run.config import TrainConfig, load_config, with_overrides
 from jntrt.train.run.training import train
-from torch import Tensor
 
 
 def train_run(

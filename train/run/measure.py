@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.metrics import auroc, overlap
 from jntrt.export.families import family
@@ -20,7 +22,6 @@ from jntrt.runtime.inputs import crops, state_inputs
 from jntrt.train.data.scene import Image
 from jntrt.train.run.config import TrainConfig
 from jntrt.train.run.state import load_average
-from numpy.typing import NDArray
 
 KEPT = 0.97  # of the visible frames are not to be called lost
 

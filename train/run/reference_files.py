@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
-from torch import Tensor
 
 
 def write_reference(

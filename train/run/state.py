@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jntrt.runtime.command.files import replacing
-from jntrt.runtime.errors import UserError
-from jntrt.train.run.config import TrainConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from jntrt.runtime.command.files import replacing
+from jntrt.runtime.errors import UserError
+from jntrt.train.run.config import TrainConfig
 
 TENSORS, NOTES = "state.safetensors", "state.json"
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from jntrt.export.families.contract import Objective
 from jntrt.export.families.plain import PlainForm
 from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
 from jntrt.train.run.config import TrainConfig
 from jntrt.train.run.state import load_state, read_notes, save_state
-from torch import Tensor, nn
 
 LOG_EVERY = 20
 Report = Callable[[int, dict[str, float]], None]

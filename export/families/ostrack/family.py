@@ -20,10 +20,11 @@ from jntrt.export.families.ostrack.recipe import Recipe
 if TYPE_CHECKING:
     import numpy as np
     import onnx
+    from numpy.typing import NDArray
+
     from jntrt.export.experiment_yaml import ExperimentYaml
     from jntrt.export.families.contract import Box, Weights
     from jntrt.export.families.ostrack.plain.network import OSTrack
-    from numpy.typing import NDArray
 
 __all__ = [
     "Flags",

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from jntrt.export.families.contract import Box
 from jntrt.export.families.ostrack.family import side_inputs
 from jntrt.export.families.ostrack.plain.encoder import Block
@@ -19,8 +22,6 @@ from jntrt.export.families.ostrack.training.initialise import initialise, load_e
 from jntrt.export.families.ostrack.training.losses import LOSSES, keep_ratio_at
 from jntrt.export.families.plain import PlainForm
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 SCALE_JITTER = 0.25  # OSTrack's: each side times exp(0.25·N(0, 1))
 CENTRE_JITTER = 3.0  # at search factor 4: centre + 3·sqrt(w·h)·(U - 0.5) per axis

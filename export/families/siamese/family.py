@@ -18,9 +18,10 @@ from jntrt.export.families.siamese.recipe import Recipe
 if TYPE_CHECKING:
     import numpy as np
     import onnx
+    from numpy.typing import NDArray
+
     from jntrt.export.families.contract import Weights
     from jntrt.export.families.siamese.plain.network import Network
-    from numpy.typing import NDArray
 
 __all__ = [
     "Flags",

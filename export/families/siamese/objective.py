@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
 from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.families.contract import Box
 from jntrt.export.families.plain import PlainForm, load_weights
@@ -20,9 +24,6 @@ from jntrt.export.families.siamese.recipe import Recipe
 from jntrt.export.families.siamese.training import losses
 from jntrt.export.families.siamese.training.emphasis import Emphasis, emphasis_loss
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
 SHIFT = 64.0  # ± pixels of the search crop, per axis
 SCALE = 0.18  # ± of the target's size

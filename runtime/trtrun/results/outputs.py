@@ -16,6 +16,7 @@ from typing import Self, TextIO
 
 import numpy as np
 import numpy.typing as npt
+
 from jntrt.runtime.command.files import Replacement
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.results.formats import CocoFile, LinesFile, table

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+
 from jntrt.bench.cli import app
 from jntrt.bench.latency.measure import Latency, Timing, speed_ratio
 from jntrt.bench.latency.report import print_report, published_figure, to_dict
@@ -21,7 +23,6 @@ from jntrt.runtime.command.app import run
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.engines.remembered import remembered_backend
 from jntrt.runtime.errors import UserError
-from rich.console import Console
 
 from ..sequences.test_clips import write_video
 from ..tiny import write_got10k

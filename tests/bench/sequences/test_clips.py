@@ -6,6 +6,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.runtime.errors import UserError
 

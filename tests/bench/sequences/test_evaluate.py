@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
+
 from jntrt.bench.accuracy.baselines import (
     OpenCVTracker,
     StaticBox,
@@ -21,7 +23,6 @@ from jntrt.bench.sequences.clips import load_clips
 from jntrt.bench.sequences.evaluate import compare, evaluate, run_tracker
 from jntrt.runtime.command.app import run
 from jntrt.runtime.errors import UserError
-from rich.console import Console
 
 from ..tiny import DriftingTracker, contestant, write_got10k
 

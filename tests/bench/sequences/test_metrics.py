@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jntrt.bench.sequences.metrics import (
     auroc,
     center_error,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from jntrt.calib.crops import CropSet, Sample, Target
 from jntrt.calib.gate.judge import (
     CropFigures,

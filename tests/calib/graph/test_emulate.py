@@ -4,10 +4,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper
+
 from jntrt.calib.graph.emulate import Emulation, Emulator
 from jntrt.calib.precisions.fp16 import to_float16
 from jntrt.runtime.errors import UserError
-from onnx import TensorProto, helper
 
 from ..tiny_tracker import feeds, tiny_models, tiny_recipe
 

@@ -3,9 +3,10 @@
 import numpy as np
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from jntrt.calib.graph.emulate import Emulator
 from jntrt.calib.graph.operators import OPERATORS
-from onnx import TensorProto, helper, numpy_helper
 
 RNG = np.random.default_rng(2)
 IMAGE = RNG.normal(0, 3, (2, 6, 9, 8)).astype(np.float32)

@@ -5,6 +5,8 @@ import collections
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
+
 from jntrt.calib.graph.emulate import Emulator
 from jntrt.calib.graph.engine import open_graph
 from jntrt.calib.graph.roles import roles_of
@@ -17,7 +19,6 @@ from jntrt.runtime.engines.onnxruntime import OnnxRuntime
 from jntrt.runtime.engines.openvino import OpenVino
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
-from onnx import TensorProto
 
 from ..tiny_siamese import siamese_feeds, siamese_models
 

@@ -3,11 +3,12 @@
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
+
 from jntrt.calib.graph.emulate import Emulator
 from jntrt.calib.graph.view import GraphView
 from jntrt.calib.precisions.fp16 import LARGEST, float32_places, to_float16
 from jntrt.runtime.errors import UserError
-from onnx import TensorProto
 
 from ..tiny_tracker import feeds, random_weights, tiny_models, tiny_recipe
 

@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto
+
 from jntrt.calib.graph.emulate import Emulator
 from jntrt.calib.graph.engine import open_graph
 from jntrt.calib.graph.layers import find_layers, int8_share
@@ -22,7 +24,6 @@ from jntrt.runtime.engines.openvino import OpenVino
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
-from onnx import TensorProto
 
 from ..tiny_tracker import feeds, tiny_models, tiny_recipe
 

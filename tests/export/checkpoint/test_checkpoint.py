@@ -21,6 +21,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
+
 from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.checkpoint.pickle_reader import PickleError, Placeholder, read_pickle
 from jntrt.export.families.ostrack.flags import Flags
@@ -28,7 +30,6 @@ from jntrt.export.families.ostrack.infer import infer_recipe
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.plain import load_weights
 from jntrt.runtime.errors import UserError
-from safetensors.torch import save_file
 
 CHECKPOINTS = Path(__file__).parents[2] / "data" / "golden" / "checkpoints"
 OFFICIAL = CHECKPOINTS / "vitb_256_mae_ce_32x4_ep300" / "OSTrack_ep0300.pth.tar"

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from jntrt.calib.graph.emulate import Emulator
 from onnx import TensorProto, numpy_helper
+
+from jntrt.calib.graph.emulate import Emulator
 
 
 def run_in_float64(

@@ -10,6 +10,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch.nn import functional as F
+
 from jntrt.export.onnx.layers import concat, convolution, correlation, layer_norm, linear, where
 from jntrt.export.onnx.promote import promote
 from jntrt.export.onnx.roles import Roles, read_roles
@@ -17,7 +19,6 @@ from jntrt.export.onnx.value import Value
 from jntrt.export.onnx.writer import FLOAT, OnnxWriter
 from jntrt.export.rules import graph_violations, layer_macs
 from jntrt.runtime.errors import UserError
-from torch.nn import functional as F
 
 RNG = np.random.default_rng(11)
 X = RNG.standard_normal((2, 6, 5, 7)).astype(np.float32) * 3

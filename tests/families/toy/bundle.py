@@ -2,10 +2,11 @@
 
 import cv2
 import numpy as np
+from safetensors.torch import save_file
+
 from jntrt.export import families
 from jntrt.export.pipeline import export_checkpoint
 from jntrt.runtime.bundle import Bundle
-from safetensors.torch import save_file
 
 from .family import Recipe, plain
 

@@ -3,9 +3,10 @@
 import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
+
 from jntrt.export.families.plain import PlainForm
 from jntrt.export.onnx.roles import Roles
-from onnx import TensorProto, helper, numpy_helper
 
 from .family import CELL, KERNEL
 

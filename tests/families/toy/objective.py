@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from jntrt.runtime.errors import UserError
 from torch.nn import functional as F
+
+from jntrt.runtime.errors import UserError
 
 from .family import plain
 

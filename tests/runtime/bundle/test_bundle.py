@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from golden_conventions import CENTRE, NANOTRACK, NANOTRACK_SECTIONS
+
 from jntrt.runtime.bundle import Bundle, add_precision, is_bundle, write_bundle
 from jntrt.runtime.bundle.conventions import Clip, CropSpec, StateInput, StateSpec
 from jntrt.runtime.errors import UserError

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle, copy_bundle, default_bundle, open_bundle
 from jntrt.runtime.bundle.packaged import is_packaged, packaged_names

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from jntrt.runtime.bundle import Bundle, replace
 from jntrt.runtime.errors import UserError
 

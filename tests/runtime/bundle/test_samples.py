@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from jntrt.runtime.bundle import Bundle, read_samples, write_bundle
 from jntrt.runtime.errors import UserError
 

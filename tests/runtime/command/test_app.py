@@ -8,6 +8,7 @@ import pytest
 from cyclopts import App
 from hypothesis import given
 from hypothesis import strategies as st
+
 from jntrt.runtime.command.app import missing_extra, new_app, run
 from jntrt.runtime.command.lists import parse_box, parse_integers, parse_numbers
 from jntrt.runtime.errors import GateError, UserError

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from jntrt.runtime.command.console import StderrHandler, clean_stderr
 
 CODE = """

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from jntrt.runtime.command.files import Replacement, replacing
 from jntrt.runtime.errors import UserError
 

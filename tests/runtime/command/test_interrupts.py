@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cyclopts import App
+
 from jntrt.runtime.command.app import run
 from jntrt.runtime.command.interrupts import Interrupts, handling
 

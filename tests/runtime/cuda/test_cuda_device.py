@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
+
 from jntrt.bench.gpu.kernels import check_box, check_crop, on_device
 from jntrt.runtime import Tracker
 from jntrt.runtime.cuda.driver import CudaError, Device

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from jntrt.runtime.cuda.frames import DeviceFrame, device_frame
 from jntrt.runtime.errors import TrackerError
 

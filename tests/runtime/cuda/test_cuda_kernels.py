@@ -25,12 +25,13 @@ from golden_conventions import (
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from jntrt.runtime.bundle.conventions import CropSpec, StateSpec
 from jntrt.runtime.crop import BLACK, Colour, border_colour, crop
 from jntrt.runtime.cuda import kernels
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.geometry import box_to_frame, crop_rectangle, crop_span, hidden_lines
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[3]
 NATIVE = ROOT / "runtime" / "native"

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
+
 from jntrt.runtime.engines import BACKENDS, backend_class, choose_backend
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import TrackerError, UserError
-from onnx import TensorProto, helper
 
 ENGINES = ("onnxruntime", "openvino")
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import KEPT, Bundle, read_samples
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle, default_bundle
 from jntrt.runtime.engines import backend_class

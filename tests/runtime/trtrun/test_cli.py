@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+
 from jntrt.runtime.command.app import run
 from jntrt.runtime.tracker import Tracker
 from jntrt.runtime.trtrun import cli

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from jntrt.runtime.command.app import run
 from jntrt.runtime.trtrun import cli
 from jntrt.runtime.video.sources import frames

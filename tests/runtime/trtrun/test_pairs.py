@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from jntrt.runtime.command.app import run
 from jntrt.runtime.trtrun.cli import app
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.first_box import check_boxes, first_boxes, given_boxes
 from jntrt.runtime.trtrun.run import follow

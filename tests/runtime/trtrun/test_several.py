@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.several import jobs, meant
 

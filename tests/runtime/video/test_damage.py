@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.damage import Damage
 from jntrt.runtime.video.numbering import Numbering

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from jntrt.runtime.video.drawing import COLOURS, annotate
 from jntrt.runtime.video.grid import grid
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.image_size import image_size
 from jntrt.runtime.video.images import read_image

@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.decode_ahead import Ahead
 from jntrt.runtime.video.sources import frames

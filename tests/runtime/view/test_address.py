@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.view.address import Address, split_address
 

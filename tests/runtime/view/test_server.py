@@ -11,6 +11,7 @@ from time import monotonic, sleep
 import cv2
 import numpy as np
 import pytest
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.view import pictures
 from jntrt.runtime.view.address import Address

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.export.families.ostrack.objective import jitter
 from jntrt.runtime.bundle.conventions import CropSpec

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from jntrt.bench.sequences.clips import load_clips
 from jntrt.export.families.siamese.objective import Settings
 from jntrt.export.families.siamese.published import NETWORKS
@@ -14,7 +16,6 @@ from jntrt.train.run.commands import finish_run, prepare, trained_on
 from jntrt.train.run.config import TrainConfig, load_config
 from jntrt.train.run.measure import averaged_model
 from jntrt.train.run.training import train
-from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture

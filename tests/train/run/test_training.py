@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
+
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.training.initialise import initialise, load_encoder, positions
 from jntrt.runtime.errors import UserError
@@ -19,7 +21,6 @@ from jntrt.train.run import state
 from jntrt.train.run.plot import plot_log
 from jntrt.train.run.state import load_average
 from jntrt.train.run.training import rate, train
-from safetensors.torch import load_file, save_file
 
 from ..conftest import pair_source
 

@@ -12,6 +12,8 @@ every linear is one matrix product and choosing tokens is a Gather with a 1-D in
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.export.families.ostrack.fast.fold import (
     FoldedAttention,
     Weights,
@@ -24,7 +26,6 @@ from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.onnx.layers import concat, layer_norm, linear
 from jntrt.export.onnx.value import Value
 from jntrt.export.onnx.writer import OnnxWriter
-from numpy.typing import NDArray
 
 
 class FastEncoder:

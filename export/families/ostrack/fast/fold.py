@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.export.families.ostrack.plain.network import MEAN, STD
 from jntrt.export.families.ostrack.recipe import Recipe
-from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Weights = Mapping[str, Array]

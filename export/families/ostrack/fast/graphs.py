@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import onnx
+from numpy.typing import NDArray
+
 from jntrt.export.families.ostrack.fast.encoder import FastEncoder
 from jntrt.export.families.ostrack.fast.heads import FastHead
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.onnx.writer import FLOAT, UINT8, OnnxWriter
-from numpy.typing import NDArray
 
 
 def build_graphs(

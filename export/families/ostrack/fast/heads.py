@@ -8,13 +8,14 @@ zero row. What only the chosen cell needs (size, distances) is decoded there alo
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jntrt.export.families.ostrack.fast.fold import Weights, fold_conv
 from jntrt.export.families.ostrack.plain.heads import HEADS, hann
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.onnx.layers import concat, convolution, linear, where
 from jntrt.export.onnx.value import Value
 from jntrt.export.onnx.writer import OnnxWriter
-from numpy.typing import NDArray
 
 
 class FastHead:

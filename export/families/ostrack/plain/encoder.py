@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jntrt.export.families.ostrack.recipe import Recipe
 from torch import Tensor, nn
+
+from jntrt.export.families.ostrack.recipe import Recipe
 
 
 class Attention(nn.Module):

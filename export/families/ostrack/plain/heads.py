@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 
 import torch
-from jntrt.export.families.ostrack.recipe import Recipe
 from torch import Tensor, nn
+
+from jntrt.export.families.ostrack.recipe import Recipe
 
 # Background is 99 cells in 100 at the start of training (focal loss, section 4.1 of RetinaNet).
 PRIOR_BIAS = -math.log(99.0)

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from jntrt.export.families.ostrack.plain.encoder import Encoder, Mlp, template_rows
 from jntrt.export.families.ostrack.plain.heads import HEADS, PRIOR_BIAS
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.families.plain import PlainForm
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

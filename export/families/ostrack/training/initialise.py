@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from jntrt.export.families.ostrack.plain.encoder import Block
 from jntrt.export.families.ostrack.plain.network import MEAN, STD, OSTrack
 from jntrt.runtime.errors import UserError
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 PATCHES = 20000
 LIKENESS = 0.7  # strength of query · key = projection of token · token

@@ -6,6 +6,7 @@ Nodes are named as the plain form's modules: `backbone/features.3/expand`, `back
 from __future__ import annotations
 
 import numpy as np
+
 from jntrt.export.families.siamese.fast.fold import Weights, conv_norm, f32, plain_conv
 from jntrt.export.families.siamese.plain.backbones import DILATIONS, LAYERS, STRIDES
 from jntrt.export.families.siamese.plain.hne import MEAN, STD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from jntrt.export.families.siamese.fast.fold import f32
 from jntrt.export.families.siamese.plain.decode import points, window
 from jntrt.export.families.siamese.recipe import Recipe

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+
 from jntrt.export.families.siamese.fast.backbones import mobilenet, resnet
 from jntrt.export.families.siamese.fast.decode import decode
 from jntrt.export.families.siamese.fast.fold import Weights

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
 from jntrt.export.families.siamese.fast.backbones import folded
 from jntrt.export.families.siamese.fast.correlation import depthwise_correlation
 from jntrt.export.families.siamese.fast.fold import (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from jntrt.export.families.siamese.recipe import Recipe
 from torch import Tensor, nn
+
+from jntrt.export.families.siamese.recipe import Recipe
 
 
 class MobileNetV3(nn.Module):

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jntrt.export.families.siamese.recipe import Recipe
 from numpy.typing import NDArray
 from torch import Tensor
+
+from jntrt.export.families.siamese.recipe import Recipe
 
 
 def points(recipe: Recipe) -> NDArray[np.float64]:

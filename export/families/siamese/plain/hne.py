@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor, nn
+
 from jntrt.export.families.plain import PlainForm
 from jntrt.export.families.siamese.plain.backbones import ResNet
 from jntrt.export.families.siamese.plain.decode import decode
 from jntrt.export.families.siamese.plain.nanotrack import correlate_depthwise
 from jntrt.export.families.siamese.recipe import Recipe
-from torch import Tensor, nn
 
 LEVELS = ("2", "3", "4")
 EXEMPLAR_CELLS = 7  # of the exemplar's features after the neck: its centre

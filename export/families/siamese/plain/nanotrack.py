@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from jntrt.export.families.plain import PlainForm
 from jntrt.export.families.siamese.plain.backbones import MobileNetV3
 from jntrt.export.families.siamese.plain.decode import decode
 from jntrt.export.families.siamese.recipe import Recipe
-from torch import Tensor, nn
-from torch.nn import functional
 
 
 class NanoTrack(PlainForm):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from jntrt.export.families.siamese.plain.hne import HardNegativeTracker
 from jntrt.export.families.siamese.plain.nanotrack import NanoTrack
 from jntrt.export.families.siamese.recipe import Recipe
-from torch.utils.flop_counter import FlopCounterMode
 
 Network = NanoTrack | HardNegativeTracker
 

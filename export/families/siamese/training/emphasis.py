@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
 from jntrt.export.families.siamese.plain.decode import context_size
 from jntrt.export.families.siamese.training import losses
-from torch import Tensor, nn
 
 ROI_SIDE = 5
 EACH = 5  # positives, and hard negatives

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from safetensors.numpy import load_file
+
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.families.plain import load_weights
-from safetensors.numpy import load_file
 
 ROOT = Path(__file__).resolve().parents[3] / "data" / "golden"
 OSTRACK = (

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+
 from jntrt.export.families.ostrack.fast.graphs import build_graphs
 from jntrt.export.families.ostrack.fast.heads import FastHead, neighbour_table
 from jntrt.export.families.ostrack.plain.network import OSTrack

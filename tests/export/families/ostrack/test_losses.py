@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from jntrt.export.families.ostrack.training import losses
 
 GOLDEN = json.loads((Path(__file__).parents[3] / "data/golden/jn/losses.json").read_text())

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from jntrt.export.experiment_yaml import ExperimentYaml
 from jntrt.export.families.ostrack import family
 from jntrt.export.families.ostrack.published import NETWORKS, published

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.experiment_yaml import read_experiment_yaml
 from jntrt.export.families.inference import Inferred

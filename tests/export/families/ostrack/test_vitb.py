@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import Bundle

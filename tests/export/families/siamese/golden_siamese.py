@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file
+
 from jntrt.export.families.plain import load_weights
 from jntrt.export.families.siamese.infer import recipe_from_weights
 from jntrt.export.families.siamese.plain.network import plain
 from jntrt.export.families.siamese.recipe import Recipe
-from safetensors.numpy import load_file
 
 ROOT = Path(__file__).resolve().parents[4]
 GOLDEN = ROOT / "tests" / "data" / "golden"

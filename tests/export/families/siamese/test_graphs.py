@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import onnxruntime
 import pytest
+
 from jntrt.export.families.siamese.fast.graphs import build_graphs
 from jntrt.export.onnx.roles import read_roles
 from jntrt.export.rules import check_graph, count_macs

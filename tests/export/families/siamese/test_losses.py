@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
+
 from jntrt.export.families.siamese.objective import Objective, Settings
 from jntrt.export.families.siamese.plain.decode import points
 from jntrt.export.families.siamese.published import NETWORKS
 from jntrt.export.families.siamese.training import losses
 from jntrt.export.families.siamese.training.emphasis import choose_regions
 from jntrt.runtime.errors import UserError
-from torch.nn import functional
 
 from .golden_siamese import GOLDEN, recipe_of
 

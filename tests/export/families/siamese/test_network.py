@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from jntrt.export.families.plain import load_weights
 from jntrt.export.families.siamese.infer import recipe_from_weights
 from jntrt.export.families.siamese.plain.decode import decode

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.families.siamese.infer import recipe_from_weights, recognise
 from jntrt.export.families.siamese.recipe import Recipe

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import Device, Stream
 from jntrt.runtime.engines.device import DevicePair, Tensors, shared_device

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.cuda import decode
 from jntrt.runtime.cuda.driver import Buffer, Device, Stream

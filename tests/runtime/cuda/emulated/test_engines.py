@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from golden_bundles import export_golden
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import DeviceInfo

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from golden_bundles import export_golden
+
 from jntrt.bench.gpu import check as gpu_check
 from jntrt.bench.gpu.kernels import check_box, check_crop
 from jntrt.runtime import engines

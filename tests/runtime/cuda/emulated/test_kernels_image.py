@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from jntrt.runtime.cuda import kernels
 from jntrt.runtime.cuda.driver import CudaError, Device
 from jntrt.runtime.cuda.kernels import Kernels

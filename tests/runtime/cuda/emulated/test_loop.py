@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop, write_nanotrack
 from golden_conventions import NANOTRACK_LOOPS, frame_of, nanotrack_loop, write_size_bundle
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.cuda.driver import Buffer, Device, Stream
 from jntrt.runtime.cuda.frames import DeviceFrame

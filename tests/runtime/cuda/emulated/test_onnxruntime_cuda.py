@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from golden_bundles import export_golden, golden_loop
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines import onnxruntime_cuda

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from jntrt.runtime import Tracker
 from jntrt.runtime.cuda.driver import Device
 

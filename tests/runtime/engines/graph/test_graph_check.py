@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
+
 from jntrt.runtime.bundle import default_bundle
 from jntrt.runtime.bundle.manifest import GRAPHS
 from jntrt.runtime.engines import backend_class
@@ -15,7 +17,6 @@ from jntrt.runtime.engines.graph.graph_check import check_graph_bytes, check_gra
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
-from onnx import TensorProto, helper
 
 ENGINES = ("onnxruntime", "openvino")
 FLOATS = np.arange(4, dtype=np.float32)

@@ -5,6 +5,7 @@ from pathlib import Path
 import onnx
 import pytest
 from golden_bundles import golden_network
+
 from jntrt.export.families.ostrack.fast.graphs import build_graphs
 from jntrt.runtime.engines.graph.onnx_bytes import read_kept_names, read_nodes, with_outputs
 from jntrt.runtime.errors import UserError

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
 from jntrt.runtime.engines.tensorrt import build as tensorrt_build
 from jntrt.runtime.engines.tensorrt.build import BuildOptions, build_plan, load_flavour, logger
 from jntrt.runtime.errors import UserError

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from jntrt.runtime.engines.tensorrt.cache import EngineCache, EngineKey, EngineRefused
 from jntrt.runtime.errors import UserError
 

@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 from golden_bundles import golden_network
+
 from jntrt.calib.precisions.fp16 import to_float16
 from jntrt.export.families.ostrack.fast.graphs import build_graphs
 from jntrt.runtime.engines.tensorrt.build import BuildOptions, build_plan, load_flavour, logger

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from jntrt.runtime.cuda.driver import DeviceInfo
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.tensorrt.cache import EngineCache

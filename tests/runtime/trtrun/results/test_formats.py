@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.results.formats import LinesFile, mot_lines
 from jntrt.runtime.trtrun.results.outputs import Outputs

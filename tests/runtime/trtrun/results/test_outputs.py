@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.results.outputs import BoxFile, Outputs, check_output, numbered
 
