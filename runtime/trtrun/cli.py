@@ -8,10 +8,12 @@ from cyclopts import Parameter
 
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.trtrun.doctor_cli import add_doctor
 from jntrt.runtime.trtrun.grid_cli import add_grid
 
 app = new_app("trtrun")
 add_grid(app)
+add_doctor(app)
 
 
 def main() -> int:
