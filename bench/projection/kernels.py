@@ -2,7 +2,7 @@
 
 A product's output is cut into tiles, a tile goes to a multiprocessor (SM), and as many tiles as there are SMs
 are a wave; a last wave that is not full takes as long as a full one (NVIDIA DU-09799). What a kernel reads
-from memory bounds it as well: of a product its weights, which come from there in every frame, while one frame's
+from memory bounds it as well: of a product its weights, which come from there in every frame, while its
 activations stay in the L2 cache.
 """
 
