@@ -21,10 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle, open_bundle
-from jntrt.runtime.engines import open_pair
+from jntrt.runtime.engines.auto import open_pair
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
-from jntrt.runtime.engines.precision import find_precision
+from jntrt.runtime.engines.precision import AUTO
 from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.inputs import side_inputs
 
@@ -75,13 +75,24 @@ class Tracker:
     with DLPack or `__cuda_array_interface__`.
     """
 
-    def __init__(self, bundle: Bundle, pair: Pair, *, color: str = "rgb", choice: str | None = None) -> None:
-        """A bundle's graphs, open, which the tracker closes; most callers want `from_bundle`."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        pair: Pair,
+        *,
+        color: str = "rgb",
+        choice: str | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        """A bundle's graphs, open, which the tracker closes; most callers want `from_bundle`.
+
+        choice, precision: what reports call the engine and what it computes in.
+        """
         if color not in ("rgb", "bgr"):
             raise UserError(f"color {color!r}: say rgb, or bgr for OpenCV's frames")
         self._busy = threading.RLock()
         self.bundle = bundle
-        self.choice = choice or pair.track.name
+        self.choice, self.precision = choice or pair.track.name, precision
         self.stage_ms: dict[str, float] = {}
         self._inputs = {name for _, name in bundle.tensors("inputs")}
         self._state: list[geometry.Box] = []
@@ -95,7 +106,7 @@ class Tracker:
         cls,
         bundle: str | Path | Bundle | None = None,
         backend: str = "auto",
-        precision: str = "fp32",
+        precision: str = AUTO,
         threads: int | None = None,
         color: str = "rgb",
         options: EngineOptions | None = None,
@@ -104,8 +115,9 @@ class Tracker:
 
         bundle: its folder, or a packaged one's name (a folder of that name wins); None: the packaged default.
         backend: `auto` (the first that can run `precision` here; it logs which and why) or a name, which
-        never falls back. precision: one of the bundle's, or one of OpenVINO's readings:
-        `bf16` (of the fp32 graphs), `int8-bf16` (of the int8 graphs).
+        never falls back. precision: `auto` (fp16 on a GPU where it is safe, else fp32; `precision` says which
+        and why), one of the bundle's, or a reading of its fp32 or int8 graphs: `bf16` and `int8-bf16`
+        (OpenVINO's), `tf32` (on a GPU).
         threads: None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
         options: all that an engine may be told; `threads` goes before its own.
         """
@@ -114,9 +126,9 @@ class Tracker:
         options = options or EngineOptions()
         if threads is not None:
             options = replace(options, threads=threads)
-        pair, choice = open_pair(bundle, find_precision(precision), options, backend)
+        pair, taken = open_pair(bundle, precision, options, backend)
         try:
-            return cls(bundle, pair, color=color, choice=str(choice))
+            return cls(bundle, pair, color=color, choice=str(taken.backend), precision=taken.precision_text)
         except BaseException:
             pair.close()
             raise

@@ -193,6 +193,13 @@ class DeviceEngine:
         return self._tensors
 
 
+def tf32_obstacle(precision: Precision, info: DeviceInfo) -> str | None:
+    """Why the GPU has no such products, or None."""
+    if precision.tf32 and info.compute_capability < (8, 0):
+        return f"{info.name} is {info.architecture}: tf32 is from sm_80 (Ampere) on, take fp32"
+    return None
+
+
 def describe_device(info: DeviceInfo) -> dict[str, Any]:
     """What an engine's description says of its GPU."""
     return {"device": f"{info.name} ({info.architecture})", "driver": info.driver}

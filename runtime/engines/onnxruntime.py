@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines.cpu import saturates_int8
+from jntrt.runtime.engines.cpu import NO_TF32, saturates_int8
 from jntrt.runtime.engines.graph import int8_graph
 from jntrt.runtime.engines.graph.onnx_bytes import read_nodes
 from jntrt.runtime.engines.options import EngineOptions
@@ -62,6 +62,8 @@ class OnnxRuntime:
             return "onnxruntime is not installed: pip install 'jntrt[cpu]'"
         if precision.bf16:
             return "bf16 on a CPU is OpenVINO's: take --backend openvino"
+        if precision.tf32:
+            return NO_TF32
         return None
 
     @classmethod

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines.cpu import saturates_int8
+from jntrt.runtime.engines.cpu import NO_TF32, saturates_int8
 from jntrt.runtime.engines.graph.graph_check import recorded_shapes
 from jntrt.runtime.engines.graph.int8_graph import weight_bits
 from jntrt.runtime.engines.options import EngineOptions
@@ -59,6 +59,8 @@ class OpenVino:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("openvino") is None:
             return "openvino is not installed: pip install 'jntrt[cpu]'"
+        if precision.tf32:
+            return NO_TF32
         if precision.bf16 and "BF16" not in _capabilities():
             return f"this CPU has no bf16 instructions (AMX or AVX512-BF16): take {precision.stored}"
         return None

@@ -51,7 +51,7 @@ class Options:
     strict: bool = False
     max_pixels: int = 1 << 26
     backend: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     threads: int | None = None
     decode: str = "cpu"
     build: BuildOptions = field(default_factory=BuildOptions)
@@ -154,5 +154,5 @@ def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) ->
     if options.decode == "gpu" and not trackers[0].on_device:
         raise UserError(f"--decode gpu: {engine} runs on the CPU: leave --decode gpu out")
     each = f", {len(trackers)} trackers, one for each target" if len(trackers) > 1 else ""
-    print(f"{model.name}, {options.precision}, {engine}{each}", file=sys.stderr)
+    print(f"{model.name}, {trackers[0].precision}, {engine}{each}", file=sys.stderr)
     return trackers[0] if len(trackers) == 1 else OneEach(trackers)

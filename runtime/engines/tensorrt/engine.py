@@ -10,10 +10,16 @@ from typing import Any
 from jntrt.runtime.bundle import Bundle, file_sha256
 from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
-from jntrt.runtime.engines.device import DeviceEngine, DevicePair, describe_device, shared_device
+from jntrt.runtime.engines.device import (
+    DeviceEngine,
+    DevicePair,
+    describe_device,
+    shared_device,
+    tf32_obstacle,
+)
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
-from jntrt.runtime.engines.precision import Precision
+from jntrt.runtime.engines.precision import Precision, find_precision
 from jntrt.runtime.engines.tensorrt import gate as engine_gate
 from jntrt.runtime.engines.tensorrt.build import (
     FLAVOURS,
@@ -64,8 +70,14 @@ def obtain_engine(
 
     def build() -> bytes:
         log.info("building the engine of %s with %s for %s", graph.name, flavour, device.name)
-        model = graph.read_bytes()
-        return build_plan(model, flavour, options.build, targets=targets, progress=options.progress)
+        return build_plan(
+            graph.read_bytes(),
+            flavour,
+            options.build,
+            targets=targets,
+            tf32=find_precision(precision).tf32,
+            progress=options.progress,
+        )
 
     return key, cache.obtain(key, build)
 
@@ -162,12 +174,12 @@ class TensorRT(DeviceEngine):
         if (major, minor) < (7, 5):
             return f"{device.name} is {device.architecture}: TensorRT needs sm_75 (Turing) or later"
         if cls.name != "tensorrt-rtx":
-            return None
+            return tf32_obstacle(precision, device)
         if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):
             return f"TensorRT-RTX has no {device.architecture} ({device.name}): take onnxruntime-cuda"
         if (major, minor) == (7, 5) and not precision.fp16:  # int8 has float32 around it
             return "TensorRT-RTX has no fp32 matrix product for sm_75 (Turing): take fp16 or int8-fp16"
-        return None
+        return tf32_obstacle(precision, device)
 
     def _open(self, graph: Path) -> None:
         device, cache = self.device, EngineCache()

@@ -121,9 +121,11 @@ class HostNetwork:
 def host_backend(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a backend whose networks run in the device loop."""
     from jntrt.runtime import engines
+    from jntrt.runtime.engines import auto
 
     original = engines.backend_class
-    monkeypatch.setattr(
-        engines, "backend_class", lambda name: HostNetwork if name == "host" else original(name)
-    )
+    for module in (engines, auto):
+        monkeypatch.setattr(
+            module, "backend_class", lambda name: HostNetwork if name == "host" else original(name)
+        )
     return "host"
