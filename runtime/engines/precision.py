@@ -34,9 +34,9 @@ PRECISIONS = {
     precision.name: precision
     for precision in (
         Precision("fp32", "fp32", 1e-4),
-        Precision("tf32", "fp32", 1e-2, tf32=True),
         Precision("fp16", "fp16", 1e-2, fp16=True),
         Precision("bf16", "fp32", 5e-2, bf16=True),
+        Precision("tf32", "fp32", 1e-2, tf32=True),
         Precision("int8", "int8", 2e-1, int8=True),
         Precision("int8-fp16", "int8-fp16", 2e-1, fp16=True, int8=True),
         Precision("int8-bf16", "int8", 2e-1, bf16=True, int8=True),
