@@ -98,7 +98,7 @@ class Tracker:
         self._inputs = {name for _, name in bundle.tensors("inputs")}
         self._state: NDArray[np.float64] | None = None  # B×4
         self._frame_shape: tuple[int, ...] = ()
-        self._pair = pair
+        self._pair, self._color = pair, color
         self._loop = pair.loop(bundle, swap=color == "bgr")
         self._closed = False
 
@@ -130,6 +130,24 @@ class Tracker:
         pair, taken = open_pair(bundle, precision, options, backend)
         try:
             return cls(bundle, pair, color=color, choice=str(taken.backend), precision=taken.precision_text)
+        except BaseException:
+            pair.close()
+            raise
+
+    @_one_at_a_time
+    def another(self) -> Self:
+        """Another tracker of the bundle in the same engine, for other targets or another video.
+
+        The weights are there once; targets, state, context, stream and memory are its own, so that both may
+        run at the same time, in threads. Each is closed by itself.
+        """
+        if self._closed:
+            raise TrackerError("the tracker is closed: open another with Tracker.from_bundle")
+        pair = self._pair.share()
+        try:
+            return type(self)(
+                self.bundle, pair, color=self._color, choice=self.choice, precision=self.precision
+            )
         except BaseException:
             pair.close()
             raise

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.options import EngineOptions
@@ -40,6 +40,9 @@ class Engine(Protocol):
         """As in `Network`."""
 
     def describe(self) -> dict[str, Any]:
+        """As in `Network`."""
+
+    def share(self) -> Self:
         """As in `Network`."""
 
     def close(self) -> None:

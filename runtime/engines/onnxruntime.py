@@ -1,12 +1,13 @@
 """ONNX Runtime on the CPU."""
 
+import copy
 import importlib.util
 import logging
 import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,10 @@ class OnnxRuntime:
             )
             raise TrackerError(text) from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def share(self) -> Self:
+        """The same session, which any number of threads may run."""
+        return copy.copy(self)
 
     def describe(self) -> dict[str, Any]:
         """Engine, version, provider, threads and what they do between two calls."""

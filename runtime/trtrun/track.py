@@ -40,8 +40,8 @@ def track(
     source = job.source if isinstance(job.source, str) else None
     boxes = given_boxes(options.init or [], options.init_file, source or str(job.reads[0].parent))
     targets = model.batch if boxes is None else len(boxes)
-    if model.batch not in (1, targets):
-        raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {targets} given")
+    if model.batch > 1 and targets > model.batch:
+        raise UserError(f"the bundle {model.name} tracks up to {model.batch} targets, {targets} given")
     outputs = _outputs(job, options, targets, named)
     for read in (*job.reads, options.init_file):
         if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):
@@ -121,12 +121,10 @@ def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) ->
     """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on."""
     with build_bar() as bar:
         engine_options = EngineOptions(threads=options.threads, build=options.build, progress=bar)
-        trackers = [
-            stack.enter_context(
-                Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)
-            )
-            for _ in range(targets // model.batch)
-        ]
+        first = Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)
+        trackers = [stack.enter_context(first)]
+        while len(trackers) * model.batch < targets:
+            trackers.append(stack.enter_context(first.another()))
     engine = trackers[0].choice if options.verbose else trackers[0].choice.split(";")[0]
     if options.decode == "gpu" and not trackers[0].on_device:
         raise UserError(f"--decode gpu: {engine} runs on the CPU: leave --decode gpu out")

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_targets_come_and_go_in_one_batch(tmp_path: Path) -> None:
         alone.init(loop.frame(start), box)
         return [np.asarray(alone.update(loop.frame(n)).box) for n in range(start + 1, end)]
 
-    first, second, third = (
+    wanted = (
         boxes_alone(0, boxes[0], 6),
         boxes_alone(0, boxes[1], 4),
         boxes_alone(2, boxes[2], 6),
@@ -128,6 +129,32 @@ def test_targets_come_and_go_in_one_batch(tmp_path: Path) -> None:
     np.testing.assert_allclose([box[0] for box in seen], wanted[0], **near)
     np.testing.assert_allclose([box[1] for box in seen[:3]], wanted[1], **near)
     np.testing.assert_allclose([box[2] for box in seen[2:]], wanted[2], **near)
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_trackers_share_an_engine(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened once, run by two threads at the same time on two targets; each is closed by itself."""
+    loop = golden_loop("jn")
+    bundle = export_golden("jn256_ce", tmp_path / "one")
+    targets = [loop.init_box, (150.0, 60.0, 40.0, 70.0)]
+
+    def follow(tracker: Tracker, box: ArrayLike) -> list[NDArray[np.float64]]:
+        tracker.init(loop.frame(0), box)
+        return [tracker.update(loop.frame(number)).box for number in range(1, 8)]
+
+    with Tracker.from_bundle(bundle, backend, threads=1) as tracker:
+        wanted = [follow(tracker, box) for box in targets]
+    first = Tracker.from_bundle(bundle, backend, threads=1)
+    monkeypatch.setattr(Bundle, "graph", lambda *_: pytest.fail("a graph was opened again"))
+    second = first.another()
+    assert (second.choice, second.precision) == (first.choice, first.precision)
+    with ThreadPoolExecutor() as pool:
+        np.testing.assert_array_equal(list(pool.map(follow, (first, second), targets)), wanted)
+    first.close()
+    np.testing.assert_array_equal(follow(second, targets[0]), wanted[0])
+    second.close()
+    with pytest.raises(TrackerError, match="the tracker is closed"):
+        second.another()
 
 
 def test_what_is_said_of_an_idle_row_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,6 +323,7 @@ def test_the_order_of_calls(tracker: Tracker) -> None:
 
 def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     from jntrt.runtime import engines
+    from jntrt.runtime.engines import auto
     from jntrt.runtime.engines.onnxruntime import OnnxRuntime
     from jntrt.runtime.engines.openvino import OpenVino
 
@@ -310,7 +338,8 @@ def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: 
         with pytest.raises(UserError, match=complaint):
             Tracker.from_bundle(bundle, **arguments)
     cpu = {name: engines.BACKENDS[name] for name in ("openvino", "onnxruntime")}
-    monkeypatch.setattr(engines, "BACKENDS", cpu)  # whatever GPU this machine has
+    for module in (engines, auto):
+        monkeypatch.setattr(module, "BACKENDS", cpu)  # whatever GPU this machine has
     monkeypatch.setattr(OpenVino, "obstacle", lambda precision: "openvino is not installed")
     with caplog.at_level(logging.INFO):
         tracker = Tracker.from_bundle(bundle, threads=1)

@@ -1,11 +1,12 @@
 """TensorRT and TensorRT-RTX: engines built here, kept in the cache, gated once by the bundle's samples."""
 
+import copy
 import importlib.util
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from jntrt.runtime.bundle import Bundle, file_sha256
 from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream
@@ -119,6 +120,7 @@ class TensorRT(DeviceEngine):
     _runtime: Any = None
     _scratch: Buffer | None = None
     _compiled: CompiledKernels | None = None
+    _key: EngineKey
 
     def __init__(
         self,
@@ -182,9 +184,14 @@ class TensorRT(DeviceEngine):
         return tf32_obstacle(precision, device)
 
     def _open(self, graph: Path) -> None:
-        device, cache = self.device, EngineCache()
-        key, kept = self._given or obtain_engine(
-            graph, file_sha256(graph), str(self.precision), self.name, device.info, self.options, cache
+        self._key, kept = self._given or obtain_engine(
+            graph,
+            file_sha256(graph),
+            str(self.precision),
+            self.name,
+            self.device.info,
+            self.options,
+            EngineCache(),
         )
         self._given = None  # the plan is megabytes
         trt = load_flavour(self.name)
@@ -194,10 +201,14 @@ class TensorRT(DeviceEngine):
         self._engine = self._runtime.deserialize_cuda_engine(kept.plan)
         if self._engine is None:
             raise UserError(f"{self.name} cannot read its own engine: {last_error(sink.errors)}")
-        self._context = self._create_context(trt, cache, key)
+        self._prepare(trt)
+
+    def _prepare(self, trt: Any) -> None:
+        """Context, stream and memory around the engine."""
+        self._context = self._create_context(trt, EngineCache(), self._key)
         if self._context is None:
-            raise UserError(f"{self.name} cannot run the engine: {last_error(sink.errors)}")
-        self._stream = Stream(device)
+            raise UserError(f"{self.name} cannot run the engine: {last_error(logger(trt).errors)}")
+        self._stream = Stream(self.device)
         engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._hold(
@@ -207,6 +218,19 @@ class TensorRT(DeviceEngine):
             },
             [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT],
         )
+
+    def share(self) -> Self:
+        """The same engine, its weights on the GPU once, with context, stream and memory of its own."""
+        self._loaded()
+        other = copy.copy(self)  # of runtime and engine the last one that holds them lets go
+        other._context = other._scratch = other._compiled = other._stream = other._tensors = None
+        self.device.activate()
+        try:
+            other._prepare(load_flavour(self.name))
+        except BaseException:
+            other.close()
+            raise
+        return other
 
     def _create_context(self, trt: Any, cache: EngineCache, key: EngineKey) -> Any:
         """A context; in RTX with our memory, its own graphs off and its kernels kept from run to run."""

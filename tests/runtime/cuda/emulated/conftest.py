@@ -1,5 +1,6 @@
 """Only collected by test_cuda_emulated.py, in a process whose libcuda is the emulated one."""
 
+import copy
 import ctypes
 import os
 import sys
@@ -109,6 +110,12 @@ class HostNetwork:
 
     def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
         raise AssertionError("the loop does not call it")
+
+    def share(self) -> "HostNetwork":
+        other = copy.copy(self)
+        other._tensors = Tensors(shared_device(), {n: (t.shape, t.dtype) for n, t in self.tensors.items()})
+        other._callback = HOST_FUNCTION(other._run)
+        return other
 
     def describe(self) -> dict[str, Any]:
         return {"backend": self.name}
