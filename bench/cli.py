@@ -24,7 +24,7 @@ def accuracy(
     *bundles: str,
     data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
     backend: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     threads: int | None = None,
     baseline: str = "",
     plain: Path | None = None,
@@ -46,7 +46,7 @@ def accuracy(
     backend
         Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
     precision
-        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+        Precisions, separated by commas: auto (fp16 on a GPU, else fp32), fp32, fp16, bf16, int8.
     threads
         CPU threads of the engine (default: the engine's own choice).
     baseline
@@ -121,7 +121,7 @@ def accuracy(
 def latency(
     *bundles: str,
     backend: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     threads: str = "",
     spin: bool = False,
     against: str = "",
@@ -144,7 +144,7 @@ def latency(
     backend
         Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
     precision
-        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+        Precisions, separated by commas: auto (fp16 on a GPU, else fp32), fp32, fp16, bf16, int8.
     threads
         CPU threads of an engine, separated by commas (default: the engine's own choice).
     spin
@@ -228,7 +228,7 @@ def pipeline(
     video: Path | None = None,
     init: str = "",
     backend: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     threads: str = "",
     rounds: int = 3,
     json: bool = False,
@@ -249,7 +249,7 @@ def pipeline(
     backend
         Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
     precision
-        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+        Precisions, separated by commas: auto (fp16 on a GPU, else fp32), fp32, fp16, bf16, int8.
     threads
         CPU threads of an engine, separated by commas (default: the engine's own choice).
     rounds

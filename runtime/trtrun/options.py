@@ -75,7 +75,8 @@ class Options:
     backend:
         auto, onnxruntime, openvino, onnxruntime-cuda, tensorrt or tensorrt-rtx.
     precision:
-        fp32, another one that the bundle has, or bf16 (OpenVINO's, on CPUs that have it).
+        auto (fp16 on a GPU where it is safe, else fp32), one that the bundle has, bf16 (OpenVINO's, on CPUs
+        that have it) or tf32 (a GPU's).
     threads:
         CPU threads of the engine. Default: the engine's own choice.
     decode:
@@ -114,7 +115,7 @@ class Options:
     strict: bool = False
     max_pixels: int = 1 << 26
     backend: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     threads: int | None = None
     decode: Literal["cpu", "gpu"] = "cpu"
     workspace: int | None = None

@@ -76,7 +76,7 @@ def follow(
         began = time.perf_counter()
         result = tracker.update(frame)
         elapsed = 1e3 * (time.perf_counter() - began)
-        scores = tuple(float(score) for score in np.atleast_1d(result.score))
-        lost = tuple(bool(flag) for flag in np.atleast_1d(result.lost))
-        found = np.reshape(result.box, (count, 4))
+        scores = tuple(float(score) for score in np.atleast_1d(result.score)[:count])
+        lost = tuple(bool(flag) for flag in np.atleast_1d(result.lost)[:count])
+        found = np.atleast_2d(result.box)[:count]  # a batch may have idle rows after them
         yield frame, Tracked(number, found, scores, lost, elapsed, 1e3 * (began - asked))

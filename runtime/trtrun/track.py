@@ -43,8 +43,8 @@ def track(
     source = job.source if isinstance(job.source, str) else None
     boxes = given_boxes(options.init or [], options.init_file, source or str(job.reads[0].parent))
     targets = model.batch if boxes is None else len(boxes)
-    if model.batch not in (1, targets):
-        raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {targets} given")
+    if model.batch > 1 and targets > model.batch:
+        raise UserError(f"the bundle {model.name} tracks up to {model.batch} targets, {targets} given")
     # Of several sources only the first could count from the command's own beginning.
     began = time.perf_counter() if named else BEGAN
     profile = Profile(began) if options.profile else None
@@ -132,15 +132,13 @@ def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) ->
     """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on."""
     with build_bar() as bar:
         engine_options = EngineOptions(threads=options.threads, build=options.build, progress=bar)
-        trackers = [
-            stack.enter_context(
-                Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)
-            )
-            for _ in range(targets // model.batch)
-        ]
+        first = Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)
+        trackers = [stack.enter_context(first)]
+        while len(trackers) * model.batch < targets:
+            trackers.append(stack.enter_context(first.another()))
     engine = trackers[0].choice if options.verbose else trackers[0].choice.split(";")[0]
     if options.decode == "gpu" and not trackers[0].on_device:
         raise UserError(f"--decode gpu: {engine} runs on the CPU: leave --decode gpu out")
     each = f", {len(trackers)} trackers, one for each target" if len(trackers) > 1 else ""
-    print(f"{model.name}, {options.precision}, {engine}{each}", file=sys.stderr)
+    print(f"{model.name}, {trackers[0].precision}, {engine}{each}", file=sys.stderr)
     return trackers[0] if len(trackers) == 1 else OneEach(trackers)
