@@ -83,7 +83,8 @@ class FastEncoder(Blocks):
         for block in range(self.first_interaction, recipe.depth):
             with self.graph.scope(f"blocks.{block}/template"), self.graph.role("int8"):
                 normed = self.norm(x, f"blocks.{block}.norm1", "norm1")
-                kv = linear(normed, fold_attention(self.weights, recipe, block).kv, None, "attn/kv")
+                qkv = fold_attention(self.weights, recipe, block).qkv
+                kv = linear(normed, qkv[:, recipe.dim :], None, "attn/kv")
                 memory[block] = self.heads(kv, count, "attn/heads", parts=2)
         return memory
 
