@@ -27,6 +27,7 @@ from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.inputs import side_inputs
+from jntrt.runtime.redetect import Redetection, Search
 
 MAX_COORDINATE = 1e6  # pixels; a crop's pixels are counted in 32 bits
 
@@ -56,26 +57,37 @@ class TrackResult:
 
     box: float64 (4,) or (B, 4): x, y, w, h in pixels.
     score: presence at the chosen cell, 0 … 1, float or (B,).
-    lost: score below the bundle's threshold, bool or (B,); a report only, the state moves all the same.
+    lost: score below the bundle's threshold, bool or (B,); a report only, the state moves all the same. With
+    `redetect` also while the target is searched for.
+    redetected: the search for a lost target has found it here, bool or (B,); never without `redetect`.
     """
 
     box: NDArray[np.float64]
     score: float | NDArray[np.float64]
     lost: bool | NDArray[np.bool_]
+    redetected: bool | NDArray[np.bool_] = False
 
 
 class Tracker:
     """Tracks what `init` was shown, frame by frame. A context manager; `close` lets the engines go.
 
     `stage_ms` holds the last update's milliseconds: crop (rectangle, pixels), network, box (mapping,
-    state).
+    state), and with `redetect` also search.
 
     An engine on a GPU brings a device loop: the three steps then run there as one launch (`network` is
     all of it but a host frame's crop), and a frame may lie on the GPU already, as any H×W×3 uint8 object
     with DLPack or `__cuda_array_interface__`.
     """
 
-    def __init__(self, bundle: Bundle, pair: Pair, *, color: str = "rgb", choice: str | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        pair: Pair,
+        *,
+        color: str = "rgb",
+        choice: str | None = None,
+        redetect: Redetection | None = None,
+    ) -> None:
         """A bundle's graphs, open, which the tracker closes; most callers want `from_bundle`."""
         if color not in ("rgb", "bgr"):
             raise UserError(f"color {color!r}: say rgb, or bgr for OpenCV's frames")
@@ -88,6 +100,7 @@ class Tracker:
         self._frame_shape: tuple[int, ...] = ()
         self._pair = pair
         self._loop = pair.loop(bundle, swap=color == "bgr")
+        self._search = Search(self._loop, bundle, redetect) if redetect else None
         self._closed = False
 
     @classmethod
@@ -99,6 +112,7 @@ class Tracker:
         threads: int | None = None,
         color: str = "rgb",
         options: EngineOptions | None = None,
+        redetect: bool | Redetection = False,
     ) -> Self:
         """Open a bundle's two graphs in an engine.
 
@@ -108,6 +122,7 @@ class Tracker:
         `bf16` (of the fp32 graphs), `int8-bf16` (of the int8 graphs).
         threads: None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
         options: all that an engine may be told; `threads` goes before its own.
+        redetect: search for a lost target, in the time that `Redetection` gives (bundles of batch 1).
         """
         if not isinstance(bundle, Bundle):
             bundle = open_bundle(bundle)
@@ -116,7 +131,8 @@ class Tracker:
             options = replace(options, threads=threads)
         pair, choice = open_pair(bundle, find_precision(precision), options, backend)
         try:
-            return cls(bundle, pair, color=color, choice=str(choice))
+            search = Redetection() if redetect is True else redetect or None
+            return cls(bundle, pair, color=color, choice=str(choice), redetect=search)
         except BaseException:
             pair.close()
             raise
@@ -135,6 +151,8 @@ class Tracker:
         side = side_inputs(state, self.bundle.template, self.bundle.target_box_format, self._inputs)
         self._loop.start(accepted, state, side)
         self._state, self._frame_shape = state, accepted.shape
+        if self._search:
+            self._search.begin(accepted, state[0])
 
     @_one_at_a_time
     def update(self, frame: Frame) -> TrackResult:
@@ -150,10 +168,13 @@ class Tracker:
             raise TrackerError(
                 f"the frame is {_size(accepted.shape)}, at init it was {_size(self._frame_shape)}: init again"
             )
-        step = self._loop.step(accepted)
-        self._state = [(x, y, w, h) for x, y, w, h in step.boxes.tolist()]
+        step, redetected = self._loop.step(accepted), False
         self.stage_ms = {"crop": step.crop_ms, "network": step.network_ms, "box": step.box_ms}
-        return self._result(step.scores.tolist())
+        if self._search:
+            step, redetected = self._search.follow(accepted, step)
+            self.stage_ms["search"] = self._search.milliseconds
+        self._state = [(x, y, w, h) for x, y, w, h in step.boxes.tolist()]
+        return self._result(step.scores.tolist(), redetected)
 
     @property
     def state(self) -> NDArray[np.float64]:
@@ -168,6 +189,8 @@ class Tracker:
             raise TrackerError("state before init: show the target with init(frame, box) first")
         self._state = self._checked_boxes(boxes, self._frame_shape[1], self._frame_shape[0])
         self._loop.move(self._state)
+        if self._search:
+            self._search.trust(self._state[0])
 
     def describe(self) -> dict[str, Any]:
         """The bundle and what its engine says of itself."""
@@ -222,12 +245,13 @@ class Tracker:
         boxes = np.array(self._state, np.float64)
         return boxes[0] if self.bundle.batch == 1 else boxes
 
-    def _result(self, scores: list[float]) -> TrackResult:
+    def _result(self, scores: list[float], redetected: bool) -> TrackResult:
         threshold = self.bundle.presence_threshold
         if self.bundle.batch == 1:
-            return TrackResult(self._boxes(), scores[0], scores[0] < threshold)
+            searching = self._search is not None and self._search.searching
+            return TrackResult(self._boxes(), scores[0], scores[0] < threshold or searching, redetected)
         array = np.array(scores, np.float64)
-        return TrackResult(self._boxes(), array, array < threshold)
+        return TrackResult(self._boxes(), array, array < threshold, np.zeros(len(array), np.bool_))
 
 
 def _short(value: object) -> str:

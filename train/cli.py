@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
@@ -51,13 +52,22 @@ def train(
 
 
 @app.command
-def sequences(*, data: Path, out: Path, count: int = 50, frames: int = 60, seed: int = 2026) -> None:
+def sequences(
+    *,
+    data: Path,
+    out: Path,
+    count: int = 50,
+    frames: int = 60,
+    seed: int = 2026,
+    scenes: Literal["ordinary", "vanishing", "staying"] = "ordinary",
+    training: bool = False,
+) -> None:
     """Render the synthetic validation sequences (GOT-10k layout with absence.label).
 
     Parameters
     ----------
     data
-        Folder with images/ and masks/; only the held-out part of both is used.
+        Folder with images/ and masks/; only the held-out part of both is used, unless --training is given.
     out
         A new folder.
     count
@@ -66,10 +76,15 @@ def sequences(*, data: Path, out: Path, count: int = 50, frames: int = 60, seed:
         Frames of each.
     seed
         The same seed gives the same frames.
+    scenes
+        vanishing: every target is away for 1 to 5 s of 30 frames and comes back elsewhere; staying: none is
+        ever away. Both have a distractor of the target's kind.
+    training
+        Of the photographs and objects that training sees: sequences to calibrate with.
     """
     from jntrt.train.data.write_sequences import write_sequences
 
-    write_sequences(data, out, count, frames, seed)
+    write_sequences(data, out, count, frames, seed, scenes=scenes, held_out=not training)
 
 
 @app.command

@@ -24,6 +24,14 @@ class Shot:
     region: bool = False
 
 
+@dataclass(frozen=True)
+class Absence:
+    """The target is away from frame `first` until `back`, and then comes again in another place."""
+
+    first: int
+    back: int
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """What stays the same over a scene: photograph, target (None: a region of the photograph), others."""
@@ -218,11 +226,18 @@ def wave(rng: np.random.Generator, amplitude: float, slowest: float, fastest: fl
     return value
 
 
-def random_video(assets: Assets, rng: np.random.Generator, frames: int) -> list[Shot]:
-    """The moments of a sequence: smooth motion of target, distractors and camera; some have an absence."""
+def random_video(
+    assets: Assets, rng: np.random.Generator, frames: int, absence: Absence | None = None
+) -> list[Shot]:
+    """The moments of a sequence: smooth motion of target, distractors and camera; some have an absence.
+
+    absence: in place of the drawn one; then one distractor at least is of the target's kind.
+    """
     scene = random_scene(assets, rng)
     while scene.target is None:
         scene = random_scene(assets, rng)
+    if absence is not None:
+        scene = replace(scene, others=(*scene.others, recoloured(scene.target, rng)))
     size = math.exp(rng.uniform(math.log(22), math.log(80)))
     start = rng.uniform(0.3, 0.7, 2) * FRAME
     reach = rng.uniform(0.5, 2.5) * size
@@ -237,10 +252,14 @@ def random_video(assets: Assets, rng: np.random.Generator, frames: int) -> list[
     base = Pose(0, 0, size, rng.normal(0, 0.2), rng.normal(0, 0.1), bool(rng.random() < 0.5))
     away = int(rng.integers(frames // 3, frames - 8)) if rng.random() < 0.4 else frames
     back = away + int(rng.integers(6, 14))
+    if absence is not None:
+        away, back = absence.first, absence.back
     covered = int(rng.integers(10, frames - 10)) if rng.random() < 0.3 else -frames
     noise = rng.uniform(0, 5)
     shots = []
     for t in range(frames):
+        if absence is not None and t == back:
+            start = _elsewhere(start, 2 * size, rng) - [path(t) for path in move]
         x, y = (float(np.clip(start[i] + move[i](t), 0.06 * FRAME[i], 0.94 * FRAME[i])) for i in range(2))
         pose = replace(
             base,
@@ -272,3 +291,11 @@ def random_video(assets: Assets, rng: np.random.Generator, frames: int) -> list[
         )
         shots.append(Shot(view, visible_part(pose.box(sprite)) if present else None))
     return shots
+
+
+def _elsewhere(place: np.ndarray, distance: float, rng: np.random.Generator) -> np.ndarray:
+    """A point of the frame at least `distance` from `place`, or the farthest of twenty."""
+    points = rng.uniform(0.12, 0.88, (20, 2)) * FRAME
+    far = np.hypot(*(points - place).T)
+    point: np.ndarray = points[int(np.argmax(far >= distance) if far.max() >= distance else np.argmax(far))]
+    return point
