@@ -27,8 +27,8 @@ KEPT = 12  # patches of each kind: the first one, and the latest of the others
 def _weight() -> Floats:
     offset = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
     line = np.exp(-np.square(offset / SPREAD))
-    weight: Floats = np.outer(line, line).astype(np.float32)
-    return weight / weight.sum()
+    weight = np.outer(line, line)
+    return np.asarray(weight / weight.sum(), np.float32)
 
 
 _WEIGHT = _weight()

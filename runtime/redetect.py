@@ -1,12 +1,13 @@
 """Searching for a target that is gone.
 
 Lost for some frames in a row, the target is looked for in windows of the frame, all of the search crop's
-scale at `init`: first around the last sure place, ring by ring, until they have covered the frame, then from the
-start again. The networks are the tracker's own: its loop is put at a window and steps, as if it had believed
-the target there. What it finds is judged by presence score times likeness to the target's pixels
+scale at `init`: first around the last sure place, ring by ring, until they have covered the frame, then from
+the start again. The networks are the tracker's own: its loop is put at a window and steps, as if it had
+believed the target there. What it finds is judged by presence score times likeness to the target's pixels
 (runtime/likeness.py). The best of a frame is looked at once more from close by, and is the target where that
 reaches a threshold that was measured for the bundle (calib-jn redetect). While the target is followed, now
-and then a window elsewhere shows what else the networks would take for it: what is liker to that is never taken.
+and then a window elsewhere shows what else the networks would take for it: what is liker to that is never
+taken.
 """
 
 import math

@@ -96,7 +96,7 @@ class Tracker:
         self.choice = choice or pair.track.name
         self.stage_ms: dict[str, float] = {}
         self._inputs = {name for _, name in bundle.tensors("inputs")}
-        self._state: list[geometry.Box] = []
+        self._state: NDArray[np.float64] | None = None  # B×4
         self._frame_shape: tuple[int, ...] = ()
         self._pair = pair
         self._loop = pair.loop(bundle, swap=color == "bgr")
@@ -150,9 +150,11 @@ class Tracker:
         state = [geometry.start_box(box, self.bundle.state) for box in given]
         side = side_inputs(state, self.bundle.template, self.bundle.target_box_format, self._inputs)
         self._loop.start(accepted, state, side)
-        self._state, self._frame_shape = state, accepted.shape
         if self._search:
+            if not isinstance(accepted, np.ndarray):
+                raise TrackerError("redetect compares pixels on the host: give frames as NumPy arrays")
             self._search.begin(accepted, state[0])
+        self._state, self._frame_shape = np.array(state, np.float64), accepted.shape
 
     @_one_at_a_time
     def update(self, frame: Frame) -> TrackResult:
@@ -161,7 +163,7 @@ class Tracker:
         Raises TrackerError: no `init` yet, a frame of another kind or size, or a network whose numbers are
         not finite (the state then stays where it was).
         """
-        if not self._state:
+        if self._state is None:
             raise TrackerError("update before init: show the target with init(frame, box) first")
         accepted = self._loop.accept(frame)
         if accepted.shape != self._frame_shape:
@@ -173,24 +175,25 @@ class Tracker:
         if self._search:
             step, redetected = self._search.follow(accepted, step)
             self.stage_ms["search"] = self._search.milliseconds
-        self._state = [(x, y, w, h) for x, y, w, h in step.boxes.tolist()]
-        return self._result(step.scores.tolist(), redetected)
+        self._state = step.boxes
+        return self._result(step.boxes.copy(), step.scores, redetected)
 
     @property
     def state(self) -> NDArray[np.float64]:
         """The boxes that the next search crop is made around; setting them keeps the template."""
-        if not self._state:
+        if self._state is None:
             raise TrackerError("state before init: show the target with init(frame, box) first")
-        return self._boxes()
+        return self._state[0].copy() if self.bundle.batch == 1 else self._state.copy()
 
     @state.setter
     def state(self, boxes: ArrayLike) -> None:
-        if not self._state:
+        if self._state is None:
             raise TrackerError("state before init: show the target with init(frame, box) first")
-        self._state = self._checked_boxes(boxes, self._frame_shape[1], self._frame_shape[0])
-        self._loop.move(self._state)
+        state = self._checked_boxes(boxes, self._frame_shape[1], self._frame_shape[0])
+        self._state = np.array(state, np.float64)
+        self._loop.move(state)
         if self._search:
-            self._search.trust(self._state[0])
+            self._search.trust(state[0])
 
     def describe(self) -> dict[str, Any]:
         """The bundle and what its engine says of itself."""
@@ -207,7 +210,7 @@ class Tracker:
         """Let the engines and the template's memory go."""
         if not self._closed:
             self._closed = True
-            self._state = []
+            self._state = None
             self._loop.close()
             self._pair.close()
 
@@ -241,17 +244,15 @@ class Tracker:
                 raise TrackerError(f"the box {text} lies outside the frame of {width}×{height} pixels")
         return state
 
-    def _boxes(self) -> NDArray[np.float64]:
-        boxes = np.array(self._state, np.float64)
-        return boxes[0] if self.bundle.batch == 1 else boxes
-
-    def _result(self, scores: list[float], redetected: bool) -> TrackResult:
+    def _result(
+        self, boxes: NDArray[np.float64], scores: NDArray[np.float64], redetected: bool
+    ) -> TrackResult:
         threshold = self.bundle.presence_threshold
         if self.bundle.batch == 1:
+            score = float(scores[0])
             searching = self._search is not None and self._search.searching
-            return TrackResult(self._boxes(), scores[0], scores[0] < threshold or searching, redetected)
-        array = np.array(scores, np.float64)
-        return TrackResult(self._boxes(), array, array < threshold, np.zeros(len(array), np.bool_))
+            return TrackResult(boxes[0], score, score < threshold or searching, redetected)
+        return TrackResult(boxes, scores, scores < threshold, np.zeros(len(boxes), np.bool_))
 
 
 def _short(value: object) -> str:

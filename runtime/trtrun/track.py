@@ -2,8 +2,7 @@
 
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +11,14 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.console import clean_stderr
 from jntrt.runtime.command.interrupts import interrupts
 from jntrt.runtime.engines.options import EngineOptions
-from jntrt.runtime.engines.tensorrt.build import BuildOptions
 from jntrt.runtime.engines.tensorrt.build_ahead import build_bar
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.redetect import Redetection
 from jntrt.runtime.tracker import Tracker
 from jntrt.runtime.trtrun.draw_box import draw_box
 from jntrt.runtime.trtrun.first_box import check_boxes, given_boxes
 from jntrt.runtime.trtrun.look import look, stop, viewing
+from jntrt.runtime.trtrun.options import Options
 from jntrt.runtime.trtrun.results.outputs import Outputs
 from jntrt.runtime.trtrun.results.status import Status
 from jntrt.runtime.trtrun.results.tracked import Boxes
@@ -28,48 +28,27 @@ from jntrt.runtime.trtrun.window import Window
 from jntrt.runtime.video.selection import Selection
 from jntrt.runtime.video.sources import are_images, frames
 from jntrt.runtime.video.stream import Frames
-from jntrt.runtime.video.writer import Encoding
 from jntrt.runtime.view.address import Address
 from jntrt.runtime.view.session import Session
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was asked for, for every source alike; the command's help explains each."""
+def track(
+    job: Job, model: Bundle, options: Options, address: Address | None = None, *, named: bool = False
+) -> None:
+    """Track a source to its end, or until it is stopped. Raises UserError.
 
-    init: list[str] = field(default_factory=list)
-    init_file: Path | None = None
-    selection: Selection = field(default_factory=Selection)
-    encoding: Encoding = field(default_factory=Encoding)
-    kind: str = "txt"
-    trail: int = 0
-    json: bool = False
-    name_sources: bool = False
-    view: Address | None = None
-    show: bool = False
-    overwrite: bool = False
-    strict: bool = False
-    max_pixels: int = 1 << 26
-    backend: str = "auto"
-    precision: str = "fp32"
-    threads: int | None = None
-    decode: str = "cpu"
-    build: BuildOptions = field(default_factory=BuildOptions)
-    verbose: bool = False
-
-
-def track(job: Job, model: Bundle, options: Options) -> None:
-    """Track a source to its end, or until it is stopped. Raises UserError."""
+    address: of the page, where it is wanted. named: results tell the source's name, one of several.
+    """
     source = job.source if isinstance(job.source, str) else None
-    boxes = given_boxes(options.init, options.init_file, source or str(job.reads[0].parent))
+    boxes = given_boxes(options.init or [], options.init_file, source or str(job.reads[0].parent))
     targets = model.batch if boxes is None else len(boxes)
     if model.batch not in (1, targets):
         raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {targets} given")
-    outputs = _outputs(job, options, targets)
+    outputs = _outputs(job, options, targets, named)
     for read in (*job.reads, options.init_file):
         if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):
             raise UserError(f"{read}: would be overwritten by the result; give another name")
-    if options.decode == "gpu" and (job.save or boxes is None or options.view or options.show):
+    if options.decode == "gpu" and (job.save or boxes is None or address or options.show):
         raise UserError(
             "--decode gpu: frames stay on the GPU, so give --init, and no --save, --view and --show"
         )
@@ -80,15 +59,15 @@ def track(job: Job, model: Bundle, options: Options) -> None:
         first = next(stream)
         number = stream.number
         session = None
-        if options.view:
-            session = stack.enter_context(viewing(stream, model, targets, options.view))
+        if address:
+            session = stack.enter_context(viewing(stream, model, targets, address))
         window = stack.enter_context(Window.opened()) if options.show else None
         if boxes is None:
             boxes = _drawn(session, first, targets)
             targets = len(boxes)
-            outputs = _outputs(job, options, targets)
+            outputs = _outputs(job, options, targets, named)
         check_boxes(boxes, first)
-        tracker = _tracker(stack, model, options, targets)
+        tracker = _tracker(stack, model, options, targets, stream.fps)
         # From here on Ctrl-C ends the stream, and never what is being written.
         stack.enter_context(interrupts.deferred(lambda: stop(stream, session)))
         # Left after the files that its summary names.
@@ -96,6 +75,7 @@ def track(job: Job, model: Bundle, options: Options) -> None:
             Status(stream.length, outputs.paths, bar=not outputs.on_terminal, live=stream.live)
         )
         stack.enter_context(outputs.open(stream.fps, stream.name))
+        gone = 0
         for frame, tracked in follow(tracker, first, stream.numbered(), boxes, number):
             seen = look(session, tracker, frame, tracked) if session else tracked
             with status.writing():
@@ -103,9 +83,13 @@ def track(job: Job, model: Bundle, options: Options) -> None:
             status.step(seen)
             if (session and session.stopped) or (window and not window.show(frame, seen)):
                 break
+            gone = gone + 1 if all(seen.lost) else 0
+            if gone == options.stop_when_lost:
+                print(f"lost for {gone} frames: stopped at frame {seen.frame}", file=sys.stderr)
+                break
 
 
-def _outputs(job: Job, options: Options, targets: int) -> Outputs:
+def _outputs(job: Job, options: Options, targets: int, named: bool) -> Outputs:
     return Outputs(
         job.out,
         job.save,
@@ -113,10 +97,10 @@ def _outputs(job: Job, options: Options, targets: int) -> Outputs:
         targets=targets,
         overwrite=options.overwrite,
         encoding=options.encoding,
-        kind=options.kind,
+        kind=options.format,
         trail=options.trail,
         every=options.selection.every,
-        named=options.name_sources,
+        named=named,
     )
 
 
@@ -140,13 +124,21 @@ def _drawn(session: Session | None, first: npt.NDArray[np.uint8], targets: int) 
     return np.stack([draw_box(first) for _ in range(targets)])
 
 
-def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) -> Tracker | OneEach:
-    """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on."""
+def _tracker(
+    stack: ExitStack, model: Bundle, options: Options, targets: int, fps: Fraction | None
+) -> Tracker | OneEach:
+    """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on.
+
+    fps: of the source; a search for lost targets takes what a frame's time leaves.
+    """
+    search = Redetection(milliseconds=1e3 / float(fps or 30) / targets) if options.redetect else False
     with build_bar() as bar:
         engine_options = EngineOptions(threads=options.threads, build=options.build, progress=bar)
         trackers = [
             stack.enter_context(
-                Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)
+                Tracker.from_bundle(
+                    model, options.backend, options.precision, options=engine_options, redetect=search
+                )
             )
             for _ in range(targets // model.batch)
         ]

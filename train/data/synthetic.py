@@ -236,8 +236,9 @@ def random_video(
     scene = random_scene(assets, rng)
     while scene.target is None:
         scene = random_scene(assets, rng)
+    target = scene.target
     if absence is not None:
-        scene = replace(scene, others=(*scene.others, recoloured(scene.target, rng)))
+        scene = replace(scene, others=(*scene.others, recoloured(target, rng)))
     size = math.exp(rng.uniform(math.log(22), math.log(80)))
     start = rng.uniform(0.3, 0.7, 2) * FRAME
     reach = rng.uniform(0.5, 2.5) * size
@@ -273,7 +274,7 @@ def random_video(
             (other, replace(base, x=origin[0] + path[0](t), y=origin[1] + path[1](t)))
             for other, origin, path in zip(scene.others, starts, paths, strict=True)
         ]
-        sprite = scene.target.deformed(scene.bend, bend(t))
+        sprite = target.deformed(scene.bend, bend(t))
         present = not away <= t < back
         if present:
             layers.append((sprite, pose))
