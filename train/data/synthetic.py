@@ -103,7 +103,7 @@ def random_pair(assets: Assets, rng: np.random.Generator, absent: bool) -> tuple
         gone = absent and number == 1
         box: Box | None
         if scene.target is None:
-            moved, box = region_camera(scene, pose)
+            moved, box = region_camera(scene.photo, scene.bend, pose)
             if gone:  # a camera elsewhere over the same photograph may well show the target
                 elsewhere = [photo for photo in assets.photos if photo is not scene.photo] or assets.photos
                 scene = replace(scene, photo=elsewhere[rng.integers(len(elsewhere))])
@@ -159,15 +159,15 @@ def random_camera(scene: Scene, rng: np.random.Generator) -> Affine:
     return np.concatenate((linear, (np.array(FRAME) / 2 - linear @ look)[:, None]), axis=1)
 
 
-def region_camera(scene: Scene, pose: Pose) -> tuple[Affine, Box]:
+def region_camera(photo: Image, bend: np.ndarray, pose: Pose) -> tuple[Affine, Box]:
     """A camera for which the photograph's middle region is the target at `pose`, and its box there."""
-    height, width = scene.photo.shape[:2]
+    height, width = photo.shape[:2]
     # The field's first numbers stand in for the region's place and shape: fixed over the scene.
-    u, v, aspect = np.tanh(scene.bend[0, :2].ravel()[:3]) * (0.25, 0.25, 0.4)
+    u, v, aspect = np.tanh(bend[0, :2].ravel()[:3]) * (0.25, 0.25, 0.4)
     middle = np.array([(0.5 + u) * width, (0.5 + v) * height])
     half = 0.14 * min(width, height) * np.array([math.exp(aspect / 2), math.exp(-aspect / 2)])
     corners = middle + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
-    plain = Sprite(scene.photo, corners)
+    plain = Sprite(photo, corners)
     matrix = replace(pose, angle=0.3 * math.sin(pose.angle)).affine(plain)
     points = corners @ matrix[:, :2].T + matrix[:, 2]
     low, high = points.min(axis=0), points.max(axis=0)
