@@ -22,11 +22,13 @@ from jntrt.runtime.likeness import Seen, Views
 from jntrt.runtime.loops import Image, Loop, Step
 
 STRIDE = 0.5  # of a window's side, from one window to the next: the target then lies well inside of one
-DOUBT = 0.6  # of the threshold: what is followed and is less like the target may be something else
+DOUBT = 0.7  # of the threshold: what is followed and is less like the target may be something else
 LIKER = 0.05  # than what is followed has to be what takes its place
 REMEMBER = 8  # frames between two patches of the target that are kept
-ASIDE = 3  # frames between two windows elsewhere while the target is followed
-SIMILAR = (0.3, 0.9)  # other things worth a patch: a little like the target, and not known yet
+ASIDE = 3  # frames between two windows elsewhere while the target is followed, once they covered the frame
+RATIO = 1.4  # likeness to the target over that to other things, at least
+FAINT = 0.5  # of the presence threshold: enough for something else
+SIMILAR = (0.2, 0.9)  # other things worth a patch: a little like the target, and not known yet
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Search:
         self._target, self._others = Views(), Views()
         self._target.add(Seen(frame, box))
         self._number = 0
+        self._covered = False
         self.trust(box)
 
     def trust(self, box: geometry.Box) -> None:
@@ -103,21 +106,20 @@ class Search:
         box, score = _found(step)
         seen = Seen(frame, box)
         likeness = self._likeness(seen, score)
-        if likeness >= self.threshold:
+        doubtful = score < self._bundle.presence_threshold or likeness < DOUBT * self.threshold
+        if likeness >= self.threshold or not (doubtful or self.searching):
             self._lost, self._sure = 0, box
             if self._number % REMEMBER == 0:
                 self._target.add(seen)
-        elif score < self._bundle.presence_threshold or likeness < DOUBT * self.threshold:
+        elif doubtful:
             self._lost += 1
             if self._lost == self._options.after:
                 self._windows = []  # about the last sure place
-        elif not self.searching:
-            self._lost, self._sure = 0, box
         best = None
         if self.searching:
             used = step.crop_ms + step.network_ms + step.box_ms
             best = self._look(frame, began, self._options.milliseconds - used)
-        elif self._lost == 0 and self._number % ASIDE == 0:
+        elif self._lost == 0 and (not self._covered or self._number % ASIDE == 0):
             self._look_aside(frame, box)
         taken = best is not None and self._judged(frame, best) >= max(self.threshold, likeness + LIKER)
         if best is not None and taken:
@@ -132,17 +134,16 @@ class Search:
         return self._likeness(Seen(frame, box), score)
 
     def _likeness(self, seen: Seen, score: float) -> float:
-        """0 where it is more like others than like the target."""
+        """Presence times likeness to the target; 0 where it is nearly as like to other things."""
         if score < self._bundle.presence_threshold:
             return 0.0
         own, other = self._target.likeness(seen), self._others.likeness(seen)
-        return score * own if own > other else 0.0
+        return score * own if own > RATIO * other else 0.0
 
     def _look_aside(self, frame: Image, box: geometry.Box) -> None:
         """One window elsewhere, for what else the networks take for the target."""
-        step = self._at(frame, self._window(box))
-        found, score = _found(step)
-        if score >= self._bundle.presence_threshold and not _touch(found, box):
+        found, score = _found(self._near(frame, self._at(frame, self._window(box))))
+        if score >= FAINT * self._bundle.presence_threshold and not _touch(found, box):
             seen = Seen(frame, found)
             if self._target.likeness(seen) > SIMILAR[0] and self._others.likeness(seen) < SIMILAR[1]:
                 self._others.add(seen)
@@ -154,6 +155,7 @@ class Search:
             self._windows = windows((x + w / 2, y + h / 2), self._size, self._bundle.search, width, height)
             self._next = 0
         self._next += 1
+        self._covered |= self._next == len(self._windows)
         return self._windows[self._next - 1]
 
     def _look(self, frame: Image, began: float, milliseconds: float) -> Step | None:
@@ -176,7 +178,11 @@ class Search:
                 break
         if best is None:
             return None
-        x, y, w, h = _found(best[1])[0]
+        return self._near(frame, best[1])
+
+    def _near(self, frame: Image, step: Step) -> Step:
+        """What `step` has found, seen from close by."""
+        x, y, w, h = _found(step)[0]
         return self._at(frame, (x + (w - self._size[0]) / 2, y + (h - self._size[1]) / 2, *self._size))
 
     def _at(self, frame: Image, box: geometry.Box) -> Step:

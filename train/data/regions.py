@@ -31,7 +31,7 @@ class Regions:
 
     def draw(self, rng: np.random.Generator) -> tuple[Shot, Shot]:
         """Two moments of one region: moved, scaled and lit a little differently."""
-        picture, bend = self._pictures[rng.integers(len(self._pictures))], displacement(rng)
+        picture, bend = self._pictures[int(rng.integers(len(self._pictures)))], displacement(rng)
         size = math.exp(rng.uniform(math.log(24), math.log(120)))
         x, y = rng.uniform(0.2, 0.8, 2) * FRAME
         first = Pose(float(x), float(y), size, rng.normal(0, 0.2), 0.0, bool(rng.random() < 0.5))

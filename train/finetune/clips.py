@@ -49,8 +49,8 @@ class Material:
 def gather(data: Path, folder: Path) -> Material:
     """The clips at `data`, broken ones left out, in parts. UserError where too little is left.
 
-    Every fifth clip is held back, neighbours together; of fewer than five, the last fifth of each. Frames that
-    are needed one by one are written into `folder`.
+    Every fifth clip is held back, neighbours together; of fewer than five, the last fifth of each. Frames
+    that are needed one by one are written into `folder`.
     """
     clips, refused = usable(data)
     if len(clips) >= FEW:

@@ -9,6 +9,9 @@ from jntrt.runtime.errors import UserError
 from .family import plain
 
 
+FINE_TUNING = {"lr": 1e-3, "steps": 20, "batch": 4}
+
+
 @dataclass(frozen=True)
 class Settings:
     shift: float = 1.0  # jitter in target sizes
