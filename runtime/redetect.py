@@ -72,12 +72,12 @@ class Search:
             )
         self.threshold = threshold
         self.milliseconds = 0.0  # that the last frame's search took
-        self._loop, self._bundle, self._options = loop, bundle, options
+        self._loop, self._bundle, self.options = loop, bundle, options
 
     @property
     def searching(self) -> bool:
         """Whether the target has been lost for long enough to be looked for."""
-        return self._lost >= self._options.after
+        return self._lost >= self.options.after
 
     def begin(self, frame: Image, box: geometry.Box) -> None:
         """The target is at `box` of `frame`, from `init`."""
@@ -113,12 +113,12 @@ class Search:
                 self._target.add(seen)
         elif doubtful:
             self._lost += 1
-            if self._lost == self._options.after:
+            if self._lost == self.options.after:
                 self._windows = []  # about the last sure place
         best = None
         if self.searching:
             used = step.crop_ms + step.network_ms + step.box_ms
-            best = self._look(frame, began, self._options.milliseconds - used)
+            best = self._look(frame, began, self.options.milliseconds - used)
         elif self._lost == 0 and (not self._covered or self._number % ASIDE == 0):
             self._look_aside(frame, box)
         taken = best is not None and self._judged(frame, best) >= max(self.threshold, likeness + LIKER)
@@ -165,9 +165,9 @@ class Search:
         while True:
             spent = 1e3 * (perf_counter() - began)
             # The look from close by takes about as long as a window does.
-            if number and self._options.windows is None and spent * (number + 2) / number > milliseconds:
+            if number and self.options.windows is None and spent * (number + 2) / number > milliseconds:
                 break
-            if self._options.windows is not None and number >= self._options.windows:
+            if self.options.windows is not None and number >= self.options.windows:
                 break
             number += 1
             found = self._at(frame, self._window(self._sure))

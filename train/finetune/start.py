@@ -40,9 +40,12 @@ class Start:
     def config(self, name: str, steps: int | None, *, negatives: bool) -> TrainConfig:
         """The family's fine-tuning of this network, `steps` long where they are given.
 
-        negatives: whether there are pairs without the target to be had.
+        negatives: whether there are pairs without the target to be had. UserError for a family without it.
         """
-        said = dict(objective(self.family).FINE_TUNING) | {"name": name, "family": self.family}
+        usual = objective(self.family).FINE_TUNING
+        if usual is None:
+            raise UserError(f"{self.path}: the family {self.family} cannot be fine-tuned yet: use --config")
+        said = dict(usual) | {"name": name, "family": self.family}
         said |= {"recipe": self.recipe.to_dict(), "start": str(self.path), "original": str(self.path)}
         said |= {} if steps is None else {"steps": steps}
         said |= {} if negatives else {"positive": 1.0}

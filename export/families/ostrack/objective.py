@@ -17,6 +17,7 @@ from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.families.contract import Box
 from jntrt.export.families.ostrack.family import side_inputs
 from jntrt.export.families.ostrack.plain.encoder import Block
+from jntrt.export.families.ostrack.plain.form import ViTForm
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.families.ostrack.training.initialise import initialise, load_encoder
@@ -101,7 +102,7 @@ class Objective:
 
         With `original`, its checkpoint: one whose weights the model has to fill.
         """
-        assert isinstance(model, OSTrack)
+        assert isinstance(model, ViTForm)
         if self.settings.original and start == self.settings.original:
             load_weights(model, read_checkpoint(Path(start)).weights)
         elif start == "principal":
@@ -147,14 +148,11 @@ class Objective:
         ratio = self._ratios(step) or None
         out = network(*inputs, keep_ratio=ratio)
         if not self.settings.brake:
-            return self._loss(out, batch["box"], batch["present"])
+            return self.loss_of(out, batch)
         region = batch["region"]
         maps = {name: value for name, value in out.items() if not name.startswith(("kept.", "similarity."))}
-        parts = self._loss(
-            {name: value[~region] for name, value in maps.items()},
-            batch["box"][~region],
-            batch["present"][~region],
-        )
+        taught = {name: batch[name][~region] for name in ("box", "present")}
+        parts = self.loss_of({name: value[~region] for name, value in maps.items()}, taught)
         parts["brake"] = maps["features"].sum() * 0
         if region.any():
             if self._before is None:
@@ -164,6 +162,10 @@ class Objective:
             parts["brake"] = departure({name: value[region] for name, value in maps.items()}, before)
         parts["loss"] = parts["loss"] + self.settings.brake * parts["brake"]
         return parts
+
+    def loss_of(self, out: dict[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The head's loss of its maps."""
+        return self._loss(out, batch["box"], batch["present"])
 
     def _original(self) -> OSTrack:
         # Fresh weights take random numbers: a run that resumes, and builds them later, draws the same.

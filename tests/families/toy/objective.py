@@ -8,8 +8,7 @@ from jntrt.runtime.errors import UserError
 
 from .family import plain
 
-
-FINE_TUNING = {"lr": 1e-3, "steps": 20, "batch": 4}
+FINE_TUNING = None
 
 
 @dataclass(frozen=True)
