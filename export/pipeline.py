@@ -91,6 +91,7 @@ def export_checkpoint(
         name, source = _family_name(given, experiment, weights)
         kind = family(name)
         inferred = kind.infer(weights, experiment, family_flags(name, given), _recipe_names(checkpoint))
+        weights = kind.own_names(weights)
         first = [("recognised as", name, source)]
         if beside:
             first.append(("experiment file", printable(beside.name), "found beside the checkpoint"))
