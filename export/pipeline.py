@@ -86,7 +86,7 @@ def export_checkpoint(
     renames = read_key_map(key_map) if key_map else None
     progress(f"reading {path.name}")
     checkpoint = read_checkpoint(path)
-    weights = rename(checkpoint.weights, renames) if renames else checkpoint.weights
+    weights: Weights = rename(checkpoint.weights, renames) if renames else checkpoint.weights
     try:
         name, source = _family_name(given, experiment, weights)
         kind = family(name)

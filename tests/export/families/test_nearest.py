@@ -1,6 +1,7 @@
 """What is answered to weights that no family knows, and the list of what is known."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from jntrt.export.families.nearest import nearest
 from jntrt.runtime.command.app import run
 from jntrt.runtime.errors import UserError
 
+ROOT = Path(__file__).parents[3]
 KINDS = {name: family(name) for name in folder_names()}
 
 
@@ -62,3 +64,12 @@ def test_the_list_has_every_family_and_tracker(capsys):
     trackers = {row["tracker"] for row in rows}
     assert {"OSTrack", "JN", "LiteTrack", "CompressTracker", "DropTrack", "ORTrack", "HNE"} <= trackers
     assert {row["family"] for row in rows} == set(folder_names())
+
+
+def test_the_document_says_the_same_as_the_list():
+    rows = [line.split(" | ") for line in (ROOT / "docs" / "families.md").read_text().splitlines()]
+    said = {row[0].removeprefix("| "): row[1:6] for row in rows if len(row) == 7}
+    for name in folder_names():
+        for one in KINDS[name].supported():
+            expected = [name, one.shown, one.told, one.code_license, one.speed]
+            assert said[one.tracker] == expected
