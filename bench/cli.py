@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from jntrt.bench.sequences.workers.options import ALONE, Workers
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
 from jntrt.runtime.command.lists import parse_integers, parse_words
@@ -25,6 +26,7 @@ def accuracy(
     baseline: str = "",
     plain: Path | None = None,
     out: Path = Path("accuracy-results"),
+    workers: Annotated[Workers, Parameter(name="*")] = ALONE,
     json: bool = False,
 ) -> None:
     """Track annotated sequences and measure AO, SR, success AUC, precision and presence.
@@ -44,7 +46,7 @@ def accuracy(
     precision
         Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
     threads
-        CPU threads of the engine (default: the engine's own choice).
+        CPU threads of the engine (default: the engine's own choice; with --jobs and --ray 1).
     baseline
         Trackers without a network, separated by commas: static, ncc, csrt, kcf, mil, mosse, medianflow
         (those after ncc as far as the installed OpenCV has them), or all.
@@ -53,6 +55,8 @@ def accuracy(
         made from it). Needs the export extra.
     out
         Folder for result files.
+    workers
+        Who follows the clips.
     json
         Print the report as JSON instead of tables.
     """
@@ -72,6 +76,8 @@ def accuracy(
 
     sequences = load_clips(parse_data(data))
     opened = open_bundles(bundles)
+    team = workers.team(threads)
+    threads = team.threads if team else threads
     contestants = [
         bundle_contestant(bundle, engine, kind, threads)
         for bundle in opened
@@ -97,7 +103,7 @@ def accuracy(
         for contestant in contestants:
             task = bar.add_task(contestant.name, total=frames)
             evaluations.append(
-                evaluate(contestant, sequences, out, lambda done, task=task: bar.advance(task, done))  # type: ignore[misc]
+                evaluate(contestant, sequences, out, lambda done, task=task: bar.advance(task, done), team)  # type: ignore[misc]
             )
     report = to_dict(evaluations, describe_machine())
     try:

@@ -17,7 +17,7 @@ Numbers may be separated by commas, tabs, semicolons or spaces. Boxes are taken 
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,12 @@ class Clip:
     def absent(self) -> NDArray[np.bool_]:
         """N bool: frames in which the target is annotated as absent."""
         return _without_numbers(self.boxes)
+
+    def absolute(self) -> "Clip":
+        """The same clip with absolute paths, for a process in another folder."""
+        return replace(
+            self, source=self.source.absolute(), images=tuple(path.absolute() for path in self.images)
+        )
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """The N frames in order, H×W×3 uint8 RGB, decoded one by one; UserError where one is unreadable."""

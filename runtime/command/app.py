@@ -32,6 +32,7 @@ _EXTRAS_OF_MODULE = {
     "yaml": ("export", "train"),
     "matplotlib": ("bench", "calib", "train"),
     "psutil": ("bench",),
+    "ray": ("ray",),
 }
 _EXTRA_OF_COMMAND = {
     "export-jn": "export",
