@@ -33,6 +33,8 @@ _EXTRAS_OF_MODULE = {
     "matplotlib": ("bench", "calib", "train"),
     "psutil": ("bench",),
     "ray": ("ray",),
+    "tritonclient": ("triton",),
+    "grpc": ("triton",),
 }
 _EXTRA_OF_COMMAND = {
     "export-jn": "export",

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ class OpenVino:
             raise UserError(f"{graph}: OpenVINO refuses the graph: {_last_line(error)}") from error
         self._request: Any = compiled.create_infer_request()
         self._outputs = [(port.any_name, port) for port in compiled.outputs]
+        self._busy = Lock()  # a request holds one call's tensors
 
     @classmethod
     def obstacle(cls, precision: Precision) -> str | None:
@@ -73,12 +75,15 @@ class OpenVino:
 
         Raises TrackerError when the graph does not take these feeds.
         """
-        try:
-            self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
-        except (RuntimeError, ValueError) as error:
-            text = f"OpenVINO cannot run the graph ({_last_line(error)}): try export-jn check on the bundle"
-            raise TrackerError(text) from error
-        return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
+        with self._busy:
+            try:
+                self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
+            except (RuntimeError, ValueError) as error:
+                text = (
+                    f"OpenVINO cannot run the graph ({_last_line(error)}): try export-jn check on the bundle"
+                )
+                raise TrackerError(text) from error
+            return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
 
     def describe(self) -> dict[str, Any]:
         """Engine, version, device, threads and the precision hint."""
