@@ -1,6 +1,7 @@
 """A tracker on a Triton server: the same calls as `Tracker`, and no engine on this machine."""
 
 import secrets
+from contextlib import suppress
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
@@ -79,7 +80,7 @@ class ServerTracker:
         """End the stream and the connection."""
         self._end()
         if self._memory is not None:
-            self._memory.close(self._client)
+            self._memory.close()
             self._memory = None
         self._client.close()
 
@@ -123,10 +124,8 @@ class ServerTracker:
         if not self._running:
             return
         self._running = False
-        try:
+        with suppress(self._errors):  # it forgets the stream by itself
             self._infer([self._input(protocol.BGR, np.zeros(1, np.bool_), "BOOL")], end=True)
-        except self._errors:  # it forgets the stream by itself
-            return
 
     def _frame(self, frame: Frame) -> Any:
         if self._way == "jpeg":
@@ -139,7 +138,7 @@ class ServerTracker:
             return self._input(protocol.FRAME, frame, "UINT8")
         if self._memory is None or self._memory.size != frame.nbytes:
             if self._memory is not None:
-                self._memory.close(self._client)
+                self._memory.close()
             self._memory = _SharedFrame(self._client, frame.nbytes)
         tensor = self._grpc.InferInput(protocol.FRAME, list(frame.shape), "UINT8")
         self._memory.fill(tensor, frame)
@@ -156,6 +155,8 @@ class _SharedFrame:
 
     def __init__(self, client: Any, size: int) -> None:
         self._shared: Any = import_module("tritonclient.utils.shared_memory")
+        self._client = client
+        self._errors = import_module("tritonclient.utils").InferenceServerException
         self.size, self._name = size, f"jntrt_{secrets.token_hex(8)}"
         self._handle = self._shared.create_shared_memory_region(self._name, f"/{self._name}", size)
         client.register_system_shared_memory(self._name, f"/{self._name}", size)
@@ -165,12 +166,11 @@ class _SharedFrame:
         self._shared.set_shared_memory_region(self._handle, [np.ascontiguousarray(frame)])
         tensor.set_shared_memory(self._name, self.size)
 
-    def close(self, client: Any) -> None:
+    def close(self) -> None:
         """Give the memory back."""
-        try:
-            client.unregister_system_shared_memory(self._name)
-        finally:
-            self._shared.destroy_shared_memory_region(self._handle)
+        with suppress(self._errors):  # a server that stops, or is a new one
+            self._client.unregister_system_shared_memory(self._name)
+        self._shared.destroy_shared_memory_region(self._handle)
 
 
 _SILENT = {
