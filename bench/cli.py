@@ -8,12 +8,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jntrt.bench.sequences.workers.options import ALONE, Workers
+from jntrt.bench.submit_cli import add_submit
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
 from jntrt.runtime.command.lists import parse_integers, parse_words
 from jntrt.runtime.errors import UserError
 
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
+add_submit(app)
 
 
 @app.command

@@ -114,6 +114,23 @@ def evaluate(
 
     Raises UserError where a sequence has no result: figures are never of fewer.
     """
+    for sequence in sequences:
+        if sequence.first_only:
+            raise UserError(
+                f"{sequence.name}: only its first box is annotated, which gives no figures; "
+                "bench-jn submit writes results for the benchmark's server"
+            )
+    return measure(contestant, sequences, all_runs(contestant, sequences, out, on_frame, team))
+
+
+def all_runs(
+    contestant: Contestant,
+    sequences: Sequence[Clip],
+    out: Path | None = None,
+    on_frame: Callable[[int], None] | None = None,
+    team: Team | None = None,
+) -> dict[str, Run]:
+    """The runs of a contestant over all sequences, by name; as `evaluate`, without the figures."""
     runs: dict[str, Run] = {}
     if out is not None:
         stored = {seq.name: load_run(out, contestant.name, contestant.identity, seq) for seq in sequences}
@@ -128,7 +145,7 @@ def evaluate(
                 # What is measured is what is stored, so that a resumed run gives the same figures.
                 run = load_run(out, contestant.name, contestant.identity, sequence) or run
             runs[sequence.name] = run
-    return measure(contestant, sequences, runs)
+    return runs
 
 
 def _runs(
