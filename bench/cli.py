@@ -7,14 +7,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from jntrt.bench.projection.command import add_project
 from jntrt.bench.sequences.workers.options import ALONE, Workers
 from jntrt.bench.submit_cli import add_submit
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
 from jntrt.runtime.command.lists import parse_integers, parse_words
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.trtrun.doctor_cli import add_doctor
 
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
+add_doctor(app)
+add_project(app)
 add_submit(app)
 
 

@@ -3,6 +3,7 @@
 import secrets
 from contextlib import suppress
 from importlib import import_module
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -46,6 +47,8 @@ class ServerTracker:
         self._errors = import_module("tritonclient.utils").InferenceServerException
         self.url, self._way, self._timeout = url, way, timeout
         self._stream, self._running = 0, False
+        # As `Tracker.stage_ms`; the way there and back, and all that the server does, is its network.
+        self.stage_ms: dict[str, float] = {}
         self._memory: _SharedFrame | None = None
         self._client: Any = self._grpc.InferenceServerClient(server_address(url))
         try:
@@ -71,7 +74,9 @@ class ServerTracker:
         """Find the targets in the next frame. Raises TrackerError with the server's reason."""
         if not self._running:
             raise TrackerError("update before init: show the target with init(frame, box) first")
+        began = perf_counter()
         boxes, scores, lost = self._ask(frame)
+        self.stage_ms = {"crop": 0.0, "network": 1e3 * (perf_counter() - began), "box": 0.0}
         if self._single:
             return TrackResult(boxes[0], float(scores[0]), bool(lost[0]))
         return TrackResult(boxes, scores, lost)

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 def can_be_at_once(jobs: Sequence[Job], options: Options) -> bool:
     """Whether these sources need nobody who draws or looks, and no order on stdout."""
-    alone = options.view or options.show or options.json or options.decode == "gpu" or options.at_once < 2
-    return len(jobs) > 1 and not alone and all(_need_no_drawing(job, options) for job in jobs)
+    alone = options.view or options.show or options.json or options.profile or options.decode == "gpu"
+    several = len(jobs) > 1 and options.at_once > 1
+    return several and not alone and all(_need_no_drawing(job, options) for job in jobs)
 
 
 def _need_no_drawing(job: Job, options: Options) -> bool:

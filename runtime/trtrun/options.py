@@ -95,6 +95,8 @@ class Options:
         TensorRT: 0 (quick build) to 5 (quick engine). Default: the library's, 3.
     timing_cache:
         TensorRT: a file of measured kernels, read where it exists and written after a build.
+    profile:
+        Say after the run where its time went, stage by stage, and what it was bound by.
     verbose:
         Say which engines were passed over, and why.
     """
@@ -130,6 +132,7 @@ class Options:
     workspace: int | None = None
     optimization_level: int | None = None
     timing_cache: Path | None = None
+    profile: bool = False
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False
 
     def __post_init__(self) -> None:

@@ -39,6 +39,12 @@ class OneEach:
         for target, box in boxes.items():
             self._trackers[target].init(frame, box)
 
+    @property
+    def stage_ms(self) -> dict[str, float]:
+        """The last update's milliseconds, of all trackers together, as `Tracker.stage_ms`."""
+        stages = self._trackers[0].stage_ms
+        return {stage: sum(tracker.stage_ms[stage] for tracker in self._trackers) for stage in stages}
+
     def update(self, frame: Frame) -> "TrackResult":
         """Find the targets in the next frame; boxes B×4, scores and lost B."""
         from jntrt.runtime.tracker import TrackResult

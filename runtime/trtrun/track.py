@@ -1,5 +1,6 @@
 """One source, from its first frame to its files."""
 
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -8,12 +9,14 @@ import numpy.typing as npt
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.console import clean_stderr
 from jntrt.runtime.command.interrupts import interrupts
+from jntrt.runtime.command.start import BEGAN
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.draw_box import draw_box
 from jntrt.runtime.trtrun.first_box import check_boxes, given_boxes
 from jntrt.runtime.trtrun.look import look, stop, viewing
 from jntrt.runtime.trtrun.options import Options
 from jntrt.runtime.trtrun.results.outputs import Outputs
+from jntrt.runtime.trtrun.results.profile import Profile
 from jntrt.runtime.trtrun.results.status import Status
 from jntrt.runtime.trtrun.results.tracked import Boxes
 from jntrt.runtime.trtrun.run import follow
@@ -37,7 +40,10 @@ def track(
     source = job.source if isinstance(job.source, str) else None
     boxes = boxes_of(job, options)
     targets = model.batch if boxes is None else len(boxes)
-    outputs = outputs_of(job, model, options, targets, named=named)
+    # Of several sources only the first could count from the command's own beginning.
+    began = time.perf_counter() if named else BEGAN
+    profile = Profile(began) if options.profile else None
+    outputs = outputs_of(job, model, options, targets, named=named, profile=profile)
     if options.decode == "gpu" and (job.save or boxes is None or address or options.show):
         raise UserError(
             "--decode gpu: frames stay on the GPU, so give --init, and no --save, --view and --show"
@@ -55,11 +61,13 @@ def track(
         if boxes is None:
             boxes = _drawn(session, first, targets)
             targets = len(boxes)
-            outputs = outputs_of(job, model, options, targets, named=named)
+            outputs = outputs_of(job, model, options, targets, named=named, profile=profile)
         check_boxes(boxes, first)
         tracker = opener(model, options)(stack, targets)
         # From here on Ctrl-C ends the stream, and never what is being written.
         stack.enter_context(interrupts.deferred(lambda: stop(stream, session)))
+        if profile:
+            stack.callback(lambda: profile.report(live=stream.live))
         # Left after the files that its summary names.
         status = stack.enter_context(
             Status(stream.length, outputs.paths, bar=not outputs.on_terminal, live=stream.live)
@@ -70,6 +78,8 @@ def track(
             with status.writing():
                 outputs.write(frame, seen, status.fps)
             status.step(seen)
+            if profile:
+                profile.frame(tracked, tracker.stage_ms, status.wrote)
             if (session and session.stopped) or (window and not window.show(frame, seen)):
                 break
 
@@ -83,7 +93,15 @@ def boxes_of(job: Job, options: Options) -> Boxes | None:
     return given_boxes(options.init or [], file, folder)
 
 
-def outputs_of(job: Job, model: Bundle, options: Options, targets: int, *, named: bool) -> Outputs:
+def outputs_of(
+    job: Job,
+    model: Bundle,
+    options: Options,
+    targets: int,
+    *,
+    named: bool,
+    profile: Profile | None = None,
+) -> Outputs:
     """The files of a source's results. UserError where they would replace what is read."""
     if model.batch not in (1, targets):
         raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {targets} given")
@@ -98,6 +116,7 @@ def outputs_of(job: Job, model: Bundle, options: Options, targets: int, *, named
         trail=options.trail,
         every=options.selection.every,
         named=named,
+        timed=profile.add if profile else None,
     )
     for read in (*job.reads, options.init_file):
         if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):

@@ -12,10 +12,11 @@ from jntrt.runtime.serving.client import ServerTracker
 from jntrt.runtime.shared import SharedEngine
 from jntrt.runtime.tracker import Tracker
 from jntrt.runtime.trtrun.options import Options
-from jntrt.runtime.trtrun.run import Follows, OneEach
+from jntrt.runtime.trtrun.run import OneEach
 
+Opened = Tracker | OneEach | ServerTracker
 # Opens what follows so many targets of one source; the stack closes it.
-Opener = Callable[[ExitStack, int], Follows]
+Opener = Callable[[ExitStack, int], Opened]
 
 
 def opener(model: Bundle, options: Options) -> Opener:
@@ -34,7 +35,7 @@ def shared_opener(stack: ExitStack, model: Bundle, options: Options, threads: in
         engine = stack.enter_context(SharedEngine(model, options.backend, options.precision, given))
     _say(model, options, engine.choice, "for all sources")
 
-    def open_trackers(of_source: ExitStack, targets: int) -> Follows:
+    def open_trackers(of_source: ExitStack, targets: int) -> Opened:
         trackers = [of_source.enter_context(engine.tracker()) for _ in range(targets // model.batch)]
         return trackers[0] if len(trackers) == 1 else OneEach(trackers)
 
