@@ -5,6 +5,7 @@ A crew is where the workers are: processes of this machine (`local.py`) or actor
 common: what a worker does, and the driver that gives out jobs and takes lost ones back.
 """
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 
 from jntrt.runtime.command.console import one_line
 from jntrt.runtime.errors import UserError
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # workers that a job may lose: one that kills them all would never end
 
@@ -137,6 +140,7 @@ def run_jobs(crew: Crew, jobs: Sequence[Job]) -> Iterator[tuple[str, Any]]:
             failures[outcome.name] = outcome.reason
         else:
             lost[outcome.name] += 1
+            log.warning("%s lost its worker (%s): another takes it", outcome.name, outcome.reason)
             if lost[outcome.name] < ATTEMPTS:
                 waiting.appendleft(by_name[outcome.name])
             else:

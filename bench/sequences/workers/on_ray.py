@@ -32,7 +32,7 @@ class RayCrew:
         self._ray = ray
         if not ray.is_initialized():
             try:
-                ray.init(address=address or "auto", logging_level=logging.ERROR, log_to_driver=True)
+                ray.init(address=address or "auto", logging_level=logging.ERROR, log_to_driver=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 where = f" at {address}" if address else ""
                 raise UserError(
