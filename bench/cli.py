@@ -7,12 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from jntrt.bench.report.commands import compare, layers, list_saved, report
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
 from jntrt.runtime.command.lists import parse_integers, parse_words
 from jntrt.runtime.errors import UserError
 
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
+for _command in (report, layers, compare):
+    app.command(_command)
+app.command(list_saved, name="list")
 
 
 @app.command

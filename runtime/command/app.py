@@ -25,13 +25,15 @@ _EXTRAS_OF_MODULE = {
     "openvino": ("cpu",),
     "ncnn": ("train",),
     "torch": ("export", "train"),
-    "onnx": ("export", "calib"),
+    "onnx": ("export", "calib", "bench"),
     "onnxscript": ("export",),
     "onnxruntime": ("cpu", "export", "calib", "bench"),
     "safetensors": ("export", "train"),
     "yaml": ("export", "train"),
     "matplotlib": ("bench", "calib", "train"),
     "psutil": ("bench",),
+    "vl_convert": ("bench",),
+    "jsonschema": ("bench",),
 }
 _EXTRA_OF_COMMAND = {
     "export-jn": "export",

@@ -43,6 +43,9 @@ class OnnxRuntime:
         session_options.add_session_config_entry("session.strict_shape_type_inference", "1")
         if self.threads is not None:
             session_options.intra_op_num_threads = self.threads
+        if options.profile is not None:
+            session_options.enable_profiling = True
+            session_options.profile_file_prefix = str(options.profile / graph.name)
         nodes = read_nodes(graph.read_bytes()) if precision.int8 else []
         layers = int8_graph.quantised_layers(nodes)
         try:

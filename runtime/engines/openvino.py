@@ -43,6 +43,8 @@ class OpenVino:
         }
         if self.threads is not None:
             settings["INFERENCE_NUM_THREADS"] = self.threads
+        if options.profile is not None:
+            settings["PERF_COUNT"] = True
         if precision.int8 and saturates_int8() and weight_bits(graph.read_bytes()) > 7:
             _warn_of_saturation()
         try:
@@ -52,6 +54,8 @@ class OpenVino:
         except RuntimeError as error:
             raise UserError(f"{graph}: OpenVINO refuses the graph: {_last_line(error)}") from error
         self._request: Any = compiled.create_infer_request()
+        # What is compiled and the request that counts its layers' times, for `EngineOptions.profile`.
+        self.profiled: Any = None if options.profile is None else (compiled, self._request)
         self._outputs = [(port.any_name, port) for port in compiled.outputs]
 
     @classmethod
@@ -95,7 +99,7 @@ class OpenVino:
 
     def close(self) -> None:
         """Lets the compiled graph go."""
-        self._request = None
+        self._request = self.profiled = None
 
 
 def _check_shapes(model: Any, graph: Path) -> None:
