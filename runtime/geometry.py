@@ -97,9 +97,14 @@ def exact_side(box: Sequence[float], spec: CropSpec) -> float:
     return side
 
 
-def crop_span(box: Sequence[float], spec: CropSpec) -> float:
-    """Pixels of the frame that one side of the crop around `box` stands for, where lengths are mapped."""
-    return exact_side(box, spec) if spec.scale is Scale.EXACT else float(crop_rectangle(box, spec).side)
+def crop_span(box: Sequence[float], spec: CropSpec, rectangle: CropRectangle | None = None) -> float:
+    """Pixels of the frame that one side of the crop around `box` stands for, where lengths are mapped.
+
+    rectangle: the box's `crop_rectangle`, where it is known already.
+    """
+    if spec.scale is Scale.EXACT:
+        return exact_side(box, spec)
+    return float((rectangle or crop_rectangle(box, spec)).side)
 
 
 def target_box_in_crop(box: Sequence[float], spec: CropSpec, box_format: str) -> Box:

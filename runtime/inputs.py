@@ -3,7 +3,7 @@
 Arrays by tensor name, the target on the first axis.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,19 @@ def crops(
     frame: Image, boxes: geometry.Boxes, spec: CropSpec, *, border: Colour = BLACK, swap: bool = False
 ) -> Image:
     """The crop around each of `boxes` (B of x, y, w, h): B×S×S×3 uint8."""
-    cut = [
-        crop(frame, geometry.crop_rectangle(box, spec), spec.size, swap=swap, edge=spec.edge, border=border)
-        for box in boxes
+    rectangles = [geometry.crop_rectangle(box, spec) for box in boxes]
+    return cut(frame, rectangles, spec, border=border, swap=swap)
+
+
+def cut(
+    frame: Image, rectangles: Sequence[geometry.CropRectangle], spec: CropSpec, *, border: Colour, swap: bool
+) -> Image:
+    """The crops of `rectangles`: B×S×S×3 uint8."""
+    cuts = [
+        crop(frame, rectangle, spec.size, swap=swap, edge=spec.edge, border=border)
+        for rectangle in rectangles
     ]
-    return cut[0][None] if len(cut) == 1 else np.stack(cut)  # one target's crop is not copied
+    return cuts[0][None] if len(cuts) == 1 else np.stack(cuts)  # one target's crop is not copied
 
 
 def side_inputs(boxes: geometry.Boxes, spec: CropSpec, box_format: str, wanted: Container[str]) -> Inputs:

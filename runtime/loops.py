@@ -5,9 +5,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +15,12 @@ from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.crop import BLACK, border_colour
 from jntrt.runtime.errors import TrackerError
-from jntrt.runtime.inputs import crops, state_inputs
+from jntrt.runtime.inputs import crops, cut, state_inputs
 
 Image = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What one frame gave: boxes B×4 float64 (x, y, w, h in pixels), scores (B,), and milliseconds."""
 
     boxes: NDArray[np.float64]
@@ -102,7 +100,8 @@ class HostLoop:
         """Follows the targets into the next frame. Raises TrackerError when the output is not finite."""
         bundle, spec = self._bundle, self._bundle.search
         start = perf_counter()
-        search = crops(frame, self._boxes, spec, border=self._border, swap=self._swap)
+        rectangles = [geometry.crop_rectangle(box, spec) for box in self._boxes]
+        search = cut(frame, rectangles, spec, border=self._border, swap=self._swap)
         told = state_inputs(bundle.state_inputs, self._boxes, spec)
         cropped = perf_counter()
         outputs = self._track.run({"search": search, **told, **self._memory})
@@ -110,17 +109,14 @@ class HostLoop:
         predictions, scores = _predictions(outputs, bundle.batch)
         height, width = frame.shape[:2]
         self._boxes = [
-            geometry.box_to_frame(prediction, box, geometry.crop_span(box, spec), width, height, bundle.state)
-            for prediction, box in zip(predictions, self._boxes, strict=True)
+            geometry.box_to_frame(
+                prediction, box, geometry.crop_span(box, spec, rectangle), width, height, bundle.state
+            )
+            for prediction, box, rectangle in zip(predictions, self._boxes, rectangles, strict=True)
         ]
-        boxes = np.array(self._boxes, np.float64)
-        return Step(
-            boxes=boxes,
-            scores=np.array(scores, np.float64),
-            crop_ms=(cropped - start) * 1e3,
-            network_ms=(found - cropped) * 1e3,
-            box_ms=(perf_counter() - found) * 1e3,
-        )
+        boxes, presence = np.array(self._boxes, np.float64), np.array(scores, np.float64)
+        end = perf_counter()
+        return Step(boxes, presence, (cropped - start) * 1e3, (found - cropped) * 1e3, (end - found) * 1e3)
 
     def close(self) -> None:
         """Lets the template's memory go."""

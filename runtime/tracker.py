@@ -84,7 +84,7 @@ class Tracker:
         self.choice = choice or pair.track.name
         self.stage_ms: dict[str, float] = {}
         self._inputs = {name for _, name in bundle.tensors("inputs")}
-        self._state: list[geometry.Box] = []
+        self._state: NDArray[np.float64] | None = None  # B×4
         self._frame_shape: tuple[int, ...] = ()
         self._pair = pair
         self._loop = pair.loop(bundle, swap=color == "bgr")
@@ -134,7 +134,7 @@ class Tracker:
         state = [geometry.start_box(box, self.bundle.state) for box in given]
         side = side_inputs(state, self.bundle.template, self.bundle.target_box_format, self._inputs)
         self._loop.start(accepted, state, side)
-        self._state, self._frame_shape = state, accepted.shape
+        self._state, self._frame_shape = np.array(state, np.float64), accepted.shape
 
     @_one_at_a_time
     def update(self, frame: Frame) -> TrackResult:
@@ -143,7 +143,7 @@ class Tracker:
         Raises TrackerError: no `init` yet, a frame of another kind or size, or a network whose numbers are
         not finite (the state then stays where it was).
         """
-        if not self._state:
+        if self._state is None:
             raise TrackerError("update before init: show the target with init(frame, box) first")
         accepted = self._loop.accept(frame)
         if accepted.shape != self._frame_shape:
@@ -151,23 +151,24 @@ class Tracker:
                 f"the frame is {_size(accepted.shape)}, at init it was {_size(self._frame_shape)}: init again"
             )
         step = self._loop.step(accepted)
-        self._state = [(x, y, w, h) for x, y, w, h in step.boxes.tolist()]
+        self._state = step.boxes
         self.stage_ms = {"crop": step.crop_ms, "network": step.network_ms, "box": step.box_ms}
-        return self._result(step.scores.tolist())
+        return self._result(step.boxes.copy(), step.scores)
 
     @property
     def state(self) -> NDArray[np.float64]:
         """The boxes that the next search crop is made around; setting them keeps the template."""
-        if not self._state:
+        if self._state is None:
             raise TrackerError("state before init: show the target with init(frame, box) first")
-        return self._boxes()
+        return self._state[0].copy() if self.bundle.batch == 1 else self._state.copy()
 
     @state.setter
     def state(self, boxes: ArrayLike) -> None:
-        if not self._state:
+        if self._state is None:
             raise TrackerError("state before init: show the target with init(frame, box) first")
-        self._state = self._checked_boxes(boxes, self._frame_shape[1], self._frame_shape[0])
-        self._loop.move(self._state)
+        state = self._checked_boxes(boxes, self._frame_shape[1], self._frame_shape[0])
+        self._state = np.array(state, np.float64)
+        self._loop.move(state)
 
     def describe(self) -> dict[str, Any]:
         """The bundle and what its engine says of itself."""
@@ -184,7 +185,7 @@ class Tracker:
         """Let the engines and the template's memory go."""
         if not self._closed:
             self._closed = True
-            self._state = []
+            self._state = None
             self._loop.close()
             self._pair.close()
 
@@ -218,16 +219,12 @@ class Tracker:
                 raise TrackerError(f"the box {text} lies outside the frame of {width}×{height} pixels")
         return state
 
-    def _boxes(self) -> NDArray[np.float64]:
-        boxes = np.array(self._state, np.float64)
-        return boxes[0] if self.bundle.batch == 1 else boxes
-
-    def _result(self, scores: list[float]) -> TrackResult:
+    def _result(self, boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> TrackResult:
         threshold = self.bundle.presence_threshold
         if self.bundle.batch == 1:
-            return TrackResult(self._boxes(), scores[0], scores[0] < threshold)
-        array = np.array(scores, np.float64)
-        return TrackResult(self._boxes(), array, array < threshold)
+            score = float(scores[0])
+            return TrackResult(boxes[0], score, score < threshold)
+        return TrackResult(boxes, scores, scores < threshold)
 
 
 def _short(value: object) -> str:

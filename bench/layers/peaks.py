@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from jntrt.runtime.engines.onnxruntime_session import open_session
+
 SIDE = 1024  # of the matrices
 SIZES = tuple(2**k for k in range(18, 27, 2))  # bytes moved: from a cache's to the memory's
 SECONDS = 0.4  # of each test
@@ -82,11 +84,7 @@ def _numpy() -> Callable[[], object]:
 
 
 def _onnxruntime(model: bytes, dtype: Any, threads: int) -> Callable[[], object]:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_session(model, threads=threads, spin=True)
     feeds = {"a": np.ones((SIDE, SIDE), dtype)}
     return lambda: session.run(None, feeds)
 

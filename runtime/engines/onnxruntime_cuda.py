@@ -19,7 +19,7 @@ import numpy as np
 from jntrt.runtime.cuda.driver import CudaError, Event, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
 from jntrt.runtime.engines.device import DeviceEngine, describe_device, shared_device
-from jntrt.runtime.engines.onnxruntime import ort_errors
+from jntrt.runtime.engines.onnxruntime_session import open_session, ort_errors
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
 
@@ -82,7 +82,7 @@ class OnnxRuntimeCuda(DeviceEngine):
             "enable_cuda_graph": str(int(self.options.own_graph)),
         }
         try:
-            self._session = open_session(str(graph), settings, device.info.ordinal)
+            self._session = cuda_session(graph, settings, device.info.ordinal)
         except ort_errors() as error:
             text = " ".join(str(error).split())
             if "fallback" in text:
@@ -154,7 +154,7 @@ def provider_obstacle() -> str | None:
     with redirect_stdout(sys.stderr):
         ort.preload_dlls()
     try:
-        session = open_session(PROBE, {}, shared_device().info.ordinal)
+        session = cuda_session(PROBE, {}, shared_device().info.ordinal)
     except ort_errors() as error:
         log.info("ONNX Runtime's CUDA provider: %s", error)
     else:
@@ -163,13 +163,12 @@ def provider_obstacle() -> str | None:
     return f"its CUDA provider does not load: {NEEDS}"
 
 
-def open_session(model: str | bytes, settings: Mapping[str, str], ordinal: int) -> Any:
+def cuda_session(model: Path | bytes, settings: Mapping[str, str], ordinal: int) -> Any:
     """A session of the CUDA provider alone: a graph of which it cannot run every node is refused."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    provider = {"device_id": str(ordinal), **settings}
-    # enable_fallback would print to stdout, try the CPU instead, and report that in place of the reason.
-    return ort.InferenceSession(model, options, providers=[(PROVIDER, provider)], enable_fallback=0)
+    return open_session(
+        model,
+        entries={"session.disable_cpu_ep_fallback": "1"},
+        providers=[(PROVIDER, {"device_id": str(ordinal), **settings})],
+        # It would print to stdout, try the CPU instead, and report that in place of the reason.
+        enable_fallback=0,
+    )

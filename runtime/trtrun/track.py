@@ -2,8 +2,6 @@
 
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +10,13 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.console import clean_stderr
 from jntrt.runtime.command.interrupts import interrupts
 from jntrt.runtime.engines.options import EngineOptions
-from jntrt.runtime.engines.tensorrt.build import BuildOptions
 from jntrt.runtime.engines.tensorrt.build_ahead import build_bar
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 from jntrt.runtime.trtrun.draw_box import draw_box
 from jntrt.runtime.trtrun.first_box import check_boxes, given_boxes
 from jntrt.runtime.trtrun.look import look, stop, viewing
+from jntrt.runtime.trtrun.options import Options
 from jntrt.runtime.trtrun.results.outputs import Outputs
 from jntrt.runtime.trtrun.results.status import Status
 from jntrt.runtime.trtrun.results.tracked import Boxes
@@ -28,48 +26,27 @@ from jntrt.runtime.trtrun.window import Window
 from jntrt.runtime.video.selection import Selection
 from jntrt.runtime.video.sources import are_images, frames
 from jntrt.runtime.video.stream import Frames
-from jntrt.runtime.video.writer import Encoding
 from jntrt.runtime.view.address import Address
 from jntrt.runtime.view.session import Session
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was asked for, for every source alike; the command's help explains each."""
+def track(
+    job: Job, model: Bundle, options: Options, address: Address | None = None, *, named: bool = False
+) -> None:
+    """Track a source to its end, or until it is stopped. Raises UserError.
 
-    init: list[str] = field(default_factory=list)
-    init_file: Path | None = None
-    selection: Selection = field(default_factory=Selection)
-    encoding: Encoding = field(default_factory=Encoding)
-    kind: str = "txt"
-    trail: int = 0
-    json: bool = False
-    name_sources: bool = False
-    view: Address | None = None
-    show: bool = False
-    overwrite: bool = False
-    strict: bool = False
-    max_pixels: int = 1 << 26
-    backend: str = "auto"
-    precision: str = "fp32"
-    threads: int | None = None
-    decode: str = "cpu"
-    build: BuildOptions = field(default_factory=BuildOptions)
-    verbose: bool = False
-
-
-def track(job: Job, model: Bundle, options: Options) -> None:
-    """Track a source to its end, or until it is stopped. Raises UserError."""
+    address: of the page, where it is wanted. named: results tell the source's name, one of several.
+    """
     source = job.source if isinstance(job.source, str) else None
-    boxes = given_boxes(options.init, options.init_file, source or str(job.reads[0].parent))
+    boxes = given_boxes(options.init or [], options.init_file, source or str(job.reads[0].parent))
     targets = model.batch if boxes is None else len(boxes)
     if model.batch not in (1, targets):
         raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {targets} given")
-    outputs = _outputs(job, options, targets)
+    outputs = _outputs(job, options, targets, named)
     for read in (*job.reads, options.init_file):
         if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):
             raise UserError(f"{read}: would be overwritten by the result; give another name")
-    if options.decode == "gpu" and (job.save or boxes is None or options.view or options.show):
+    if options.decode == "gpu" and (job.save or boxes is None or address or options.show):
         raise UserError(
             "--decode gpu: frames stay on the GPU, so give --init, and no --save, --view and --show"
         )
@@ -80,13 +57,13 @@ def track(job: Job, model: Bundle, options: Options) -> None:
         first = next(stream)
         number = stream.number
         session = None
-        if options.view:
-            session = stack.enter_context(viewing(stream, model, targets, options.view))
+        if address:
+            session = stack.enter_context(viewing(stream, model, targets, address))
         window = stack.enter_context(Window.opened()) if options.show else None
         if boxes is None:
             boxes = _drawn(session, first, targets)
             targets = len(boxes)
-            outputs = _outputs(job, options, targets)
+            outputs = _outputs(job, options, targets, named)
         check_boxes(boxes, first)
         tracker = _tracker(stack, model, options, targets)
         # From here on Ctrl-C ends the stream, and never what is being written.
@@ -105,7 +82,7 @@ def track(job: Job, model: Bundle, options: Options) -> None:
                 break
 
 
-def _outputs(job: Job, options: Options, targets: int) -> Outputs:
+def _outputs(job: Job, options: Options, targets: int, named: bool) -> Outputs:
     return Outputs(
         job.out,
         job.save,
@@ -113,10 +90,10 @@ def _outputs(job: Job, options: Options, targets: int) -> Outputs:
         targets=targets,
         overwrite=options.overwrite,
         encoding=options.encoding,
-        kind=options.kind,
+        kind=options.format,
         trail=options.trail,
         every=options.selection.every,
-        named=options.name_sources,
+        named=named,
     )
 
 

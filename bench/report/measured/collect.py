@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from itertools import chain
@@ -17,7 +17,6 @@ from typing import Any
 from jntrt.bench.conditions import to_dict as conditions_dict
 from jntrt.bench.latency.measure import measure_latency
 from jntrt.bench.latency.report import published_figure
-from jntrt.bench.latency.timed_engines import plan_engines
 from jntrt.bench.latency.worker import TimedEngine
 from jntrt.bench.machine import describe_machine
 from jntrt.bench.report.measured.engines import engine_entry, precisions_of
@@ -119,16 +118,11 @@ def _engines(plan: Plan) -> tuple[list[TimedEngine], list[dict[str, str]]]:
         for backend in plan.backends:
             taken, why = precisions_of(bundle, plan.precisions, backend)
             left_out += [{"what": f"{bundle.name} {name}", "why": reason} for name, reason in why.items()]
-            if taken:
-                planned += plan_engines(
-                    [bundle],
-                    backends=[backend],
-                    precisions=taken,
-                    threads=[plan.threads],
-                    against=(),
-                    source=plan.source,
-                    box=plan.box,
-                )
+            for precision, found in taken:
+                label = f"{bundle.name} {found} {precision}"
+                engine = TimedEngine(label, str(bundle.path), plan.source, plan.box)
+                planned.append(replace(engine, backend=found, precision=precision, threads=plan.threads))
+    planned = list({engine.label: engine for engine in planned}.values())  # auto may be one that is named
     if not planned:
         reasons = "; ".join(f"{row['what']}: {row['why']}" for row in left_out)
         raise UserError(f"nothing to measure: {reasons or 'give bundles'}")

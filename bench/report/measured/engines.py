@@ -12,33 +12,39 @@ from jntrt.bench.latency.report import published_figure
 from jntrt.bench.latency.worker import STAGES
 from jntrt.bench.statistics import median_interval
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines import choose_backend
+from jntrt.runtime.engines import ON_CPU, choose_backend
 from jntrt.runtime.engines.precision import PRECISIONS, find_precision
+from jntrt.runtime.engines.remembered import remembered_backend
 from jntrt.runtime.errors import UserError
 
 DIGITS = 5  # after the point, of milliseconds
 
 
-def precisions_of(bundle: Bundle, asked: Sequence[str], backend: str) -> tuple[list[str], dict[str, str]]:
-    """The precisions that `bundle` has and `backend` runs here, and why others of `asked` are left out.
+def precisions_of(
+    bundle: Bundle, asked: Sequence[str], backend: str
+) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """(precision, backend) for all that `bundle` has and that runs here, and why what was asked is left out.
 
-    Nothing asked: all of these but fp16 graphs on a CPU, which computes them in fp32.
+    backend: a name or auto, which is resolved as the tracker does. Nothing asked: all but fp16 graphs on a
+    CPU, which computes them in fp32.
     """
     taken, left_out = [], {}
     for name in asked or PRECISIONS:
         kind = find_precision(name)
         if kind.stored not in bundle.manifest["precisions"]:
-            left_out[name] = f"{bundle.name} has no {kind.stored}"
+            if asked:
+                left_out[name] = f"{bundle.name} has no {kind.stored}"
             continue
         try:
-            choice = choose_backend(backend, kind)
+            remembered = remembered_backend(bundle, kind) if backend == "auto" else None
+            found = choose_backend(remembered or backend, kind).name
         except UserError as error:
             left_out[name] = str(error)
             continue
-        if not asked and kind.fp16 and choice.name in ("onnxruntime", "openvino"):
+        if not asked and kind.fp16 and found in ON_CPU:
             left_out[name] = "a CPU computes fp16 graphs in fp32"
             continue
-        taken.append(name)
+        taken.append((name, found))
     return taken, left_out
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WIDTH = 430  # pixels of the plot; a phone shows it a little smaller, a desk a little larger
+WIDTH = 370  # pixels of the plot; a phone shows it a little smaller, a desk a little larger
 # They differ for the colour-blind as well, and stand out from white and from near-black.
 COLOURS = ("#3b8fd6", "#e08a00", "#1fa37a", "#cf6fa5", "#d9532c", "#8f7be0", "#8c8c8c")
 _INK = {"labelColor": "currentColor", "titleColor": "currentColor"}
@@ -19,7 +19,8 @@ _CONFIG = {
     },
     "legend": {
         **_INK,
-        **{"labelFontSize": 12, "titleFontSize": 12, "orient": "bottom", "columns": 2, "labelLimit": 260},
+        **{"labelFontSize": 12, "titleFontSize": 12, "orient": "bottom", "columns": 3, "labelLimit": 260},
+        **{"symbolOpacity": 1, "layout": {"bottom": {"direction": "vertical", "anchor": "start"}}},
     },
     "header": {**_INK, "labelFontSize": 11, "labelLimit": 190},
     "title": {"color": "currentColor", "fontSize": 13, "anchor": "start"},
@@ -27,6 +28,8 @@ _CONFIG = {
     "text": {"color": "currentColor", "fontSize": 12},
     "rule": {"color": "currentColor"},
 }
+_SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "stroke")
+_INKED = {"symbolFillColor": "currentColor", "symbolStrokeColor": "currentColor"}  # of a legend
 _THIN = 80  # points of a time series that are drawn
 Rows = Sequence[Mapping[str, Any]]
 
@@ -54,53 +57,66 @@ def _log(values: Sequence[float], title: str, name: str) -> dict[str, Any]:
 
 
 def tradeoff(rows: Rows) -> dict[str, Any]:
-    """AO against FPS; rows: name, bundle, precision, kind, fps, ao, ao_low, ao_high."""
+    """AO against FPS; rows: name, bundle, precision, kind, fps, ao, ao_low, ao_high.
+
+    The static box, whose speed is nobody's, is a line.
+    """
     known = [row for row in rows if row["ao"] is not None and row["fps"]]
-    shown = [{**row, "group": "classical" if row["kind"] == "classical" else row["bundle"]} for row in known]
+    static = [row for row in known if row["name"] == "static"]
+    shown = [
+        {**row, "group": "classical" if row["kind"] == "classical" else row["bundle"]}
+        for row in known
+        if row not in static
+    ]
     groups = list(dict.fromkeys(row["group"] for row in shown))
-    kinds = list(dict.fromkeys(row["precision"] for row in shown))
+    kinds = [kind for kind in dict.fromkeys(row["precision"] for row in shown) if kind != "none"]
+    colours = [COLOURS[-1] if g == "classical" else COLOURS[k % 6] for k, g in enumerate(groups)]
     colour = {
-        "field": "group",
-        "type": "nominal",
-        "title": None,
-        "scale": {
-            "domain": groups,
-            "range": [COLOURS[-1] if g == "classical" else COLOURS[k % 6] for k, g in enumerate(groups)],
-        },
+        **{"field": "group", "type": "nominal", "title": None},
+        "scale": {"domain": groups, "range": colours},
+    }
+    shape = {
+        **{"field": "precision", "type": "nominal", "title": None},
+        "scale": {"domain": [*kinds, "none"], "range": [*_SHAPES[: len(kinds)], "cross"]},
+        "legend": {"values": kinds, **_INKED},
     }
     x = _log([row["fps"] for row in shown], "speed, update alone (frames per second, logarithmic)", "fps")
     x["axis"] = {"labelOverlap": True, "format": "~s"}
-    top = max(row["ao_high"] or row["ao"] for row in shown)
+    top = max(row["ao_high"] or row["ao"] for row in known)
     y = _axis("ao", "AO, mean overlap (0 … 1)", scale={"domain": [0, min(1.0, top * 1.08)]})
     return {
         "width": WIDTH,
         "height": 300,
-        "data": {"values": shown},
-        "encoding": {"x": x, "y": y, "color": colour},
         "layer": [
             {
-                "transform": [{"filter": "isValid(datum.ao_low)"}],
-                "mark": {"type": "rule", "opacity": 0.45},
-                "encoding": {"y": {**y, "field": "ao_low"}, "y2": {"field": "ao_high"}},
+                "data": {"values": static},
+                "mark": {"type": "rule", "strokeDash": [4, 3]},
+                "encoding": {"y": y},
             },
             {
-                "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+                "data": {"values": static},
+                "mark": {"type": "text", "align": "left", "dx": 4, "dy": -7},
+                "encoding": {"y": y, "x": {"value": 0}, "text": {"value": "static box"}},
+            },
+            {
+                "data": {"values": [row for row in shown if row["ao_low"] is not None]},
+                "mark": {"type": "rule", "opacity": 0.45},
                 "encoding": {
-                    "shape": {
-                        "field": "precision",
-                        "type": "nominal",
-                        "title": None,
-                        "scale": {
-                            "domain": kinds,
-                            "range": ["circle", "square", "triangle-up", "diamond", "cross"][: len(kinds)],
-                        },
-                    }
+                    "x": x,
+                    "y": {**y, "field": "ao_low"},
+                    "y2": {"field": "ao_high"},
+                    "color": colour,
                 },
             },
             {
-                "transform": [{"filter": "datum.kind == 'classical'"}],
-                "mark": {"type": "text", "dx": 8, "align": "left", "color": "currentColor"},
-                "encoding": {"text": {"field": "bundle"}, "color": {"value": "currentColor"}},
+                "data": {"values": shown},
+                "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+                "encoding": {"x": x, "y": y, "color": colour, "shape": shape},
+            },
+            {
+                "data": {"values": [row for row in shown if row["kind"] == "classical"]},
+                "mark": {"type": "text", "dx": 8, "align": "left"},
+                "encoding": {"x": x, "y": y, "text": {"field": "bundle"}},
             },
         ],
     }
@@ -127,7 +143,7 @@ def distribution(engines: Rows) -> dict[str, Any]:
     x = _log([row[key] for row in rows for key in ("low", "high")], "one update (ms, logarithmic)", "low")
     colour = {"field": "bundle", "type": "nominal", "legend": None}
     return {
-        "width": WIDTH - 150,
+        "width": WIDTH - 140,
         "height": {"step": 24},
         "data": {"values": rows},
         "encoding": {"y": y, "color": colour},
@@ -248,6 +264,7 @@ def cost(rows: Rows, axis: str, title: str) -> dict[str, Any]:
                 "type": "nominal",
                 "title": None,
                 "scale": {"domain": ["time", "products"], "range": [[1, 0], [4, 3]]},
+                "legend": {"symbolType": "stroke", "symbolStrokeColor": "currentColor"},
             },
         },
     }

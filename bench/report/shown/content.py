@@ -9,6 +9,7 @@ from jntrt.bench.report.shown.layer_tables import layer_blocks
 from jntrt.bench.report.shown.words import METHOD, share, short, time_of
 
 Document = Mapping[str, Any]
+PERCENTILES = ("p90", "p95", "p99", "p99.9")
 
 
 def title(document: Document) -> str:
@@ -114,7 +115,7 @@ def _stages(document: Document) -> Iterator[Block]:
         stages, start = engine["stages_ms"], engine["start_ms"]
         body.append(
             (
-                short(engine["label"]),
+                _named(engine),
                 *(f"{start['first_box'] / 1e3:.2f} s", time_of(start["template"])),
                 *(time_of(stages[name]["p50"]) for name in ("decode", "crop", "network", "box")),
                 *(time_of(video.get(f"{name}_ms")) for name in ("draw", "encode")),
@@ -128,26 +129,31 @@ def _stages(document: Document) -> Iterator[Block]:
         f"Frames{size}. first box: from the process's start to the first box. template: showing the target"
         " again, warm. update: crop, network, box and what is between; FPS = 1000 / update. draw and encode:"
         " measured once, by themselves, as trtrun --save does them. decode, draw and encode run beside the"
-        " tracker in trtrun.",
+        " tracker in trtrun. †: failed its accuracy gate.",
     )
+    known = [p for p in PERCENTILES if any(e["stages_ms"]["frame"][p] is not None for e in engines)]
     yield Table(
-        ("update, ms", "frames", "median", "95 %", "p90", "p95", "p99", "p99.9", "verdict", "why"),
-        [_spread_row(engine) for engine in engines],
-        "95 %: bootstrap interval of the median, rounds drawn. - : too few frames; p90 asks for 64, p95 for"
+        ("update, ms", "frames", "median", "95 %", *known, "verdict", "why"),
+        [_spread_row(engine, known) for engine in engines],
+        "95 %: bootstrap interval of the median, rounds drawn. - , or no column: too few frames; p90 asks for 64, p95 for"
         " 130, p99 for 662, p99.9 for 4603.",
     )
 
 
-def _spread_row(engine: Mapping[str, Any]) -> tuple[str, ...]:
+def _spread_row(engine: Mapping[str, Any], known: Sequence[str]) -> tuple[str, ...]:
     figures = engine["stages_ms"]["frame"]
-    interval = "-" if figures["low"] is None else f"{time_of(figures['low'])} … {time_of(figures['high'])}"
     return (
-        short(engine["label"]),
+        _named(engine),
         str(sum(len(taken) for taken in engine["frames_ms"])),
-        *(time_of(figures["p50"]), interval),
-        *(time_of(figures[name]) for name in ("p90", "p95", "p99", "p99.9")),
+        *(time_of(figures["p50"]), _interval(figures)),
+        *(time_of(figures[name]) for name in known),
         *(engine["verdict"]["word"], "; ".join(engine["verdict"]["reasons"])),
     )
+
+
+def _named(engine: Mapping[str, Any]) -> str:
+    gate = engine.get("gate")
+    return short(engine["label"]) + (" †" if gate and not gate["passed"] else "")
 
 
 def _frames(document: Document) -> Iterator[Block]:
@@ -288,4 +294,4 @@ def _interval(figures: Mapping[str, Any]) -> str:
 
 
 def _giga(macs: float) -> str:
-    return f"{macs / 1e9:.2f}"
+    return f"{macs / 1e9:.2f}" if macs >= 1e10 else f"{macs / 1e9:.3f}"
