@@ -135,8 +135,8 @@ def _stages(document: Document) -> Iterator[Block]:
     yield Table(
         ("update, ms", "frames", "median", "95 %", *known, "verdict", "why"),
         [_spread_row(engine, known) for engine in engines],
-        "95 %: bootstrap interval of the median, rounds drawn. - , or no column: too few frames; p90 asks for 64, p95 for"
-        " 130, p99 for 662, p99.9 for 4603.",
+        "95 %: bootstrap interval of the median, rounds drawn. - , or no column: too few frames; p90 asks for"
+        " 64, p95 for 130, p99 for 662, p99.9 for 4603.",
     )
 
 
