@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from jntrt.bench.latency.worker import TimedEngine
 from jntrt.bench.layers.onnxruntime_profile import read_profile
 from jntrt.bench.layers.openvino_counters import counted, layers_of
-from jntrt.bench.layers.peaks import Peaks
+from jntrt.bench.layers.peaks import Peaks, measure_peaks
 from jntrt.bench.layers.work import Layer, graph_macs
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines import open_pair
@@ -29,12 +29,33 @@ WARM, RUNS = 3, 15
 WORST = 10
 
 
-def profile_engine(engine: TimedEngine, peaks: Peaks) -> dict[str, Any]:
-    """Layers of an engine's track graph in a process of its own, for JSON: `summarise`."""
+def profile_engines(
+    engines: Sequence[TimedEngine], threads: int | None, step: Callable[[str], None]
+) -> tuple[Peaks, list[dict[str, Any]]]:
+    """The machine's peaks, and every engine's layers for JSON (`summarise`).
+
+    Peaks are measured before and after, the better of each counts: a shared machine has slow moments. step is
+    called with what comes next.
+    """
+    step("peaks of this machine")
+    before, found = measure_peaks(threads), []
+    for engine in engines:
+        step(f"layers of {engine.label}")
+        found.append(profile_engine(engine))
+    step("peaks of this machine")
+    peaks = before.or_better(measure_peaks(threads))
+    return peaks, [
+        {"label": engine.label, "precision": engine.precision, "runs": RUNS}
+        | summarise(layers, network, peaks)
+        for engine, (network, layers) in zip(engines, found, strict=True)
+    ]
+
+
+def profile_engine(engine: TimedEngine) -> tuple[float, list[Layer]]:
+    """Median milliseconds of an engine's track graph without a profile, and its layers with one; it runs in a
+    process of its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        network, layers = pool.submit(_profile, engine).result()
-    about = {"label": engine.label, "precision": engine.precision, "runs": RUNS}
-    return about | summarise(layers, network, peaks)
+        return pool.submit(_profile, engine).result()
 
 
 def summarise(layers: list[Layer], network_ms: float, peaks: Peaks) -> dict[str, Any]:

@@ -35,6 +35,12 @@ class Peaks:
         speed = next((speed for size, speed in self.bandwidth if size >= moved), self.bandwidth[-1][1])
         return max(macs / self.macs.get(precision, self.macs["fp32"]), moved / speed)
 
+    def or_better(self, other: Peaks) -> Peaks:
+        """The better of two measurements with the same threads, each."""
+        macs = {name: max(speed, other.macs.get(name, 0.0)) for name, speed in self.macs.items()}
+        pairs = zip(self.bandwidth, other.bandwidth, strict=True)
+        return Peaks(self.threads, macs, tuple((size, max(a, b)) for (size, a), (_, b) in pairs))
+
 
 def measure_peaks(threads: int | None) -> Peaks:
     """The peaks with `threads` (None: all cores), the best of a second's repetitions each.

@@ -121,8 +121,7 @@ def layers(
 
     from jntrt.bench.bundles import open_bundles
     from jntrt.bench.latency.timed_engines import drawn_clip, plan_engines
-    from jntrt.bench.layers import profile_engine
-    from jntrt.bench.layers.peaks import measure_peaks
+    from jntrt.bench.layers import profile_engines
     from jntrt.bench.layers.tables import print_layers
     from jntrt.runtime.bundle import default_bundle
     from jntrt.runtime.command.progress import progress_bar
@@ -138,12 +137,10 @@ def layers(
             source=source,
             box=box,
         )
-        task = bar.add_task("peaks of this machine", total=len(engines) + 1)
-        peaks = measure_peaks(threads)
-        found = []
-        for engine in engines:
-            bar.update(task, advance=1, description=engine.label)
-            found.append(profile_engine(engine, peaks))
+        task = bar.add_task("starting", total=len(engines) + 2)
+        peaks, found = profile_engines(
+            engines, threads, lambda words: bar.update(task, advance=1, description=words)
+        )
     if json:
         print_json({"peaks": asdict(peaks), "engines": found})
     else:

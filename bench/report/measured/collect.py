@@ -182,13 +182,7 @@ def _accuracy(plan: Plan, engines: list[TimedEngine], step: Step) -> dict[str, A
 
 
 def _layers(plan: Plan, engines: list[TimedEngine], step: Step) -> dict[str, Any]:
-    from jntrt.bench.layers import profile_engine
-    from jntrt.bench.layers.peaks import measure_peaks
+    from jntrt.bench.layers import profile_engines
 
-    step("peaks of this machine")
-    peaks = measure_peaks(plan.threads)
-    found = []
-    for engine in engines:
-        step(f"layers of {engine.label}")
-        found.append(profile_engine(engine, peaks))
+    peaks, found = profile_engines(engines, plan.threads, step)
     return {"layers": {"peaks": asdict(peaks), "engines": found}}

@@ -10,6 +10,8 @@ COLOURS = ("#3b8fd6", "#e08a00", "#1fa37a", "#cf6fa5", "#d9532c", "#8f7be0", "#8
 _INK = {"labelColor": "currentColor", "titleColor": "currentColor"}
 _CONFIG = {
     "background": None,
+    # A browser's font may be wider than the one that the labels were measured in.
+    "padding": {"left": 30, "right": 14, "top": 6, "bottom": 6},
     "font": "sans-serif",
     "view": {"stroke": None},
     "axis": {

@@ -6,7 +6,7 @@ from typing import Any
 from jntrt.bench.report.shown import charts
 from jntrt.bench.report.shown.blocks import Block, Chart, Folded, Heading, Table, Text
 from jntrt.bench.report.shown.layer_tables import layer_blocks
-from jntrt.bench.report.shown.words import METHOD, share, short, time_of
+from jntrt.bench.report.shown.words import METHOD, fps_of, share, short, time_of
 
 Document = Mapping[str, Any]
 PERCENTILES = ("p90", "p95", "p99", "p99.9")
@@ -64,7 +64,7 @@ def _tradeoff(document: Document) -> Iterator[Block]:
         (
             *(short(row["bundle"]), "" if row["precision"] == "none" else row["precision"], share(row["ao"])),
             *(f"{share(row['ao_low'])} … {share(row['ao_high'])}", share(row["sr50"]), share(row["auc"])),
-            *(time_of(row["ms"]), f"{row['fps']:.0f}" if row["fps"] else "-"),
+            *(time_of(row["ms"]), fps_of(row["ms"])),
         )
         for row in sorted(rows, key=lambda row: -(row["ao"] or 0))
     ]
@@ -119,7 +119,7 @@ def _stages(document: Document) -> Iterator[Block]:
                 *(f"{start['first_box'] / 1e3:.2f} s", time_of(start["template"])),
                 *(time_of(stages[name]["p50"]) for name in ("decode", "crop", "network", "box")),
                 *(time_of(video.get(f"{name}_ms")) for name in ("draw", "encode")),
-                *(time_of(stages["frame"]["p50"]), f"{1e3 / stages['frame']['p50']:.0f}"),
+                *(time_of(stages["frame"]["p50"]), fps_of(stages["frame"]["p50"])),
             )
         )
     size = f" of {video['width']}×{video['height']}" if video else ""

@@ -51,7 +51,8 @@ def overview(engines: list[Mapping[str, Any]]) -> Table:
         rows,
         "G: 10⁹ multiply-accumulates that are computed, padded channels included; attention (products of two"
         " activations) is not in the papers' counts. network: timed without a profile; sum: of the layers"
-        " with one, which slows small layers.",
+        " with one, which slows small layers. Above 100 %: the machine was slower while its peaks were"
+        " measured.",
     )
 
 

@@ -19,6 +19,11 @@ def time_of(ms: float | None) -> str:
     return f"{ms:.3f}" if ms < 1 else f"{ms:.2f}" if ms < 100 else f"{ms:.0f}"
 
 
+def fps_of(ms: float | None) -> str:
+    """Frames per second of a frame's milliseconds."""
+    return "-" if not ms else f"{1e3 / ms:.0f}" if ms <= 10 else f"{1e3 / ms:.1f}"
+
+
 def share(value: float | None) -> str:
     """A share from 0 to 1."""
     return "-" if value is None else f"{value:.3f}"
