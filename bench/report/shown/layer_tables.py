@@ -38,21 +38,33 @@ def overview(engines: list[Mapping[str, Any]]) -> Table:
     rows = []
     for engine in engines:
         limit = sum(row["limit_ms"] for row in engine["layers"])
+        head = sum(row["macs"] for row in engine["layers"] if row["block"] == "head")
         rows.append(
             (
                 *(engine["label"], str(len(engine["layers"])), f"{engine['macs'] / 1e9:.3f}"),
+                f"{head / (engine['macs'] + engine['attention_macs']):.0%}",
                 *(f"{engine['attention_macs'] / 1e9:.3f}", time_of(engine["network_ms"])),
                 *(time_of(engine["sum_ms"]), f"{engine['sum_over_network']:.2f}"),
                 f"{limit / engine['sum_ms']:.0%}",
             )
         )
     return Table(
-        ("engine", "layers", "G", "attention G", "network ms", "sum ms", "sum / network", "of the limit"),
+        (
+            "engine",
+            "layers",
+            "G",
+            "in the head",
+            "attention G",
+            "network ms",
+            "sum ms",
+            "sum / network",
+            "of the limit",
+        ),
         rows,
         "G: 10⁹ multiply-accumulates that are computed, padded channels included; attention (products of two"
-        " activations) is not in the papers' counts. network: timed without a profile; sum: of the layers"
-        " with one, which slows small layers. Above 100 %: the machine was slower while its peaks were"
-        " measured.",
+        " activations) is not in the papers' counts; the head's share is of both. network: timed without a"
+        " profile; sum: of the layers with one, which slows small layers. Above 100 %: the machine was slower"
+        " while its peaks were measured.",
     )
 
 
