@@ -7,16 +7,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from jntrt.bench.report.commands import compare, layers, list_saved, report
+from jntrt.bench.projection.command import add_project
+from jntrt.bench.report.commands import add_reports
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
 from jntrt.runtime.command.lists import parse_integers, parse_words
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.trtrun.doctor_cli import add_doctor
 
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
-for _command in (report, layers, compare):
-    app.command(_command)
-app.command(list_saved, name="list")
+add_doctor(app)
+add_project(app)
+add_reports(app)
 
 
 @app.command
@@ -24,7 +26,7 @@ def accuracy(
     *bundles: str,
     data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
     backend: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     threads: int | None = None,
     baseline: str = "",
     plain: Path | None = None,
@@ -46,7 +48,7 @@ def accuracy(
     backend
         Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
     precision
-        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+        Precisions, separated by commas: auto (fp16 on a GPU, else fp32), fp32, fp16, bf16, int8.
     threads
         CPU threads of the engine (default: the engine's own choice).
     baseline
@@ -121,7 +123,7 @@ def accuracy(
 def latency(
     *bundles: str,
     backend: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     threads: str = "",
     spin: bool = False,
     against: str = "",
@@ -144,7 +146,7 @@ def latency(
     backend
         Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
     precision
-        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+        Precisions, separated by commas: auto (fp16 on a GPU, else fp32), fp32, fp16, bf16, int8.
     threads
         CPU threads of an engine, separated by commas (default: the engine's own choice).
     spin
@@ -228,7 +230,7 @@ def pipeline(
     video: Path | None = None,
     init: str = "",
     backend: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     threads: str = "",
     rounds: int = 3,
     json: bool = False,
@@ -249,7 +251,7 @@ def pipeline(
     backend
         Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
     precision
-        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+        Precisions, separated by commas: auto (fp16 on a GPU, else fp32), fp32, fp16, bf16, int8.
     threads
         CPU threads of an engine, separated by commas (default: the engine's own choice).
     rounds

@@ -4,13 +4,20 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from jntrt.runtime.command.console import print_json
 from jntrt.runtime.command.lists import parse_words
 from jntrt.runtime.errors import UserError
 
 REGRESSION = 4  # exit code
+
+
+def add_reports(app: App) -> None:
+    """Make `report`, `layers`, `compare` and `list` sub-commands of `app`."""
+    for command in (report, layers, compare):
+        app.command(command)
+    app.command(list_saved, name="list")
 
 
 def report(

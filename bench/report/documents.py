@@ -18,7 +18,8 @@ from jntrt.runtime.errors import UserError
 
 SAVED = Path("bench-results")
 NAME = "report.json"
-_LISTS = ("engines", "threads", "targets", "cost", "rtx2080ti", "left_out")
+_LISTS = ("engines", "threads", "targets", "cost", "left_out")
+_INNER = {"layers": "engines", "rtx2080ti": "rows"}  # of what is no list
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -69,14 +70,13 @@ def join(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
             ours, theirs = joined["machine"][key], document["machine"][key]
             if ours != theirs:
                 raise UserError(f"reports of two machines ({ours} and {theirs}) are compared, not joined")
-        layers = joined.get("layers")
         before = {key: joined.get(key, []) for key in _LISTS}
+        inner = {key: joined[key][rows] for key, rows in _INNER.items() if key in joined and key in document}
         joined |= {key: value for key, value in document.items() if key not in ("created", "command")}
         joined |= {key: before[key] + document.get(key, []) for key in _LISTS if key in joined}
-        joined["seconds"] = sum(one["seconds"] for one in documents)
-        if layers and "layers" in document:
-            both = layers["engines"] + document["layers"]["engines"]
-            joined["layers"] = {**document["layers"], "engines": both}
+        for key, rows in inner.items():
+            joined[key] = {**document[key], _INNER[key]: rows + document[key][_INNER[key]]}
+    joined["seconds"] = sum(one["seconds"] for one in documents)
     joined["left_out"] = [row for row in joined["left_out"] if row["what"] not in joined]
     return joined
 

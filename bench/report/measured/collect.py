@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -16,7 +16,6 @@ from typing import Any
 
 from jntrt.bench.conditions import to_dict as conditions_dict
 from jntrt.bench.latency.measure import measure_latency
-from jntrt.bench.latency.report import published_figure
 from jntrt.bench.latency.worker import TimedEngine
 from jntrt.bench.machine import describe_machine
 from jntrt.bench.report.measured.engines import engine_entry, precisions_of
@@ -76,7 +75,7 @@ def collect(plan: Plan, command: str, step: Step) -> dict[str, Any]:
         "cost": lambda: _exported(plan, "cost", step),
         "accuracy": lambda: _accuracy(plan, engines, step),
         "layers": lambda: _layers(plan, engines, step),
-        "rtx2080ti": lambda: {"rtx2080ti": published_rows(plan.bundles)},
+        "rtx2080ti": lambda: _rtx2080ti(plan, document),
     }
     for name in SECTIONS:
         if name in plan.sections:
@@ -86,26 +85,6 @@ def collect(plan: Plan, command: str, step: Step) -> dict[str, Any]:
                 document["left_out"].append({"what": name, "why": str(reason)})
     document["seconds"] = round(perf_counter() - begin, 1)
     return document
-
-
-def published_rows(bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
-    """Other people's figures of the bundles' networks: kind, network, scope, source, milliseconds."""
-    rows = []
-    for bundle in bundles:
-        figure = published_figure(bundle)
-        if figure is not None:
-            rows.append(
-                {
-                    "bundle": bundle.name,
-                    "kind": "published",
-                    "what": figure.model,
-                    "device": figure.device,
-                    "scope": figure.scope,
-                    "low_ms": round(1e3 / figure.fps, 2),
-                    "high_ms": round(1e3 / figure.fps, 2),
-                }
-            )
-    return rows
 
 
 class _LeftOut(Exception):
@@ -186,3 +165,10 @@ def _layers(plan: Plan, engines: list[TimedEngine], step: Step) -> dict[str, Any
 
     peaks, found = profile_engines(engines, plan.threads, step)
     return {"layers": {"peaks": asdict(peaks), "engines": found}}
+
+
+def _rtx2080ti(plan: Plan, document: dict[str, Any]) -> dict[str, Any]:
+    from jntrt.bench.report.measured.rtx2080ti import rtx2080ti
+
+    engines = document.get("engines", [])
+    return {"rtx2080ti": rtx2080ti(plan.bundles, engines, document["machine"]["gpu"])}
