@@ -17,11 +17,11 @@ from jntrt.bench.layers.openvino_counters import counted, layers_of
 from jntrt.bench.layers.peaks import Peaks, measure_peaks
 from jntrt.bench.layers.work import Layer, graph_macs
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines import open_pair
+from jntrt.runtime.engines import ON_CPU
+from jntrt.runtime.engines.auto import open_pair, resolve
 from jntrt.runtime.engines.openvino import OpenVino
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
-from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 
@@ -95,16 +95,16 @@ def _share(limit: float, ms: float) -> float | None:
 
 def _profile(engine: TimedEngine) -> tuple[float, list[Layer]]:
     """Median milliseconds of the network without a profile, and its layers with one."""
-    bundle, precision = Bundle.open(engine.bundle), find_precision(engine.precision)
+    bundle = Bundle.open(engine.bundle)
+    found = resolve(bundle, engine.precision, engine.backend)
+    backend, precision = found.backend.name, found.precision
+    if backend not in ON_CPU:
+        raise UserError(f"layers of {backend} are not read here: --backend {','.join(ON_CPU)}")
     frames = _frames(engine.source)
 
     def opened(profile: Path | None) -> Pair:
         options = EngineOptions(threads=engine.threads, profile=profile)
-        pair, choice = open_pair(bundle, precision, options, engine.backend)
-        if choice.name not in ("onnxruntime", "openvino"):
-            pair.close()
-            raise UserError(f"layers of {choice.name} are not read here: --backend onnxruntime,openvino")
-        return pair
+        return open_pair(bundle, precision.name, options, backend)[0]
 
     def step(tracker: Tracker) -> float:
         tracker.state = np.array([engine.box] * bundle.batch)

