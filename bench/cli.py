@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jntrt.bench.projection.command import add_project
+from jntrt.bench.report.commands import add_reports
 from jntrt.bench.sequences.workers.options import ALONE, Workers
 from jntrt.bench.submit_cli import add_submit
 from jntrt.runtime.command.app import new_app, run
@@ -20,6 +21,7 @@ app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bu
 add_doctor(app)
 add_project(app)
 add_submit(app)
+add_reports(app)
 
 
 @app.command

@@ -25,7 +25,7 @@ _EXTRAS_OF_MODULE = {
     "openvino": ("cpu",),
     "ncnn": ("train",),
     "torch": ("export", "train"),
-    "onnx": ("export", "calib"),
+    "onnx": ("export", "calib", "bench"),
     "onnxscript": ("export",),
     "onnxruntime": ("cpu", "export", "calib", "bench"),
     "safetensors": ("export", "train"),
@@ -35,6 +35,8 @@ _EXTRAS_OF_MODULE = {
     "ray": ("ray",),
     "tritonclient": ("triton",),
     "grpc": ("triton",),
+    "vl_convert": ("bench",),
+    "jsonschema": ("bench",),
 }
 _EXTRA_OF_COMMAND = {
     "export-jn": "export",

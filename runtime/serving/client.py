@@ -43,6 +43,7 @@ class ServerTracker:
         """Finds the server. Raises UserError: it does not answer, or serves no jntrt_tracker."""
         if way not in WAYS:
             raise UserError(f"--send {way}: choose one of {', '.join(WAYS)}")
+        address = server_address(url)
         self._grpc: Any = import_module("tritonclient.grpc")
         self._errors = import_module("tritonclient.utils").InferenceServerException
         self.url, self._way, self._timeout = url, way, timeout
@@ -50,7 +51,7 @@ class ServerTracker:
         # As `Tracker.stage_ms`; the way there and back, and all that the server does, is its network.
         self.stage_ms: dict[str, float] = {}
         self._memory: _SharedFrame | None = None
-        self._client: Any = self._grpc.InferenceServerClient(server_address(url))
+        self._client: Any = self._grpc.InferenceServerClient(address)
         try:
             if not self._client.is_model_ready(protocol.MODEL, client_timeout=timeout):
                 raise UserError(f"{url}: no model {protocol.MODEL} there; make one with export-jn triton")
