@@ -341,3 +341,14 @@ def test_another_tracker_of_the_same_engine(jn_bundle: Path, host_backend: str, 
         assert emulated.bytes() == alone
         step = loop.steps[4]
         np.testing.assert_allclose(first.update(loop.frame(step.frame)).box, step.after, rtol=0, atol=1e-3)
+
+
+def test_a_host_frame_is_one_copy(jn_bundle: Path, host_backend: str, emulated: Any) -> None:
+    """Its crop, cut in page-locked memory; what the box kernel knows of the frame was told at init."""
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
+        tracker.init(loop.frame(0), loop.init_box)
+        for number in range(1, 5):
+            copies = emulated.calls("copy")
+            tracker.update(loop.frame(number))
+            assert emulated.calls("copy") - copies == 1
