@@ -111,6 +111,8 @@ class DeviceLoop:
         self._sizes = self._state_input(StateInput.SIZE)
         self._graphs: dict[bool, Graph | None] = {}
         self._wants_graph = graph
+        self._begun = (0.0, 0.0)  # when the step began, and when its crop was there
+        self._held: Any = None  # the frame of a step that is under way
         self.launch = "not yet"  # "graph", or "stream" and why
         self._boxes: NDArray[np.float64] = np.zeros((0, 4))
         self._borders = (BLACK, BLACK)  # of template and search crops
@@ -216,6 +218,11 @@ class DeviceLoop:
 
     def step(self, frame: DeviceFrame | NDArray[np.uint8]) -> Step:
         """Follows the targets into the next frame. Raises TrackerError when the output is not finite."""
+        self.begin(frame)
+        return self.finish()
+
+    def begin(self, frame: DeviceFrame | NDArray[np.uint8]) -> None:
+        """Puts the step's work into the stream and returns; the frame is held until `finish`."""
         self.device.activate()
         begin = perf_counter()
         on_device = isinstance(frame, DeviceFrame)
@@ -227,7 +234,15 @@ class DeviceLoop:
             self._crop_into(self._crops, frame, aim(self._boxes, spec), spec, self._borders[1])
         cropped = perf_counter()
         self._launch(on_device)
+        self._begun = (begin, begin if on_device else cropped)
+        self._held = frame
+
+    def finish(self) -> Step:
+        """What the step that `begin` started gave. Raises as `step` does."""
+        begin, cropped = self._begun
+        self.device.activate()
         self.stream.synchronize()
+        self._held = None
         end = perf_counter()
         active = ~np.isnan(self._boxes[:, 0])
         if self._results["status"][active].any():
@@ -240,8 +255,8 @@ class DeviceLoop:
         return Step(
             boxes=self._boxes.copy(),
             scores=np.where(active, self._results["score"].astype(np.float64), np.nan),
-            crop_ms=0.0 if on_device else (cropped - begin) * 1e3,
-            network_ms=(end - (begin if on_device else cropped)) * 1e3,
+            crop_ms=(cropped - begin) * 1e3,
+            network_ms=(end - cropped) * 1e3,
         )
 
     def _launch(self, on_device: bool) -> None:
