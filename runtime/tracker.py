@@ -28,6 +28,7 @@ from jntrt.runtime.engines.precision import AUTO
 from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.inputs import side_inputs
 from jntrt.runtime.loops import Step
+from jntrt.runtime.redetect import Redetection, Search
 
 NOBODY = (math.nan,) * 4  # the box of an idle row
 MAX_COORDINATE = 1e6  # pixels; a crop's pixels are counted in 32 bits
@@ -58,19 +59,22 @@ class TrackResult:
 
     box: float64 (4,) or (B, 4): x, y, w, h in pixels.
     score: presence at the chosen cell, 0 … 1, float or (B,). Box and score of an idle row are NaN.
-    lost: score below the bundle's threshold, bool or (B,); a report only, the state moves all the same.
+    lost: score below the bundle's threshold, bool or (B,); a report only, the state moves all the same. With
+    `redetect` also while the target is searched for.
+    redetected: the search for a lost target has found it here, bool or (B,); never without `redetect`.
     """
 
     box: NDArray[np.float64]
     score: float | NDArray[np.float64]
     lost: bool | NDArray[np.bool_]
+    redetected: bool | NDArray[np.bool_] = False
 
 
 class Tracker:
     """Tracks what `init` was shown, frame by frame. A context manager; `close` lets the engines go.
 
     `stage_ms` holds the last update's milliseconds: crop (rectangle, pixels), network, box (mapping,
-    state).
+    state), and with `redetect` also search.
 
     An engine on a GPU brings a device loop: the three steps then run there as one launch (`network` is
     all of it but a host frame's crop), and a frame may lie on the GPU already, as any H×W×3 uint8 object
@@ -85,6 +89,7 @@ class Tracker:
         color: str = "rgb",
         choice: str | None = None,
         precision: str = "fp32",
+        redetect: Redetection | None = None,
     ) -> None:
         """A bundle's graphs, open, which the tracker closes; most callers want `from_bundle`.
 
@@ -101,7 +106,9 @@ class Tracker:
         self._frame_shape: tuple[int, ...] = ()
         self._pair, self._color = pair, color
         self._loop = pair.loop(bundle, swap=color == "bgr")
-        self._closed = self._pending = False
+        self._search = Search(self._loop, bundle, redetect) if redetect else None
+        self._closed = False
+        self._submitted: Any = None  # the frame that is under way
 
     @classmethod
     def from_bundle(
@@ -112,6 +119,7 @@ class Tracker:
         threads: int | None = None,
         color: str = "rgb",
         options: EngineOptions | None = None,
+        redetect: bool | Redetection = False,
     ) -> Self:
         """Open a bundle's two graphs in an engine.
 
@@ -122,6 +130,7 @@ class Tracker:
         (OpenVINO's), `tf32` (on a GPU).
         threads: None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
         options: all that an engine may be told; `threads` goes before its own.
+        redetect: search for a lost target, in the time that `Redetection` gives (bundles of batch 1).
         """
         if not isinstance(bundle, Bundle):
             bundle = open_bundle(bundle)
@@ -130,7 +139,14 @@ class Tracker:
             options = replace(options, threads=threads)
         pair, taken = open_pair(bundle, precision, options, backend)
         try:
-            return cls(bundle, pair, color=color, choice=str(taken.backend), precision=taken.precision_text)
+            return cls(
+                bundle,
+                pair,
+                color=color,
+                choice=str(taken.backend),
+                precision=taken.precision_text,
+                redetect=Redetection() if redetect is True else redetect or None,
+            )
         except BaseException:
             pair.close()
             raise
@@ -147,7 +163,12 @@ class Tracker:
         pair = self._pair.share()
         try:
             return type(self)(
-                self.bundle, pair, color=self._color, choice=self.choice, precision=self.precision
+                self.bundle,
+                pair,
+                color=self._color,
+                choice=self.choice,
+                precision=self.precision,
+                redetect=self._search.options if self._search else None,
             )
         except BaseException:
             pair.close()
@@ -168,6 +189,7 @@ class Tracker:
         state = [geometry.start_box(box, self.bundle.state) for box in given]
         state += [NOBODY] * (self.bundle.batch - len(state))
         self._loop.start(accepted, state, self._side(state))
+        self._begin_search(accepted, state[0])
         self._state, self._frame_shape = np.array(state, np.float64), accepted.shape
 
     @_one_at_a_time
@@ -187,6 +209,7 @@ class Tracker:
             )
         target, begun = int(idle[0]), geometry.start_box(given, self.bundle.state)
         self._loop.join(accepted, target, begun, self._side([begun]))
+        self._begin_search(accepted, begun)
         state[target] = begun
         self._state = state
         return target
@@ -218,7 +241,7 @@ class Tracker:
         not finite (the state then stays where it was).
         """
         accepted, _ = self._next(frame, "update")
-        return self._take(self._loop.step(accepted))
+        return self._take(accepted, self._loop.step(accepted))
 
     @_one_at_a_time
     def submit(self, frame: Frame) -> None:
@@ -229,20 +252,24 @@ class Tracker:
         """
         accepted, _ = self._next(frame, "submit")
         self._loop.begin(accepted)
-        self._pending = True
+        self._submitted = accepted
 
     @_one_at_a_time
     def result(self) -> TrackResult:
         """What the frame that was submitted gave. Raises TrackerError: none was, or as `update`."""
-        if not self._pending:
+        if self._submitted is None:
             raise TrackerError("result before submit: give a frame with submit(frame) first")
-        self._pending = False
-        return self._take(self._loop.finish())
+        frame, self._submitted = self._submitted, None
+        return self._take(frame, self._loop.finish())
 
-    def _take(self, step: Step) -> TrackResult:
-        self._state = step.boxes
+    def _take(self, accepted: Any, step: Step) -> TrackResult:
+        redetected = False
         self.stage_ms = {"crop": step.crop_ms, "network": step.network_ms, "box": step.box_ms}
-        return self._result(step.boxes.copy(), step.scores)
+        if self._search and self.active.any():
+            step, redetected = self._search.follow(accepted, step)
+            self.stage_ms["search"] = self._search.milliseconds
+        self._state = step.boxes
+        return self._result(step.boxes.copy(), step.scores, redetected)
 
     @property
     def state(self) -> NDArray[np.float64]:
@@ -267,6 +294,9 @@ class Tracker:
         state[active] = self._checked_boxes(rows, width, height, least=count, most=count)
         self._state = state
         self._loop.move(state.tolist())
+        if self._search and count:
+            x, y, w, h = state[0].tolist()
+            self._search.trust((x, y, w, h))
 
     def describe(self) -> dict[str, Any]:
         """The bundle and what its engine says of itself."""
@@ -283,7 +313,7 @@ class Tracker:
         """Let the engines and the template's memory go."""
         if not self._closed:
             self._closed = True
-            self._state, self._pending = None, False
+            self._state = self._submitted = None
             self._loop.close()
             self._pair.close()
 
@@ -308,8 +338,14 @@ class Tracker:
         return accepted, self._state.copy()
 
     def _check_idle(self, what: str) -> None:
-        if self._pending:
+        if self._submitted is not None:
             raise TrackerError(f"{what} while a frame is under way: take its result() first")
+
+    def _begin_search(self, frame: Any, box: geometry.Box) -> None:
+        if self._search:
+            if not isinstance(frame, np.ndarray):
+                raise TrackerError("redetect compares pixels on the host: give frames as NumPy arrays")
+            self._search.begin(frame, box)
 
     def _side(self, state: geometry.Boxes) -> Mapping[str, NDArray[Any]]:
         return side_inputs(state, self.bundle.template, self.bundle.target_box_format, self._inputs)
@@ -337,12 +373,15 @@ class Tracker:
                 raise TrackerError(f"the box {text} lies outside the frame of {width}×{height} pixels")
         return state
 
-    def _result(self, boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> TrackResult:
+    def _result(
+        self, boxes: NDArray[np.float64], scores: NDArray[np.float64], redetected: bool
+    ) -> TrackResult:
         threshold = self.bundle.presence_threshold
         if self.bundle.batch == 1:
             score = float(scores[0])
-            return TrackResult(boxes[0], score, score < threshold)
-        return TrackResult(boxes, scores, scores < threshold)
+            searching = self._search is not None and self._search.searching
+            return TrackResult(boxes[0], score, score < threshold or searching, redetected)
+        return TrackResult(boxes, scores, scores < threshold, np.zeros(len(boxes), np.bool_))
 
 
 def _rows(boxes: ArrayLike) -> NDArray[np.float64]:

@@ -102,6 +102,10 @@ class ObjectiveModule(Protocol):
     """Frozen dataclass of what a training configuration may say beside `TrainConfig`'s own keys; its
     `__post_init__` raises UserError."""
 
+    FINE_TUNING: Mapping[str, Any] | None
+    """What a configuration says, beside network and data, to teach a trained network a new kind of video;
+    `original`, a setting, names its checkpoint. None: the family cannot be fine-tuned."""
+
     def Objective(self, recipe: Any, settings: Any) -> Objective:
         """What a network of this recipe is trained for. UserError for a recipe that cannot be trained."""
 

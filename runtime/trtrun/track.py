@@ -1,7 +1,9 @@
 """One source, from its first frame to its files."""
 
 import sys
+import time
 from contextlib import ExitStack
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -9,15 +11,18 @@ import numpy.typing as npt
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.console import clean_stderr
 from jntrt.runtime.command.interrupts import interrupts
+from jntrt.runtime.command.start import BEGAN
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.tensorrt.build_ahead import build_bar
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.redetect import Redetection
 from jntrt.runtime.tracker import Tracker
 from jntrt.runtime.trtrun.draw_box import draw_box
 from jntrt.runtime.trtrun.first_box import check_boxes, given_boxes
 from jntrt.runtime.trtrun.look import look, stop, viewing
 from jntrt.runtime.trtrun.options import Options
 from jntrt.runtime.trtrun.results.outputs import Outputs
+from jntrt.runtime.trtrun.results.profile import Profile
 from jntrt.runtime.trtrun.results.status import Status
 from jntrt.runtime.trtrun.results.tracked import Boxes
 from jntrt.runtime.trtrun.run import OneEach, follow
@@ -42,7 +47,10 @@ def track(
     targets = model.batch if boxes is None else len(boxes)
     if model.batch > 1 and targets > model.batch:
         raise UserError(f"the bundle {model.name} tracks up to {model.batch} targets, {targets} given")
-    outputs = _outputs(job, options, targets, named)
+    # Of several sources only the first could count from the command's own beginning.
+    began = time.perf_counter() if named else BEGAN
+    profile = Profile(began) if options.profile else None
+    outputs = _outputs(job, options, targets, named, profile)
     for read in (*job.reads, options.init_file):
         if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):
             raise UserError(f"{read}: would be overwritten by the result; give another name")
@@ -63,26 +71,35 @@ def track(
         if boxes is None:
             boxes = _drawn(session, first, targets)
             targets = len(boxes)
-            outputs = _outputs(job, options, targets, named)
+            outputs = _outputs(job, options, targets, named, profile)
         check_boxes(boxes, first)
-        tracker = _tracker(stack, model, options, targets)
+        tracker = _tracker(stack, model, options, targets, stream.fps)
         # From here on Ctrl-C ends the stream, and never what is being written.
         stack.enter_context(interrupts.deferred(lambda: stop(stream, session)))
+        if profile:
+            stack.callback(lambda: profile.report(live=stream.live))
         # Left after the files that its summary names.
         status = stack.enter_context(
             Status(stream.length, outputs.paths, bar=not outputs.on_terminal, live=stream.live)
         )
         stack.enter_context(outputs.open(stream.fps, stream.name))
+        gone = 0
         for frame, tracked in follow(tracker, first, stream.numbered(), boxes, number):
             seen = look(session, tracker, frame, tracked) if session else tracked
             with status.writing():
                 outputs.write(frame, seen, status.fps)
             status.step(seen)
+            if profile:
+                profile.frame(tracked, tracker.stage_ms, status.wrote)
             if (session and session.stopped) or (window and not window.show(frame, seen)):
+                break
+            gone = gone + 1 if all(seen.lost) else 0
+            if gone == options.stop_when_lost:
+                print(f"lost for {gone} frames: stopped at frame {seen.frame}", file=sys.stderr)
                 break
 
 
-def _outputs(job: Job, options: Options, targets: int, named: bool) -> Outputs:
+def _outputs(job: Job, options: Options, targets: int, named: bool, profile: Profile | None) -> Outputs:
     return Outputs(
         job.out,
         job.save,
@@ -94,6 +111,7 @@ def _outputs(job: Job, options: Options, targets: int, named: bool) -> Outputs:
         trail=options.trail,
         every=options.selection.every,
         named=named,
+        timed=profile.add if profile else None,
     )
 
 
@@ -117,11 +135,19 @@ def _drawn(session: Session | None, first: npt.NDArray[np.uint8], targets: int) 
     return np.stack([draw_box(first) for _ in range(targets)])
 
 
-def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) -> Tracker | OneEach:
-    """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on."""
+def _tracker(
+    stack: ExitStack, model: Bundle, options: Options, targets: int, fps: Fraction | None
+) -> Tracker | OneEach:
+    """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on.
+
+    fps: of the source; a search for lost targets takes what a frame's time leaves.
+    """
+    search = Redetection(milliseconds=1e3 / float(fps or 30) / targets) if options.redetect else False
     with build_bar() as bar:
         engine_options = EngineOptions(threads=options.threads, build=options.build, progress=bar)
-        first = Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)
+        first = Tracker.from_bundle(
+            model, options.backend, options.precision, options=engine_options, redetect=search
+        )
         trackers = [stack.enter_context(first)]
         while len(trackers) * model.batch < targets:
             trackers.append(stack.enter_context(first.another()))

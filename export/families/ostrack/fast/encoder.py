@@ -6,8 +6,7 @@
 - search-only last layer: nothing reads the template after it;
 - template first: embedding, norm and qkv of block 0 depend on the template alone, and are kept as memory.
 
-Tokens are rows of a (B·N)×D matrix, sample by sample, the context (target-indicating token, template) first:
-every linear is one matrix product and choosing tokens is a Gather with a 1-D index.
+Of every sample's tokens the context (target-indicating token, template) comes first.
 """
 
 from __future__ import annotations
@@ -15,26 +14,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from jntrt.export.families.ostrack.fast.fold import (
-    FoldedAttention,
-    Weights,
-    fold_attention,
-    fold_mlp,
-    fold_patch_embedding,
-)
+from jntrt.export.families.ostrack.fast.blocks import Blocks
+from jntrt.export.families.ostrack.fast.fold import Weights, fold_attention
 from jntrt.export.families.ostrack.plain.encoder import template_rows
 from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.export.onnx.layers import concat, layer_norm, linear
+from jntrt.export.onnx.layers import concat
 from jntrt.export.onnx.value import Value
 from jntrt.export.onnx.writer import OnnxWriter
 
 
-class FastEncoder:
+class FastEncoder(Blocks):
     """Writes the encoder of a recipe and its weights for a fixed batch."""
 
     def __init__(self, graph: OnnxWriter, recipe: Recipe, weights: Weights, batch: int) -> None:
-        self.graph, self.recipe, self.weights, self.batch = graph, recipe, weights, batch
-        self.head_dim = recipe.dim // recipe.heads
+        super().__init__(graph, recipe, weights, batch)
         self.context = recipe.template_count + (recipe.target_hidden > 0)
 
     @property
@@ -47,15 +40,15 @@ class FastEncoder:
 
         `memory_tokens` B×C×D: the embedded context; `memory_qkv` B×3·heads×C×d: its part of block 0.
         """
-        tokens = self._embed(template, self.recipe.template_side, "backbone.pos_embed_z", "template_embed")
+        tokens = self.embed(template, self.recipe.template_side, "backbone.pos_embed_z", "template_embed")
         if target_box is not None:
-            tokens = concat([self._target_token(target_box), tokens], 1, "context")
+            tokens = concat([self.target_token(target_box), tokens], 1, "context")
         memory = {"memory_tokens": tokens}
         if self.template_first:
             with self.graph.scope("blocks.0/template"), self.graph.role("int8"):
                 rows = tokens.reshape(self.batch * self.context, self.recipe.dim, name="rows")
                 folded = fold_attention(self.weights, self.recipe, 0)
-                memory["memory_qkv"] = self._qkv(rows, 0, folded, self.context)
+                memory["memory_qkv"] = self.qkv(rows, 0, folded, self.context)
         return memory
 
     def encode(
@@ -68,7 +61,7 @@ class FastEncoder:
         """
         graph, recipe, batch = self.graph, self.recipe, self.batch
         arriving, cells = recipe.search_count, None
-        tokens = self._embed(search, recipe.search_side, "backbone.pos_embed_x", "search_embed")
+        tokens = self.embed(search, recipe.search_side, "backbone.pos_embed_x", "search_embed")
         x = concat([memory["memory_tokens"], tokens], 1, "tokens")
         x = x.reshape(batch * (self.context + arriving), recipe.dim, name="rows")
         for block in range(recipe.depth):
@@ -79,10 +72,10 @@ class FastEncoder:
                 if block == 0 and self.template_first:
                     with graph.scope("search"):
                         rows = tokens.reshape(batch * arriving, recipe.dim, name="rows")
-                        own = self._qkv(rows, 0, folded, arriving)
-                    q, k, v = self._split(concat([memory["memory_qkv"], own], 2, "attn/heads"), 3)
+                        own = self.qkv(rows, 0, folded, arriving)
+                    q, k, v = self.split(concat([memory["memory_qkv"], own], 2, "attn/heads"), 3)
                 else:
-                    q, k, v = self._split(self._qkv(x, block, folded, count), 3)
+                    q, k, v = self.split(self.qkv(x, block, folded, count), 3)
                 if keep is not None:
                     with graph.scope("ce"):
                         similarity = self._similarity(q, k, count, template_weights)
@@ -91,71 +84,9 @@ class FastEncoder:
                     arriving = keep
                 elif last:
                     x, q = self._search_only(x, q, count)
-                x = self._attend(x, q, k, v, folded)
-                x = self._mlp(x, block)
-        return self._norm(x, "norm", "norm"), cells
-
-    # ---- tokens
-
-    def _embed(self, image: Value, side: int, positions: str, place: str) -> Value:
-        """uint8 B×S×S×3 → B×side²×D: patches as rows, one matrix product, position and bias."""
-        graph, p = self.graph, self.recipe.patch
-        matrix, shift = fold_patch_embedding(self.weights, positions)
-        with graph.scope(place):
-            x = image.float().reshape(self.batch, side, p, side, 3 * p, name="grid")
-            x = x.transpose(0, 1, 3, 2, 4, name="patches")
-            x = x.reshape(self.batch, side * side, 3 * p * p, name="flat")
-            x = x @ graph.constant(matrix, "/patch_embed/weight")
-            return (x + graph.constant(shift, "position")).named(f"/{place}")
-
-    def _target_token(self, box: Value) -> Value:
-        """The target-indicating token of a B×4 box: B×1×D."""
-        w, name = self.weights, "target_token_embed"
-        with self.graph.scope(name):
-            x = linear(box, w[f"{name}.fc1.weight"].T, w[f"{name}.fc1.bias"], "fc1").gelu()
-            x = linear(x, w[f"{name}.fc2.weight"].T, w[f"{name}.fc2.bias"], "fc2")
-            return x.reshape(self.batch, 1, self.recipe.dim, name="token")
-
-    # ---- a block
-
-    def _qkv(self, rows: Value, block: int, folded: FoldedAttention, count: int) -> Value:
-        """norm1 and qkv of (B·count)×D rows: B×3·heads×count×d."""
-        normed = self._norm(rows, f"blocks.{block}.norm1", "norm1")
-        qkv = linear(normed, folded.qkv, folded.qkv_bias, "attn/qkv")
-        return self._heads(qkv, count, "attn/heads", parts=3)
-
-    def _norm(self, x: Value, weights: str, name: str) -> Value:
-        weights = f"backbone.{weights}"
-        return layer_norm(x, self.weights[f"{weights}.weight"], self.weights[f"{weights}.bias"], name)
-
-    def _heads(self, rows: Value, count: int, name: str, parts: int = 1) -> Value:
-        """(B·count)×(parts·D) → B×parts·heads×count×d: parts lie on the head axis."""
-        x = rows.reshape(self.batch, count, parts * self.recipe.heads, self.head_dim, name=f"{name}/tokens")
-        return x.transpose(0, 2, 1, 3, name=name)
-
-    def _split(self, heads: Value, parts: int) -> list[Value]:
-        """q, k and v of three parts, k and v of two: B×heads×count×d each."""
-        names = ("q_heads", "k_heads", "v_heads") if parts == 3 else ("k", "v")
-        with self.graph.scope("attn"):
-            return heads.split([self.recipe.heads] * parts, axis=1, names=names)
-
-    def _attend(self, x: Value, q: Value, k: Value, v: Value, folded: FoldedAttention) -> Value:
-        """x + proj(softmax(q·kᵀ)·v); x holds the same tokens as q."""
-        with self.graph.scope("attn"):
-            scores = (q @ k.transpose(0, 1, 3, 2, name="keys")).named("scores")
-            mixed = (scores.softmax(-1) @ v).named("values")
-            rows = mixed.transpose(0, 2, 1, 3, name="merge").reshape(-1, self.recipe.dim, name="rows")
-            update = linear(rows, folded.proj, folded.proj_bias, "proj")
-        return (x + update).named("attn")
-
-    def _mlp(self, x: Value, block: int) -> Value:
-        """x + fc2(gelu(fc1(norm2(x))))."""
-        folded = fold_mlp(self.weights, self.recipe, block)
-        y = self._norm(x, f"blocks.{block}.norm2", "norm2")
-        with self.graph.scope("mlp"):
-            y = linear(y, folded.fc1, folded.fc1_bias, "fc1").gelu()
-            y = linear(y, folded.fc2, folded.fc2_bias, "fc2")
-        return (x + y).named("mlp")
+                x = self.attend(x, q, k, v, folded)
+                x = self.mlp(x, block)
+        return self.norm(x, "norm", "norm"), cells
 
     # ---- candidate elimination
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jntrt.export.families.ostrack.plain.network import MEAN, STD
+from jntrt.export.families.ostrack.plain.form import MEAN, STD
 from jntrt.export.families.ostrack.recipe import Recipe
 
 Array = NDArray[np.float32]
