@@ -8,11 +8,13 @@ from cyclopts import Parameter
 
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.trtrun.doctor_cli import add_doctor
 from jntrt.runtime.trtrun.grid_cli import add_grid
 from jntrt.runtime.trtrun.options import Options
 
 app = new_app("trtrun")
 add_grid(app)
+add_doctor(app)
 
 
 def main() -> int:

@@ -75,7 +75,8 @@ class Options:
     backend:
         auto, onnxruntime, openvino, onnxruntime-cuda, tensorrt or tensorrt-rtx.
     precision:
-        fp32, another one that the bundle has, or bf16 (OpenVINO's, on CPUs that have it).
+        auto (fp16 on a GPU where it is safe, else fp32), one that the bundle has, bf16 (OpenVINO's, on CPUs
+        that have it) or tf32 (a GPU's).
     threads:
         CPU threads of the engine. Default: the engine's own choice.
     decode:
@@ -86,6 +87,8 @@ class Options:
         TensorRT: 0 (quick build) to 5 (quick engine). Default: the library's, 3.
     timing_cache:
         TensorRT: a file of measured kernels, read where it exists and written after a build.
+    profile:
+        Say after the run where its time went, stage by stage, and what it was bound by.
     verbose:
         Say which engines were passed over, and why.
     """
@@ -112,12 +115,13 @@ class Options:
     strict: bool = False
     max_pixels: int = 1 << 26
     backend: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     threads: int | None = None
     decode: Literal["cpu", "gpu"] = "cpu"
     workspace: int | None = None
     optimization_level: int | None = None
     timing_cache: Path | None = None
+    profile: bool = False
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False
 
     def __post_init__(self) -> None:

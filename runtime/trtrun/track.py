@@ -1,6 +1,7 @@
 """One source, from its first frame to its files."""
 
 import sys
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.console import clean_stderr
 from jntrt.runtime.command.interrupts import interrupts
+from jntrt.runtime.command.start import BEGAN
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.tensorrt.build_ahead import build_bar
 from jntrt.runtime.errors import UserError
@@ -18,6 +20,7 @@ from jntrt.runtime.trtrun.first_box import check_boxes, given_boxes
 from jntrt.runtime.trtrun.look import look, stop, viewing
 from jntrt.runtime.trtrun.options import Options
 from jntrt.runtime.trtrun.results.outputs import Outputs
+from jntrt.runtime.trtrun.results.profile import Profile
 from jntrt.runtime.trtrun.results.status import Status
 from jntrt.runtime.trtrun.results.tracked import Boxes
 from jntrt.runtime.trtrun.run import OneEach, follow
@@ -40,9 +43,12 @@ def track(
     source = job.source if isinstance(job.source, str) else None
     boxes = given_boxes(options.init or [], options.init_file, source or str(job.reads[0].parent))
     targets = model.batch if boxes is None else len(boxes)
-    if model.batch not in (1, targets):
-        raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {targets} given")
-    outputs = _outputs(job, options, targets, named)
+    if model.batch > 1 and targets > model.batch:
+        raise UserError(f"the bundle {model.name} tracks up to {model.batch} targets, {targets} given")
+    # Of several sources only the first could count from the command's own beginning.
+    began = time.perf_counter() if named else BEGAN
+    profile = Profile(began) if options.profile else None
+    outputs = _outputs(job, options, targets, named, profile)
     for read in (*job.reads, options.init_file):
         if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):
             raise UserError(f"{read}: would be overwritten by the result; give another name")
@@ -63,11 +69,13 @@ def track(
         if boxes is None:
             boxes = _drawn(session, first, targets)
             targets = len(boxes)
-            outputs = _outputs(job, options, targets, named)
+            outputs = _outputs(job, options, targets, named, profile)
         check_boxes(boxes, first)
         tracker = _tracker(stack, model, options, targets)
         # From here on Ctrl-C ends the stream, and never what is being written.
         stack.enter_context(interrupts.deferred(lambda: stop(stream, session)))
+        if profile:
+            stack.callback(lambda: profile.report(live=stream.live))
         # Left after the files that its summary names.
         status = stack.enter_context(
             Status(stream.length, outputs.paths, bar=not outputs.on_terminal, live=stream.live)
@@ -78,11 +86,13 @@ def track(
             with status.writing():
                 outputs.write(frame, seen, status.fps)
             status.step(seen)
+            if profile:
+                profile.frame(tracked, tracker.stage_ms, status.wrote)
             if (session and session.stopped) or (window and not window.show(frame, seen)):
                 break
 
 
-def _outputs(job: Job, options: Options, targets: int, named: bool) -> Outputs:
+def _outputs(job: Job, options: Options, targets: int, named: bool, profile: Profile | None) -> Outputs:
     return Outputs(
         job.out,
         job.save,
@@ -94,6 +104,7 @@ def _outputs(job: Job, options: Options, targets: int, named: bool) -> Outputs:
         trail=options.trail,
         every=options.selection.every,
         named=named,
+        timed=profile.add if profile else None,
     )
 
 
@@ -121,15 +132,13 @@ def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) ->
     """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on."""
     with build_bar() as bar:
         engine_options = EngineOptions(threads=options.threads, build=options.build, progress=bar)
-        trackers = [
-            stack.enter_context(
-                Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)
-            )
-            for _ in range(targets // model.batch)
-        ]
+        first = Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)
+        trackers = [stack.enter_context(first)]
+        while len(trackers) * model.batch < targets:
+            trackers.append(stack.enter_context(first.another()))
     engine = trackers[0].choice if options.verbose else trackers[0].choice.split(";")[0]
     if options.decode == "gpu" and not trackers[0].on_device:
         raise UserError(f"--decode gpu: {engine} runs on the CPU: leave --decode gpu out")
     each = f", {len(trackers)} trackers, one for each target" if len(trackers) > 1 else ""
-    print(f"{model.name}, {options.precision}, {engine}{each}", file=sys.stderr)
+    print(f"{model.name}, {trackers[0].precision}, {engine}{each}", file=sys.stderr)
     return trackers[0] if len(trackers) == 1 else OneEach(trackers)

@@ -15,7 +15,7 @@ HEADS = ("center", "corner", "distribution")
 TEMPLATE_TOKENS = ("center", "rect", "box", "all")
 MAX_SIZE = 2048  # pixels of a crop's side
 MAX_DEPTH = 64  # blocks
-TARGET_BOX_FORMATS = ("cxcywh", "cxcywh01", "xyxy01")
+TARGET_BOX_FORMATS = ("cxcywh", "cxcywh01", "xyxy01", "xyxy")
 
 
 def keep_counts(search_count: int, layers: Sequence[int], ratios: Sequence[float]) -> dict[int, int]:
