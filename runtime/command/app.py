@@ -32,6 +32,9 @@ _EXTRAS_OF_MODULE = {
     "yaml": ("export", "train"),
     "matplotlib": ("bench", "calib", "train"),
     "psutil": ("bench",),
+    "ray": ("ray",),
+    "tritonclient": ("triton",),
+    "grpc": ("triton",),
 }
 _EXTRA_OF_COMMAND = {
     "export-jn": "export",
