@@ -141,7 +141,7 @@ def export_checkpoint(
 def read_network(
     path: Path, *, flags: object = None, config: Path | None = None, key_map: Path | None = None
 ) -> tuple[str, Inferred, Checkpoint, Weights]:
-    """The family's name, the recipe, the checkpoint at `path` and its weights under their released names.
+    """The family's name, the recipe, the checkpoint at `path` and its weights under the family's own names.
 
     Arguments and errors as `export_checkpoint`'s.
     """
@@ -151,12 +151,12 @@ def read_network(
     experiment = read_experiment_yaml(said_by) if said_by else None
     renames = read_key_map(key_map) if key_map else None
     checkpoint = read_checkpoint(path)
-    weights = rename(checkpoint.weights, renames) if renames else checkpoint.weights
+    weights: Weights = rename(checkpoint.weights, renames) if renames else checkpoint.weights
     try:
         name, source = _family_name(given, experiment, weights)
-        inferred = family(name).infer(
-            weights, experiment, family_flags(name, given), _recipe_names(checkpoint)
-        )
+        kind = family(name)
+        inferred = kind.infer(weights, experiment, family_flags(name, given), _recipe_names(checkpoint))
+        weights = kind.own_names(weights)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     first = [("recognised as", name, source)]
