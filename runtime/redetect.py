@@ -23,6 +23,7 @@ from jntrt.runtime.loops import Image, Loop, Step
 
 STRIDE = 0.5  # of a window's side, from one window to the next: the target then lies well inside of one
 DOUBT = 0.7  # of the threshold: what is followed and is less like the target may be something else
+HELD = 10  # frames in a row without doubt that end a search: the target came back to where it is followed
 LIKER = 0.05  # than what is followed has to be what takes its place
 REMEMBER = 8  # frames between two patches of the target that are kept
 ASIDE = 3  # frames between two windows elsewhere while the target is followed, once they covered the frame
@@ -92,7 +93,7 @@ class Search:
     def trust(self, box: geometry.Box) -> None:
         """The target is at `box`."""
         self._sure = box
-        self._lost = 0
+        self._lost = self._held = 0
         self._windows: list[geometry.Box] = []
         self._next = 0
 
@@ -111,7 +112,12 @@ class Search:
             self._lost, self._sure = 0, box
             if self._number % REMEMBER == 0:
                 self._target.add(seen)
-        elif doubtful:
+        elif not doubtful:
+            self._held += 1
+            if self._held == HELD:
+                self.trust(box)
+        else:
+            self._held = 0
             self._lost += 1
             if self._lost == self.options.after:
                 self._windows = []  # about the last sure place

@@ -168,6 +168,25 @@ def test_what_cannot_be_searched_is_refused() -> None:
         Search(Everything(), replace(BUNDLE, batch=2), Redetection())
 
 
+def test_what_is_followed_without_doubt_for_long_ends_the_search() -> None:
+    loop, looking = search(
+        threshold=0.97
+    )  # what is followed shows some of the background: likeness is 0.7 to 0.9
+    run(loop, looking, [paint()] * 4)
+    assert looking.searching
+    loop.move([(*PLACES["first"], *SIZE)])
+    found = run(loop, looking, [paint(target="first")] * 12)
+    assert not looking.searching
+    assert not any(redetected for _, redetected in found)
+
+
+def test_the_default_bundle_has_a_threshold_and_another_says_what_it_lacks() -> None:
+    with Tracker.from_bundle("nanotrack-v3", backend="onnxruntime", threads=1, redetect=True) as tracker:
+        assert tracker.bundle.redetect_threshold == 0.58
+    with pytest.raises(UserError, match="bundle jn-nano has no threshold for redetection"):
+        Tracker.from_bundle("jn-nano", backend="onnxruntime", threads=1, redetect=True)
+
+
 def test_likeness_tells_textures_apart_and_forgives_a_shift() -> None:
     views = Views()
     assert views.likeness(Seen(paint(target="first"), (*PLACES["first"], *SIZE))) == 0
