@@ -9,6 +9,8 @@ from cyclopts import Parameter
 
 from jntrt.bench.projection.command import add_project
 from jntrt.bench.report.commands import add_reports
+from jntrt.bench.sequences.workers.options import ALONE, Workers
+from jntrt.bench.submit_cli import add_submit
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
 from jntrt.runtime.command.lists import parse_integers, parse_words
@@ -19,6 +21,7 @@ app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bu
 add_doctor(app)
 add_project(app)
 add_reports(app)
+add_submit(app)
 
 
 @app.command
@@ -31,6 +34,7 @@ def accuracy(
     baseline: str = "",
     plain: Path | None = None,
     out: Path = Path("accuracy-results"),
+    workers: Annotated[Workers, Parameter(name="*")] = ALONE,
     json: bool = False,
 ) -> None:
     """Track annotated sequences and measure AO, SR, success AUC, precision and presence.
@@ -50,7 +54,7 @@ def accuracy(
     precision
         Precisions, separated by commas: auto (fp16 on a GPU, else fp32), fp32, fp16, bf16, int8.
     threads
-        CPU threads of the engine (default: the engine's own choice).
+        CPU threads of the engine (default: the engine's own choice; with --jobs and --ray 1).
     baseline
         Trackers without a network, separated by commas: static, ncc, csrt, kcf, mil, mosse, medianflow
         (those after ncc as far as the installed OpenCV has them), or all.
@@ -59,6 +63,8 @@ def accuracy(
         made from it). Needs the export extra.
     out
         Folder for result files.
+    workers
+        Who follows the clips.
     json
         Print the report as JSON instead of tables.
     """
@@ -78,6 +84,8 @@ def accuracy(
 
     sequences = load_clips(parse_data(data))
     opened = open_bundles(bundles)
+    team = workers.team(threads)
+    threads = team.threads if team else threads
     contestants = [
         bundle_contestant(bundle, engine, kind, threads)
         for bundle in opened
@@ -103,7 +111,7 @@ def accuracy(
         for contestant in contestants:
             task = bar.add_task(contestant.name, total=frames)
             evaluations.append(
-                evaluate(contestant, sequences, out, lambda done, task=task: bar.advance(task, done))  # type: ignore[misc]
+                evaluate(contestant, sequences, out, lambda done, task=task: bar.advance(task, done), team)  # type: ignore[misc]
             )
     report = to_dict(evaluations, describe_machine())
     try:
@@ -117,6 +125,68 @@ def accuracy(
     else:
         print_tables(evaluations, Console(width=80))
         print(f"result files, report.json, success.png: {out}")
+
+
+@app.command
+def redetect(
+    *bundles: str,
+    data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
+    threshold: float | None = None,
+    windows: int | None = None,
+    off: bool = False,
+    backend: str = "auto",
+    threads: int | None = None,
+    json: bool = False,
+) -> None:
+    """Targets that go and come back: how many are found again within 2 s, how many wrongly, and at what cost.
+
+    Parameters
+    ----------
+    bundles
+        Bundle folders or names of packaged ones.
+    data
+        Annotated clips, some with absences: train-jn sequences --scenes vanishing, staying draws some.
+    threshold
+        In place of the bundle's own.
+    windows
+        Windows that the search looks at in a frame, on every machine. Default: as many as 33 ms allow.
+    off
+        Track without the search, to compare with.
+    backend
+        The engine.
+    threads
+        CPU threads of the engine (default: the engine's own choice).
+    json
+        Print JSON.
+    """
+    from dataclasses import asdict
+
+    from jntrt.bench.bundles import open_bundles
+    from jntrt.bench.sequences.clips import load_clips
+    from jntrt.bench.sequences.data_option import parse_data
+    from jntrt.bench.sequences.redetection import finite, follow_clip, lines, redetected
+    from jntrt.runtime.command.progress import progress_bar
+    from jntrt.runtime.redetect import Redetection
+    from jntrt.runtime.tracker import Tracker
+
+    if not bundles:
+        raise UserError("nothing to run: give a bundle")
+    clips = load_clips(parse_data(data))
+    search = False if off else Redetection(threshold, windows=windows)
+    figures = {}
+    with progress_bar() as bar:
+        for bundle in open_bundles(bundles):
+            task = bar.add_task(bundle.name, total=sum(len(clip) - 1 for clip in clips))
+            with Tracker.from_bundle(bundle, backend, threads=threads, redetect=search) as tracker:
+                followed = [
+                    follow_clip(clip, tracker, lambda task=task: bar.advance(task))  # type: ignore[misc]
+                    for clip in clips
+                ]
+            figures[bundle.name] = redetected(followed)
+    if json:
+        print_json({name: finite(asdict(measured)) for name, measured in figures.items()})
+    else:
+        print("\n".join(lines(figures)))
 
 
 @app.command

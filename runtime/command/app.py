@@ -34,6 +34,9 @@ _EXTRAS_OF_MODULE = {
     "psutil": ("bench",),
     "vl_convert": ("bench",),
     "jsonschema": ("bench",),
+    "ray": ("ray",),
+    "tritonclient": ("triton",),
+    "grpc": ("triton",),
 }
 _EXTRA_OF_COMMAND = {
     "export-jn": "export",
