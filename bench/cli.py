@@ -20,8 +20,8 @@ from jntrt.runtime.trtrun.doctor_cli import add_doctor
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
 add_doctor(app)
 add_project(app)
-add_submit(app)
 add_reports(app)
+add_submit(app)
 
 
 @app.command

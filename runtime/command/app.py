@@ -32,11 +32,11 @@ _EXTRAS_OF_MODULE = {
     "yaml": ("export", "train"),
     "matplotlib": ("bench", "calib", "train"),
     "psutil": ("bench",),
+    "vl_convert": ("bench",),
+    "jsonschema": ("bench",),
     "ray": ("ray",),
     "tritonclient": ("triton",),
     "grpc": ("triton",),
-    "vl_convert": ("bench",),
-    "jsonschema": ("bench",),
 }
 _EXTRA_OF_COMMAND = {
     "export-jn": "export",

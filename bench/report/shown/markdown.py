@@ -32,6 +32,7 @@ def _table(table: Table) -> str:
 
 def _plain(words: str) -> str:
     """Nothing in a name can become Markdown or HTML."""
-    for sign in "\\`*_[]<>|#":
+    for sign in "\\`*_[]|#":
         words = words.replace(sign, "\\" + sign)
+    words = words.replace("<", "&lt;").replace(">", "&gt;")
     return " ".join(words.split())
