@@ -33,7 +33,8 @@ def main(words: Sequence[str]) -> int:
         return 2
     trax = import_module("trax")
     try:
-        with SharedEngine(open_bundle(words[0]), *words[1:]) as engine:
+        backend, precision = (*words[1:], *("auto", "fp32")[len(words) - 1 :])
+        with SharedEngine(open_bundle(words[0]), backend, precision) as engine:
             color = [trax.Image.PATH]
             with trax.Server(
                 [trax.Region.RECTANGLE], color, tracker_name="jntrt", multiobject=True
