@@ -20,9 +20,7 @@ from typing import Any
 import numpy as np
 
 from jntrt.bench.sequences.pixels import read_image
-from jntrt.runtime.bundle import open_bundle
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.shared import SharedEngine
 from jntrt.runtime.tracker import Tracker
 
 
@@ -34,7 +32,7 @@ def main(words: Sequence[str]) -> int:
     trax = import_module("trax")
     try:
         backend, precision = (*words[1:], *("auto", "fp32")[len(words) - 1 :])
-        with SharedEngine(open_bundle(words[0]), backend, precision) as engine:
+        with Tracker.from_bundle(words[0], backend, precision) as engine:
             color = [trax.Image.PATH]
             with trax.Server(
                 [trax.Region.RECTANGLE], color, tracker_name="jntrt", multiobject=True
@@ -46,7 +44,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def serve(trax: Any, server: Any, engine: SharedEngine) -> None:
+def serve(trax: Any, server: Any, engine: Tracker) -> None:
     """Answer requests: a tracker for each object, new ones in any frame; confidence is the presence."""
     trackers: list[Tracker] = []
     while True:
@@ -62,7 +60,7 @@ def serve(trax: Any, server: Any, engine: SharedEngine) -> None:
             for result in results
         ]
         for region, _ in request.objects or ():
-            tracker = engine.tracker()
+            tracker = engine.another()
             tracker.init(frame, region.bounds())
             trackers.append(tracker)
             answer.append((region, {}))

@@ -75,6 +75,27 @@ def export(
         print_result(result)
 
 
+@app.command(name="--list")
+def list_families(*, json: bool = False) -> None:
+    """Print the trackers that are known: what weights show of them and what has to be said.
+
+    Parameters
+    ----------
+    json:
+        Print the list as JSON.
+    """
+    from dataclasses import asdict
+
+    from jntrt.export.families import family, folder_names
+    from jntrt.export.report import print_supported
+
+    supported = [(name, one) for name in folder_names() for one in family(name).supported()]
+    if json:
+        print_json([{"family": name, **asdict(one)} for name, one in supported])
+    else:
+        print_supported(supported)
+
+
 @app.command
 def inspect(bundle: str, *, json: bool = False) -> None:
     """Print what a bundle is: network, crops, precisions, files, figures, where it came from.
@@ -158,7 +179,7 @@ def triton(
 def build(
     bundle: str,
     *,
-    precision: str = "fp32",
+    precision: str = "auto",
     backend: Literal["tensorrt", "tensorrt-rtx"] = "tensorrt",
     workspace: int | None = None,
     optimization_level: int | None = None,
@@ -175,7 +196,7 @@ def build(
     bundle:
         A folder that export-jn wrote, or a packaged bundle's name.
     precision:
-        fp32, or another one that the bundle has.
+        auto (fp16 where the bundle has it and it is safe, else fp32), or one that the bundle has.
     backend:
         The library to build with.
     workspace:

@@ -11,7 +11,7 @@ import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +117,10 @@ class TemplateMemory:
     def describe(self) -> dict[str, Any]:
         return {"backend": self.name}
 
+    def share(self) -> Self:
+        """Itself: a call leaves nothing behind."""
+        return self
+
     def close(self) -> None:
         """Holds nothing."""
 
@@ -137,6 +141,10 @@ class SearchNetwork:
 
     def describe(self) -> dict[str, Any]:
         return self._network.describe()
+
+    def share(self) -> Self:
+        """Itself: a call leaves nothing behind."""
+        return self
 
     def close(self) -> None:
         """Its network goes with it."""
@@ -180,7 +188,8 @@ def plain_backends(
     """
     model = plain_form(bundle)
     if checkpoint is not None:
-        load_weights(model, read_checkpoint(checkpoint).weights)
+        weights = family(bundle.family).own_names(read_checkpoint(checkpoint).weights)
+        load_weights(model, weights)
     example = example_inputs(bundle, model)
     positional, inputs = Positional(model, list(example)).eval(), tuple(example.values())
     network = PLAIN_ENGINES[kind](positional, inputs, threads, spin)

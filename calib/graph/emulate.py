@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import onnx
@@ -93,6 +93,10 @@ class Emulation:
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """All outputs by name; UserError with the layer's name when a value is not finite."""
         return self._emulator.run(feeds, check_finite=True)
+
+    def share(self) -> Self:
+        """Itself: a call leaves nothing behind."""
+        return self
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -1,18 +1,19 @@
 """ONNX Runtime on the CPU."""
 
+import copy
 import importlib.util
 import logging
 import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines.cpu import saturates_int8
+from jntrt.runtime.engines.cpu import NO_TF32, saturates_int8
 from jntrt.runtime.engines.graph import int8_graph
 from jntrt.runtime.engines.graph.onnx_bytes import read_nodes
 from jntrt.runtime.engines.onnxruntime_session import open_session, ort_errors
@@ -49,6 +50,8 @@ class OnnxRuntime:
             return "onnxruntime is not installed: pip install 'jntrt[cpu]'"
         if precision.bf16:
             return "bf16 on a CPU is OpenVINO's: take --backend openvino"
+        if precision.tf32:
+            return NO_TF32
         return None
 
     @classmethod
@@ -66,6 +69,10 @@ class OnnxRuntime:
             )
             raise TrackerError(text) from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def share(self) -> Self:
+        """The same session, which any number of threads may run."""
+        return copy.copy(self)
 
     def describe(self) -> dict[str, Any]:
         """Engine, version, provider, threads and what they do between two calls."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from jntrt.runtime.cuda.driver import CudaError, Event, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
-from jntrt.runtime.engines.device import DeviceEngine, describe_device, shared_device
+from jntrt.runtime.engines.device import DeviceEngine, describe_device, shared_device, tf32_obstacle
 from jntrt.runtime.engines.onnxruntime_session import open_session, ort_errors
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
@@ -65,10 +65,10 @@ class OnnxRuntimeCuda(DeviceEngine):
         if PROVIDER not in ort.get_available_providers():
             return "this onnxruntime has no CUDA: pip uninstall onnxruntime, pip install 'jntrt[gpu]'"
         try:
-            shared_device()
+            device = shared_device()
         except CudaError as error:
             return str(error)
-        return provider_obstacle()
+        return tf32_obstacle(precision, device.info) or provider_obstacle()
 
     def _open(self, graph: Path) -> None:
         import onnxruntime as ort
@@ -77,7 +77,7 @@ class OnnxRuntimeCuda(DeviceEngine):
         self._stream, self._order = Stream(device), Event(device)
         settings = {
             "user_compute_stream": str(self._stream.handle),
-            "use_tf32": "0",  # a graph's types are meant as they are written
+            "use_tf32": str(int(self.precision.tf32)),  # on by default; a graph's types are meant as written
             "cudnn_conv_algo_search": "EXHAUSTIVE",
             "enable_cuda_graph": str(int(self.options.own_graph)),
         }

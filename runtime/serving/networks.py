@@ -1,7 +1,7 @@
 """A bundle's two graphs as models of the same server, in place of an engine of the tracker's own."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from jntrt.runtime.errors import TrackerError
 from jntrt.runtime.serving.dlpack import from_dlpack, to_dlpack
@@ -30,6 +30,10 @@ class ServedNetwork:
         if response.has_error():
             raise TrackerError(f"{self._model}: {response.error().message()}")
         return {tensor.name(): from_dlpack(tensor).copy() for tensor in response.output_tensors()}
+
+    def share(self) -> Self:
+        """Itself: it holds nothing of a call."""
+        return self
 
     def describe(self) -> dict[str, Any]:
         """Where it runs."""

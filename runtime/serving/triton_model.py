@@ -16,14 +16,12 @@ import numpy as np
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.console import one_line
-from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.serving import protocol
 from jntrt.runtime.serving.dlpack import from_dlpack, to_dlpack
 from jntrt.runtime.serving.networks import ServedNetwork
 from jntrt.runtime.serving.streams import Limits, Request, Streams
-from jntrt.runtime.shared import SharedEngine
 from jntrt.runtime.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -44,21 +42,14 @@ class TritonPythonModel:
             targets=int(told[protocol.MAX_TARGETS]),
             idle=float(told[protocol.IDLE]),
         )
-        self._engine: SharedEngine | None = None
         if told[protocol.NETWORKS] == "served":
             template, track = (ServedNetwork(self._triton, name) for name in ("template", "track"))
-
-            def new_tracker(color: str) -> Tracker:
-                return Tracker(bundle, Pair(template, track), color=color)
+            self._first = Tracker(bundle, Pair(template, track))
         else:
-            engine = SharedEngine(
-                bundle,
-                told[protocol.BACKEND],
-                told[protocol.PRECISION],
-                EngineOptions(threads=int(told[protocol.THREADS])),
+            self._first = Tracker.from_bundle(
+                bundle, told[protocol.BACKEND], told[protocol.PRECISION], int(told[protocol.THREADS])
             )
-            new_tracker, self._engine = engine.tracker, engine
-        self._streams = Streams(new_tracker, bundle.batch, limits)
+        self._streams = Streams(self._first.another, bundle.batch, limits)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """An answer for each request, boxes or one line that says what was wrong."""
@@ -67,8 +58,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Lets the streams and the engine go."""
         self._streams.close()
-        if self._engine is not None:
-            self._engine.close()
+        self._first.close()
 
     def _response(self, request: Any) -> Any:
         triton = self._triton

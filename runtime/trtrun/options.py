@@ -53,7 +53,7 @@ class Options:
         Folder for the boxes of each source, named after it; --save .mp4 then puts a video beside each.
     at_once:
         Sources with --out-dir that are tracked at the same time, in one engine; 1: one after another. So they
-        are too where you draw, look, or read --json.
+        are too where you draw, look, or read --json, and with --profile, --redetect and --stop-when-lost.
     server:
         Track on a server instead of here: grpc://HOST:8001 of a Triton with a model of export-jn triton.
     send:
@@ -69,6 +69,11 @@ class Options:
         Scale frames first, to 640x360 or by 0.5; boxes, the first too, are then in scaled pixels.
     trail:
         Draw where each target was during the last N frames (--save).
+    redetect:
+        Search for a lost target, in the time that a frame of the source leaves; JSON lines say where it was
+        found again.
+    stop_when_lost:
+        End once every target has been lost for N frames in a row.
     view:
         A page in the browser: the first frame to draw the targets on, then the run, to pause, to step, to
         draw anew and to stop. On 127.0.0.1, also through ssh -L; elsewhere only where you say so:
@@ -84,7 +89,8 @@ class Options:
     backend:
         auto, onnxruntime, openvino, onnxruntime-cuda, tensorrt or tensorrt-rtx.
     precision:
-        fp32, another one that the bundle has, or bf16 (OpenVINO's, on CPUs that have it).
+        auto (fp16 on a GPU where it is safe, else fp32), one that the bundle has, bf16 (OpenVINO's, on CPUs
+        that have it) or tf32 (a GPU's).
     threads:
         CPU threads of the engine. Default: the engine's own choice.
     decode:
@@ -120,13 +126,15 @@ class Options:
     every: int = 1
     resize: str | None = None
     trail: int = 0
+    redetect: bool = False
+    stop_when_lost: int | None = None
     view: bool = False
     show: bool = False
     overwrite: bool = False
     strict: bool = False
     max_pixels: int = 1 << 26
     backend: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     threads: int | None = None
     decode: Literal["cpu", "gpu"] = "cpu"
     workspace: int | None = None
@@ -142,6 +150,10 @@ class Options:
             raise UserError(f"--at-once {self.at_once}: give a number of sources")
         if self.server and (self.bundle or self.decode == "gpu"):
             raise UserError("--server: bundle and engine are the server's; leave --bundle and --decode out")
+        if self.stop_when_lost is not None and self.stop_when_lost < 1:
+            raise UserError(f"--stop-when-lost {self.stop_when_lost}: give a number of frames from 1")
+        if self.redetect and self.decode == "gpu":
+            raise UserError("--redetect compares pixels on the host: leave --decode gpu out")
         _ = self.selection, self.encoding, self.build  # each refuses what it cannot mean
 
     @cached_property

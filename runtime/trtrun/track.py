@@ -1,5 +1,6 @@
 """One source, from its first frame to its files."""
 
+import sys
 import time
 from contextlib import ExitStack
 
@@ -63,7 +64,7 @@ def track(
             targets = len(boxes)
             outputs = outputs_of(job, model, options, targets, named=named, profile=profile)
         check_boxes(boxes, first)
-        tracker = opener(model, options)(stack, targets)
+        tracker = opener(model, options)(stack, targets, stream.fps)
         # From here on Ctrl-C ends the stream, and never what is being written.
         stack.enter_context(interrupts.deferred(lambda: stop(stream, session)))
         if profile:
@@ -73,6 +74,7 @@ def track(
             Status(stream.length, outputs.paths, bar=not outputs.on_terminal, live=stream.live)
         )
         stack.enter_context(outputs.open(stream.fps, stream.name))
+        gone = 0
         for frame, tracked in follow(tracker, first, stream.numbered(), boxes, number):
             seen = look(session, tracker, frame, tracked) if session else tracked
             with status.writing():
@@ -81,6 +83,10 @@ def track(
             if profile:
                 profile.frame(tracked, tracker.stage_ms, status.wrote)
             if (session and session.stopped) or (window and not window.show(frame, seen)):
+                break
+            gone = gone + 1 if all(seen.lost) else 0
+            if gone == options.stop_when_lost:
+                print(f"lost for {gone} frames: stopped at frame {seen.frame}", file=sys.stderr)
                 break
 
 
@@ -103,8 +109,8 @@ def outputs_of(
     profile: Profile | None = None,
 ) -> Outputs:
     """The files of a source's results. UserError where they would replace what is read."""
-    if model.batch not in (1, targets):
-        raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {targets} given")
+    if model.batch > 1 and targets > model.batch:
+        raise UserError(f"the bundle {model.name} tracks up to {model.batch} targets, {targets} given")
     outputs = Outputs(
         job.out,
         job.save,

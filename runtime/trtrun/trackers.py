@@ -3,27 +3,28 @@
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from fractions import Fraction
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.tensorrt.build_ahead import build_bar
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.redetect import Redetection
 from jntrt.runtime.serving.client import ServerTracker
-from jntrt.runtime.shared import SharedEngine
 from jntrt.runtime.tracker import Tracker
 from jntrt.runtime.trtrun.options import Options
 from jntrt.runtime.trtrun.run import OneEach
 
 Opened = Tracker | OneEach | ServerTracker
-# Opens what follows so many targets of one source; the stack closes it.
-Opener = Callable[[ExitStack, int], Opened]
+# Opens what follows so many targets of one source, of so many frames a second; the stack closes it.
+Opener = Callable[[ExitStack, int, Fraction | None], Opened]
 
 
 def opener(model: Bundle, options: Options) -> Opener:
     """For sources one after another: each opens an engine, and says on stderr which."""
     if options.server:
         return _server(options)
-    return lambda stack, targets: _own(stack, model, options, targets)
+    return lambda stack, targets, fps: _own(stack, model, options, targets, fps)
 
 
 def shared_opener(stack: ExitStack, model: Bundle, options: Options, threads: int) -> Opener:
@@ -32,11 +33,12 @@ def shared_opener(stack: ExitStack, model: Bundle, options: Options, threads: in
         return _server(options)
     with build_bar() as bar:
         given = EngineOptions(threads=options.threads or threads, build=options.build, progress=bar)
-        engine = stack.enter_context(SharedEngine(model, options.backend, options.precision, given))
-    _say(model, options, engine.choice, "for all sources")
+        first = Tracker.from_bundle(model, options.backend, options.precision, options=given)
+    stack.enter_context(first)
+    _say(first, options, "for all sources")
 
-    def open_trackers(of_source: ExitStack, targets: int) -> Opened:
-        trackers = [of_source.enter_context(engine.tracker()) for _ in range(targets // model.batch)]
+    def open_trackers(of_source: ExitStack, targets: int, fps: Fraction | None) -> Opened:
+        trackers = [of_source.enter_context(first.another()) for _ in range(_needed(model, targets))]
         return trackers[0] if len(trackers) == 1 else OneEach(trackers)
 
     return open_trackers
@@ -45,24 +47,37 @@ def shared_opener(stack: ExitStack, model: Bundle, options: Options, threads: in
 def _server(options: Options) -> Opener:
     url = options.server
     assert url is not None
-    return lambda stack, targets: stack.enter_context(ServerTracker(url, options.send))
+    return lambda stack, targets, fps: stack.enter_context(ServerTracker(url, options.send))
 
 
-def _own(stack: ExitStack, model: Bundle, options: Options, targets: int) -> Tracker | OneEach:
+def _own(
+    stack: ExitStack, model: Bundle, options: Options, targets: int, fps: Fraction | None
+) -> Tracker | OneEach:
+    """A tracker, or one for each target on a bundle of one.
+
+    fps: of the source; a search for lost targets takes what a frame's time leaves.
+    """
+    search = Redetection(milliseconds=1e3 / float(fps or 30) / targets) if options.redetect else False
     with build_bar() as bar:
         given = EngineOptions(threads=options.threads, build=options.build, progress=bar)
-        trackers = [
-            stack.enter_context(Tracker.from_bundle(model, options.backend, options.precision, options=given))
-            for _ in range(targets // model.batch)
-        ]
-    if options.decode == "gpu" and not trackers[0].on_device:
-        raise UserError(f"--decode gpu: {trackers[0].choice} runs on the CPU: leave --decode gpu out")
-    each = f"{len(trackers)} trackers, one for each target" if len(trackers) > 1 else ""
-    _say(model, options, trackers[0].choice, each)
-    return trackers[0] if len(trackers) == 1 else OneEach(trackers)
+        first = Tracker.from_bundle(model, options.backend, options.precision, options=given, redetect=search)
+        trackers = [stack.enter_context(first)]
+        while len(trackers) < _needed(model, targets):
+            trackers.append(stack.enter_context(first.another()))
+    if options.decode == "gpu" and not first.on_device:
+        raise UserError(f"--decode gpu: {_engine(first, options)} runs on the CPU: leave --decode gpu out")
+    _say(first, options, f"{len(trackers)} trackers, one for each target" if len(trackers) > 1 else "")
+    return first if len(trackers) == 1 else OneEach(trackers)
 
 
-def _say(model: Bundle, options: Options, choice: str, more: str) -> None:
-    engine = choice if options.verbose else choice.split(";")[0]
-    told = ", ".join(filter(None, (model.name, options.precision, engine, more)))
-    print(told, file=sys.stderr)
+def _needed(model: Bundle, targets: int) -> int:
+    return targets if model.batch == 1 else 1
+
+
+def _engine(tracker: Tracker, options: Options) -> str:
+    return tracker.choice if options.verbose else tracker.choice.split(";")[0]
+
+
+def _say(tracker: Tracker, options: Options, more: str) -> None:
+    told = (tracker.bundle.name, tracker.precision, _engine(tracker, options), more)
+    print(", ".join(filter(None, told)), file=sys.stderr)

@@ -9,8 +9,6 @@ import pytest
 
 from jntrt.bench import vot
 from jntrt.bench.sequences.clips import load_clips
-from jntrt.runtime.bundle import open_bundle
-from jntrt.runtime.shared import SharedEngine
 from jntrt.runtime.tracker import Tracker
 
 from .tiny import write_got10k
@@ -47,7 +45,7 @@ def test_objects_come_in_any_frame_and_are_followed_by_themselves(tmp_path: Path
     requests = [ask("initialize", 0, first), ask("frame", 1), ask("frame", 2, second), ask("frame", 3)]
     requests += [ask("initialize", 0, second), ask("frame", 1), SimpleNamespace(type="quit")]
     server = Server(requests)
-    with SharedEngine(open_bundle("nanotrack-v3"), "onnxruntime") as engine:
+    with Tracker.from_bundle("nanotrack-v3", "onnxruntime") as engine:
         vot.serve(TRAX, server, engine)
     assert [len(answer) for answer in server.answers] == [1, 1, 2, 2, 1, 1]
     with Tracker.from_bundle("nanotrack-v3", "onnxruntime") as tracker:

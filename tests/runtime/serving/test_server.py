@@ -15,7 +15,6 @@ from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.serving import client as client_module
 from jntrt.runtime.serving.client import ServerTracker, server_address
 from jntrt.runtime.serving.streams import Limits, Request, Streams
-from jntrt.runtime.shared import SharedEngine
 from jntrt.runtime.tracker import Tracker, TrackResult
 
 from .fake_triton import Stub, Wire, load
@@ -207,8 +206,8 @@ def test_a_dead_client_s_stream_is_forgotten_and_a_paused_one_s_is_not() -> None
     now = [0.0]
     limits = Limits(pixels=1 << 20, streams=1, targets=1, idle=600.0)
     frames = clip(3)
-    with SharedEngine(open_bundle("nanotrack-v3"), "onnxruntime") as engine:
-        streams = Streams(engine.tracker, 1, limits, clock=lambda: now[0])
+    with Tracker.from_bundle("nanotrack-v3", "onnxruntime") as engine:
+        streams = Streams(engine.another, 1, limits, clock=lambda: now[0])
         streams.answer(Request(1, start=True, frame=frames[0], boxes=np.array([BOX])))
         now[0] = 599.0
         streams.answer(Request(1, frame=frames[1]))

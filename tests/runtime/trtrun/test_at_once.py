@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from jntrt.runtime.command.app import run
-from jntrt.runtime.shared import SharedEngine
+from jntrt.runtime.trtrun import at_once
 from jntrt.runtime.trtrun.cli import app
 from jntrt.runtime.video.writer import VideoWriter
 
@@ -44,13 +45,13 @@ def test_at_once_is_one_after_another_with_one_engine(
     videos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened = []
-    init = SharedEngine.__init__
+    shared = at_once.shared_opener
 
-    def counted(self: SharedEngine, *words: object, **named: object) -> None:
-        opened.append(self)
-        init(self, *words, **named)  # type: ignore[arg-type]
+    def counted(*words: Any) -> Any:
+        opened.append(words)
+        return shared(*words)
 
-    monkeypatch.setattr(SharedEngine, "__init__", counted)
+    monkeypatch.setattr(at_once, "shared_opener", counted)
     words = ("a.mp4", "b.mp4", "c.mp4", "--init-file", "boxes", "--save", ".mp4")
     assert track(*words, "--out-dir", "once") == 0
     err = capsys.readouterr().err

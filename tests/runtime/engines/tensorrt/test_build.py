@@ -36,6 +36,23 @@ def test_options_are_taken(rtx: ModuleType, small_graph: Callable[..., bytes], t
     assert options.key() == {"workspace_mib": 64, "optimization_level": 1}
 
 
+def test_tf32_is_off_unless_asked_for(
+    rtx: ModuleType, small_graph: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared: list[object] = []
+    clear = rtx.IBuilderConfig.clear_flag
+
+    def watched(config: object, flag: object) -> None:
+        cleared.append(flag)
+        clear(config, flag)
+
+    monkeypatch.setattr(rtx.IBuilderConfig, "clear_flag", watched)
+    options = BuildOptions(optimization_level=0)
+    for tf32, seen in ((True, 0), (False, 1)):
+        assert build_plan(small_graph(), "tensorrt-rtx", options, targets=("SM89",), tf32=tf32)
+        assert cleared.count(rtx.BuilderFlag.TF32) == seen
+
+
 @pytest.mark.parametrize("bad", [{"workspace_mib": 0}, {"optimization_level": 6}, {"optimization_level": -1}])
 def test_options_out_of_range(bad: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"give (whole MiB|0 to 5)"):
