@@ -80,7 +80,7 @@ class ServerTracker:
         self.stage_ms = {"crop": 0.0, "network": 1e3 * (perf_counter() - began), "box": 0.0}
         if self._single:
             return TrackResult(boxes[0], float(scores[0]), bool(lost[0]))
-        return TrackResult(boxes, scores, lost)
+        return TrackResult(boxes, scores, lost, np.zeros(len(lost), np.bool_))
 
     def close(self) -> None:
         """End the stream and the connection."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,6 +61,7 @@ class Answer:
 @dataclass(eq=False)
 class _Stream:
     trackers: list[Tracker]
+    targets: int
     bgr: bool
     used: float
 
@@ -68,11 +70,11 @@ NOTHING = Answer(np.empty((0, 4)), np.empty(0), np.empty(0, np.bool_))
 
 
 class Streams:
-    """All streams of one engine. `new_tracker` gives a tracker for frames of a colour order, rgb or bgr."""
+    """All streams of one engine. `new_tracker` gives another tracker of it."""
 
     def __init__(
         self,
-        new_tracker: Callable[[str], Tracker],
+        new_tracker: Callable[[], Tracker],
         batch: int,
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
@@ -114,7 +116,7 @@ class Streams:
         if request.end and request.frame is None and request.image is None:
             return NOTHING
         frame = self._frame(request, stream.bgr)
-        return _answer([tracker.update(frame) for tracker in stream.trackers])
+        return _answer([tracker.update(frame) for tracker in stream.trackers], stream.targets)
 
     def _start(self, request: Request) -> Answer:
         boxes = request.boxes
@@ -122,20 +124,18 @@ class Streams:
             raise UserError("a stream starts with its targets: give boxes, N rows of x,y,w,h in pixels")
         if len(boxes) > self._limits.targets:
             raise UserError(f"{len(boxes)} targets: this server follows {self._limits.targets} of a stream")
-        if len(boxes) % self._batch:
-            raise UserError(f"{len(boxes)} targets: this server's bundle follows {self._batch} at once")
         if len(self._streams) >= self._limits.streams:
             raise UserError(f"the server follows {self._limits.streams} streams already: try again later")
         frame = self._frame(request, request.bgr)
         trackers: list[Tracker] = []
         try:
-            for rows in np.split(boxes, len(boxes) // self._batch):
-                trackers.append(self._new_tracker("bgr" if request.bgr else "rgb"))
+            for rows in np.split(boxes, range(self._batch, len(boxes), self._batch)):
+                trackers.append(self._new_tracker())
                 trackers[-1].init(frame, rows)
         except BaseException:
             _close(trackers)
             raise
-        self._streams[request.stream] = _Stream(trackers, request.bgr, self._clock())
+        self._streams[request.stream] = _Stream(trackers, len(boxes), request.bgr, self._clock())
         return Answer(boxes, np.full(len(boxes), np.nan), np.zeros(len(boxes), np.bool_))
 
     def _frame(self, request: Request, bgr: bool) -> Frame:
@@ -144,12 +144,13 @@ class Streams:
         if request.frame is not None:
             if request.frame.ndim == 3:
                 check_size("the frame", request.frame.shape[1], request.frame.shape[0], self._limits.pixels)
-            return request.frame
+            if not bgr or request.frame.ndim != 3 or not request.frame.size:
+                return request.frame
+            return np.asarray(cv2.cvtColor(request.frame, cv2.COLOR_BGR2RGB), np.uint8)
         assert request.image is not None
         if request.image.nbytes > IMAGE_BYTES:
             raise UserError(f"the image has {request.image.nbytes} bytes, the most are {IMAGE_BYTES}")
-        frame = decode_image(request.image, "the image", self._limits.pixels)
-        return np.ascontiguousarray(frame[..., ::-1]) if bgr else frame
+        return decode_image(request.image, "the image", self._limits.pixels)
 
     def _forget_idle(self) -> None:
         before = self._clock() - self._limits.idle
@@ -167,9 +168,10 @@ def _close(trackers: list[Tracker]) -> None:
         tracker.close()
 
 
-def _answer(results: list[TrackResult]) -> Answer:
+def _answer(results: list[TrackResult], targets: int) -> Answer:
+    """Of the targets; a batch may have idle rows after them."""
     return Answer(
-        np.concatenate([np.atleast_2d(result.box) for result in results]),
-        np.concatenate([np.atleast_1d(np.asarray(result.score, np.float64)) for result in results]),
-        np.concatenate([np.atleast_1d(np.asarray(result.lost, np.bool_)) for result in results]),
+        np.concatenate([np.atleast_2d(result.box) for result in results])[:targets],
+        np.concatenate([np.atleast_1d(np.asarray(result.score, np.float64)) for result in results])[:targets],
+        np.concatenate([np.atleast_1d(np.asarray(result.lost, np.bool_)) for result in results])[:targets],
     )

@@ -16,7 +16,6 @@ import numpy as np
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.console import one_line
-from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.serving import protocol
@@ -43,21 +42,14 @@ class TritonPythonModel:
             targets=int(told[protocol.MAX_TARGETS]),
             idle=float(told[protocol.IDLE]),
         )
-        self._engine: Tracker | None = None
         if told[protocol.NETWORKS] == "served":
             template, track = (ServedNetwork(self._triton, name) for name in ("template", "track"))
-
-            def new_tracker(color: str) -> Tracker:
-                return Tracker(bundle, Pair(template, track), color=color)
+            self._first = Tracker(bundle, Pair(template, track))
         else:
-            engine = Tracker.from_bundle(
-                bundle,
-                told[protocol.BACKEND],
-                told[protocol.PRECISION],
-                options=EngineOptions(threads=int(told[protocol.THREADS])),
+            self._first = Tracker.from_bundle(
+                bundle, told[protocol.BACKEND], told[protocol.PRECISION], int(told[protocol.THREADS])
             )
-            new_tracker, self._engine = engine.another, engine
-        self._streams = Streams(new_tracker, bundle.batch, limits)
+        self._streams = Streams(self._first.another, bundle.batch, limits)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """An answer for each request, boxes or one line that says what was wrong."""
@@ -66,8 +58,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Lets the streams and the engine go."""
         self._streams.close()
-        if self._engine is not None:
-            self._engine.close()
+        self._first.close()
 
     def _response(self, request: Any) -> Any:
         triton = self._triton

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 def can_be_at_once(jobs: Sequence[Job], options: Options) -> bool:
     """Whether these sources need nobody who draws or looks, and no order on stdout."""
     alone = options.view or options.show or options.json or options.profile or options.decode == "gpu"
+    alone = alone or options.redetect or options.stop_when_lost is not None
     several = len(jobs) > 1 and options.at_once > 1
     return several and not alone and all(_need_no_drawing(job, options) for job in jobs)
 
