@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.cuda.driver import Buffer, Device, DeviceInfo, Stream
+from jntrt.runtime.cuda.driver import Buffer, CudaError, Device, DeviceInfo, Stream
+from jntrt.runtime.cuda.kernels import shared_kernels
 from jntrt.runtime.cuda.loop import DeviceLoop, DeviceTensor
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
@@ -26,6 +27,15 @@ def shared_device(ordinal: int = 0) -> Device:
     device = _devices[ordinal]
     device.activate()
     return device
+
+
+def kernel_obstacle(device: Device) -> str | None:
+    """Why the device loop's own kernels do not load on `device`, or None."""
+    try:
+        shared_kernels(device)
+    except CudaError as error:
+        return str(error)
+    return None
 
 
 class Tensors:

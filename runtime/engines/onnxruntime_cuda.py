@@ -1,8 +1,8 @@
 """ONNX Runtime on the GPU: its CUDA provider, with every tensor at a fixed address in device memory.
 
 Its graph cannot sit inside the device loop's, so a frame there is crop launch, session, box launch, all
-on one stream. The provider needs CUDA 13 and cuDNN 9; where it does not load, ONNX Runtime says so only
-in its log and runs on the CPU, so what a session really got is looked up.
+on one stream. The provider needs the CUDA that it was built for and cuDNN 9; where it does not load, ONNX
+Runtime says so only in its log and runs on the CPU, so what a session really got is looked up.
 """
 
 import importlib.util
@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from jntrt.runtime.cuda.driver import CudaError, Event, Stream
+from jntrt.runtime.cuda.driver import INSTALL, CudaError, Event, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
-from jntrt.runtime.engines.device import DeviceEngine, describe_device, shared_device
+from jntrt.runtime.engines.device import DeviceEngine, describe_device, kernel_obstacle, shared_device
+from jntrt.runtime.engines.driver_needs import driver_obstacle
 from jntrt.runtime.engines.onnxruntime import ort_errors
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
@@ -26,7 +27,7 @@ from jntrt.runtime.errors import TrackerError, UserError
 log = logging.getLogger(__name__)
 
 PROVIDER = "CUDAExecutionProvider"
-NEEDS = "it needs CUDA 13 and cuDNN 9 (pip install 'onnxruntime-gpu[cuda,cudnn]' nvidia-cublas)"
+NEEDS = "it needs cuDNN 9 and the CUDA that it was built for: pip install 'jntrt[gpu]', or jntrt[gpu-cu12]"
 
 TYPES = {
     "tensor(float)": np.float32,
@@ -55,7 +56,7 @@ class OnnxRuntimeCuda(DeviceEngine):
     def obstacle(cls, precision: Precision) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("onnxruntime") is None:
-            return "onnxruntime-gpu is not installed: pip install 'jntrt[gpu]'"
+            return f"onnxruntime-gpu is not installed: {INSTALL}"
         if precision.bf16 or precision.int8:
             return f"its CUDA provider has no {precision}: take fp16"
         import onnxruntime as ort
@@ -65,10 +66,12 @@ class OnnxRuntimeCuda(DeviceEngine):
         if PROVIDER not in ort.get_available_providers():
             return "this onnxruntime has no CUDA: pip uninstall onnxruntime, pip install 'jntrt[gpu]'"
         try:
-            shared_device()
+            device = shared_device()
         except CudaError as error:
             return str(error)
-        return provider_obstacle()
+        built_for = int((getattr(ort, "cuda_version", "") or "0").split(".")[0])
+        too_old = driver_obstacle("onnxruntime-gpu", built_for, device.info.driver, "gpu")
+        return too_old or provider_obstacle() or kernel_obstacle(device)
 
     def _open(self, graph: Path) -> None:
         import onnxruntime as ort

@@ -24,7 +24,11 @@ from jntrt.runtime.errors import UserError
 log = logging.getLogger(__name__)
 
 FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # backend name → module
-INSTALL = {"tensorrt": "pip install 'jntrt[trt]'", "tensorrt-rtx": "pip install 'jntrt[rtx]'"}
+EXTRAS = {"tensorrt": "trt", "tensorrt-rtx": "rtx"}
+INSTALL = {
+    name: f"pip install 'jntrt[{extra}]' ({extra}-cu12 for a driver before r580)"
+    for name, extra in EXTRAS.items()
+}
 OLDEST = (10, 13)
 
 # Called with the innermost phase's name, its step and its number of steps; False cancels the build.

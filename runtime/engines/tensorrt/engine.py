@@ -10,12 +10,20 @@ from typing import Any
 from jntrt.runtime.bundle import Bundle, file_sha256
 from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream
 from jntrt.runtime.cuda.loop import DeviceTensor
-from jntrt.runtime.engines.device import DeviceEngine, DevicePair, describe_device, shared_device
+from jntrt.runtime.engines.device import (
+    DeviceEngine,
+    DevicePair,
+    describe_device,
+    kernel_obstacle,
+    shared_device,
+)
+from jntrt.runtime.engines.driver_needs import LEAST_DRIVER, driver_obstacle, wheel_cuda
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.engines.tensorrt import gate as engine_gate
 from jntrt.runtime.engines.tensorrt.build import (
+    EXTRAS,
     FLAVOURS,
     INSTALL,
     BuildOptions,
@@ -28,6 +36,8 @@ from jntrt.runtime.engines.tensorrt.cache import Engine, EngineCache, EngineKey,
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
+
+LEAST = {**LEAST_DRIVER, 12: (12020, "r535")}  # TensorRT's wheels ask for more than CUDA 12 does
 
 
 def engine_key(
@@ -150,11 +160,16 @@ class TensorRT(DeviceEngine):
                 f"{precision} is OpenVINO's reading of the {precision.stored} graphs: take --backend openvino"
             )
         try:
-            device = shared_device().info  # first: a flavour takes a second to import
+            device = shared_device()  # first: a flavour takes a second to import
+            too_old = driver_obstacle(
+                cls.name, wheel_cuda(FLAVOURS[cls.name]), device.info.driver, EXTRAS[cls.name], LEAST
+            )
+            if too_old:
+                return too_old
             trt = load_flavour(cls.name)
         except UserError as error:
             return str(error)
-        return cls._device_obstacle(trt, device, precision)
+        return cls._device_obstacle(trt, device.info, precision) or kernel_obstacle(device)
 
     @classmethod
     def _device_obstacle(cls, trt: Any, device: DeviceInfo, precision: Precision) -> str | None:

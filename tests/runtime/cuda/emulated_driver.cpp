@@ -106,6 +106,9 @@ int module_load(void** module, const void* image) {
   count("module");
   const bool is_cubin = std::memcmp(image, "\x7f" "ELF", 4) == 0;
   if (!is_cubin && setting("EMULATED_NO_FATBIN", 0)) return 209;  // no binary for this GPU
+  // A CUDA 13 compiler's cubins say so in the ELF header's OSABI, which no older driver knows.
+  const bool is_cuda_13 = is_cubin && static_cast<const unsigned char*>(image)[7] == 0x41;
+  if (is_cuda_13 && setting("EMULATED_DRIVER", 13000) < 13000) return 200;  // invalid image
   return *module = new char, kSuccess;
 }
 int module_unload(void* module) { return delete static_cast<char*>(module), kSuccess; }

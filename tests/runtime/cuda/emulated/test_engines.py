@@ -3,6 +3,7 @@
 import json
 import logging
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from golden_bundles import export_golden
 
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.cuda.driver import DeviceInfo
+from jntrt.runtime.cuda.driver import Device, DeviceInfo
 from jntrt.runtime.engines import choose_backend
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
@@ -124,6 +125,16 @@ def test_auto_says_why_it_passed_engines_over(
     assert "no tensorrt-rtx here" in caplog.text
     with pytest.raises(UserError, match="backend tensorrt-rtx cannot run fp32 here: no tensorrt-rtx here"):
         choose_backend("tensorrt-rtx", FP32)
+
+
+def test_auto_goes_on_where_the_driver_is_too_old(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The TensorRT-RTX here is CUDA 13's; a driver of CUDA 12 would fail midway."""
+    assert TensorRTRTX.obstacle(FP32) is None
+    monkeypatch.setattr(device, "info", replace(device.info, driver=12020))
+    choice = choose_backend("auto", FP32)
+    assert choice.name == "onnxruntime"
+    assert "pip install 'jntrt[rtx-cu12]', or a driver from r580 on" in choice.passed_over["tensorrt-rtx"]
+    assert "tensorrt-rtx (the driver is too old)" in str(choice)
 
 
 @pytest.mark.parametrize(
