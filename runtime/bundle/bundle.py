@@ -165,8 +165,11 @@ class Bundle:
 
 def file_sha256(file: Path) -> str:
     """sha256 of a file's bytes, hexadecimal."""
+    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def is_bundle(path: str | Path) -> bool:

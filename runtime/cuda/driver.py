@@ -229,10 +229,26 @@ class Device:
         if not 0 <= ordinal < count:
             raise CudaError(f"no CUDA device {ordinal}: the driver shows {count}")
         self._device = checked(self.cu.cuDeviceGet(ordinal), "cuDeviceGet")
+        self._choose_waiting()
         self.context = checked(self.cu.cuDevicePrimaryCtxRetain(self._device), "cuDevicePrimaryCtxRetain")
         self._modules: list[Any] = []
         self.activate()
         self.info = self._describe(ordinal)
+
+    def _choose_waiting(self) -> None:
+        """How a thread waits on an integrated GPU (Jetson), unless somebody chose already: it yields.
+
+        By itself CUDA may put it to sleep there, going by the power profile, and waking costs more than a
+        frame; spinning would keep a core from the decoder, and a Jetson has few.
+        """
+        cu, integrated = self.cu, self.cu.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_INTEGRATED
+        if not checked(cu.cuDeviceGetAttribute(integrated, self._device), "cuDeviceGetAttribute"):
+            return
+        state = "cuDevicePrimaryCtxGetState"
+        flags, _ = checked(cu.cuDevicePrimaryCtxGetState(self._device), state)
+        if not flags & int(cu.CUctx_flags.CU_CTX_SCHED_MASK):
+            wanted = flags | int(cu.CUctx_flags.CU_CTX_SCHED_YIELD)
+            checked(cu.cuDevicePrimaryCtxSetFlags(self._device, wanted), "cuDevicePrimaryCtxSetFlags")
 
     def _describe(self, ordinal: int) -> DeviceInfo:
         cu = self.cu

@@ -1,6 +1,5 @@
 """The tracker: golden loops in both engines, batches, colours, and what it refuses."""
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from golden_bundles import export_golden, golden_loop
 
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle import bundle as bundles
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import find_precision
@@ -270,12 +270,12 @@ def test_a_graph_that_is_none(bundle: Bundle, tmp_path: Path, backend: str) -> N
 def test_each_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = export_golden("jn256", tmp_path / "jn256").path
     hashed: list[str] = []
-    digest = hashlib.file_digest
+    digest = bundles.file_sha256
 
-    def counted(stream: Any, name: str) -> Any:
-        hashed.append(Path(stream.name).name)
-        return digest(stream, name)
+    def counted(file: Path) -> str:
+        hashed.append(file.name)
+        return digest(file)
 
-    monkeypatch.setattr(hashlib, "file_digest", counted)
+    monkeypatch.setattr(bundles, "file_sha256", counted)
     Tracker.from_bundle(path, backend="onnxruntime", threads=1).close()
     assert sorted(hashed) == ["template.onnx", "track.onnx"]

@@ -1,4 +1,4 @@
-"""An ONNX file to a TensorRT plan: TensorRT 10.13 and later, 11, and TensorRT-RTX through one code path.
+"""An ONNX file to a TensorRT plan: TensorRT 10.3 and later, 11, and TensorRT-RTX through one code path.
 
 The three share what is used here: networks are strongly typed (types come from the graph, no precision
 flag is ever touched), tensors have names, a failed build returns None. Where their tables of names
@@ -29,7 +29,7 @@ INSTALL = {
     name: f"pip install 'jntrt[{extra}]' ({extra}-cu12 for a driver before r580)"
     for name, extra in EXTRAS.items()
 }
-OLDEST = (10, 13)
+OLDEST = (10, 3)  # JetPack 6's; the oldest whose names were compared
 
 # Called with the innermost phase's name, its step and its number of steps; False cancels the build.
 Progress = Callable[[str, int, int], bool]
@@ -66,9 +66,7 @@ def load_flavour(flavour: str) -> ModuleType:
         raise UserError(f"{flavour} does not load ({error}): install it again") from error
     version = tuple(int(part) for part in re.findall(r"\d+", trt.__version__)[:2])
     if flavour == "tensorrt" and version < OLDEST:
-        raise UserError(
-            f"TensorRT {trt.__version__} is too old: 10.13 or later is needed, {INSTALL[flavour]}"
-        )
+        raise UserError(f"TensorRT {trt.__version__} is too old: 10.3 or later is needed, {INSTALL[flavour]}")
     return trt
 
 

@@ -25,6 +25,11 @@ from jntrt.runtime.errors import GateError, UserError
 
 log = logging.getLogger(__name__)
 
+# The folder that the user stands in, which is "" on the path, is no place to import from.
+CHILD = (
+    "import sys; sys.path[:] = filter(None, sys.path);"
+    " from jntrt.runtime.engines.tensorrt.gate import main; sys.exit(main())"
+)
 TIMEOUT = 900  # seconds; RTX compiles its kernels in the first run
 
 
@@ -89,8 +94,7 @@ def _measure(bundle: Bundle, precision: Precision, flavour: str, options: Engine
         "device": options.device,
         "build": options.build.key(),
     }
-    # -P: the folder that the user stands in is no place to import from.
-    command = [sys.executable, "-P", "-m", "jntrt.runtime.engines.tensorrt.gate"]
+    command = [sys.executable, "-c", CHILD]
     log.info("checking the new engine against the bundle's samples")
     try:
         child = subprocess.run(
@@ -143,7 +147,3 @@ def main() -> int:
         return error.exit_code
     print(json.dumps(verdict))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

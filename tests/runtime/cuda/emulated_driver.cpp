@@ -82,9 +82,16 @@ int device_uuid(char* uuid, int) {
 }
 int device_attribute(int* value, int attribute, int) {
   const int capability = setting("EMULATED_CAPABILITY", 89);
-  *value = attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : 0;
+  *value = attribute == 75   ? capability / 10
+           : attribute == 76 ? capability % 10
+           : attribute == 18 ? setting("EMULATED_INTEGRATED", 0)
+                             : 0;
   return kSuccess;
 }
+int primary_state(int, unsigned* flags, int* active) {
+  return *flags = setting("EMULATED_FLAGS", 0), *active = 0, kSuccess;
+}
+int primary_flags(int, unsigned flags) { return count(("flags " + std::to_string(flags)).c_str()), kSuccess; }
 int primary_retain(void** context, int) { return count("retain"), *context = &context_token, kSuccess; }
 int primary_release(int) { return count("release"), kSuccess; }
 int context_set(void* context) { return current = context, kSuccess; }
@@ -166,6 +173,8 @@ const std::map<std::string, void*> functions = {
     {"cuDeviceGetUuid", (void*)device_uuid},
     {"cuDeviceGetAttribute", (void*)device_attribute},
     {"cuDevicePrimaryCtxRetain", (void*)primary_retain},
+    {"cuDevicePrimaryCtxGetState", (void*)primary_state},
+    {"cuDevicePrimaryCtxSetFlags", (void*)primary_flags},
     {"cuDevicePrimaryCtxRelease", (void*)primary_release},
     {"cuCtxSetCurrent", (void*)context_set},
     {"cuMemAlloc", (void*)memory_allocate},

@@ -1,10 +1,10 @@
 """A driver that is too old for a library is an obstacle, said with its remedy, before the library is used."""
 
 import importlib.metadata
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from jntrt.runtime.engines import driver_needs
 from jntrt.runtime.engines.driver_needs import driver_obstacle, wheel_cuda
