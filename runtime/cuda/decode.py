@@ -29,7 +29,7 @@ def nvdec_frames(source: str, device: Device) -> Frames:
         codec = importlib.import_module(MODULE)
     except ImportError as error:
         raise UserError("decoding on the GPU needs PyNvVideoCodec: pip install pynvvideocodec") from error
-    except RuntimeError as error:  # its own, without libcuda or libnvidia-encode
+    except Exception as error:  # its own, without libcuda or libnvidia-encode
         raise UserError(f"PyNvVideoCodec does not load: {_first_line(error)}") from error
     if not Path(source).is_file():
         raise UserError(f"{source}: no such file (the GPU decodes video files; leave --decode out)")
@@ -44,7 +44,7 @@ def nvdec_frames(source: str, device: Device) -> Frames:
             output_color_type=codec.OutputColorType.RGB,
         )
         header = decoder.get_stream_metadata()
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # the module's own derive from nothing narrower
         raise UserError(f"{source}: NVDEC cannot decode it: {_first_line(error)}") from error
     fps = Fraction(header.average_fps).limit_denominator(1001) if header.average_fps > 0 else None
     opened = Opened(_frames(decoder, source), fps, int(header.num_frames) or None)
@@ -56,7 +56,7 @@ def _frames(decoder: Any, source: str) -> Generator[Any, None, None]:
         for number in itertools.count():
             try:
                 decoded = decoder.get_batch_frames(1)
-            except (RuntimeError, ValueError) as error:
+            except Exception as error:
                 raise StreamError(f"{source}: NVDEC stopped: {_first_line(error)}") from error
             if not decoded:
                 return

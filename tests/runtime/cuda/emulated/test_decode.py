@@ -33,6 +33,10 @@ class Decoded:
         return self.array.__dlpack__()
 
 
+class PyNvVCException(Exception):
+    """The module's own: it derives from Exception alone."""
+
+
 class ThreadedDecoder:
     """Its surface is taken back at the next call, as the real one's is."""
 
@@ -40,6 +44,8 @@ class ThreadedDecoder:
     fails_after: int | None = None
 
     def __init__(self, path: str, **settings: Any) -> None:
+        if not Path(path).read_bytes().startswith(b"video"):
+            raise PyNvVCException("no stream\nmore")
         assert settings["output_color_type"] == "RGB"
         assert settings["use_device_memory"]
         assert settings["cuda_context"]
@@ -52,7 +58,7 @@ class ThreadedDecoder:
         if self.lent is not None:
             self.lent.buffer.free()
         if self.fails_after is not None and len(FRAMES) - len(self.waiting) >= self.fails_after:
-            raise RuntimeError("cuvidDecodePicture failed\nmore")
+            raise PyNvVCException("cuvidDecodePicture failed\nmore")
         self.lent = Decoded(self.device, self.waiting.pop(0)) if self.waiting else None
         return [] if self.lent is None else [self.lent]
 
@@ -103,6 +109,13 @@ def test_a_decoder_that_stops(
     with pytest.raises(UserError, match=r"NVDEC stopped: cuvidDecodePicture failed$"):
         next(frames)
     assert codec.ended == 1
+
+
+def test_a_file_that_is_no_video(codec: type[ThreadedDecoder], device: Device, tmp_path: Path) -> None:
+    video = tmp_path / "clip.mp4"
+    video.write_bytes(b"corrupt")
+    with pytest.raises(UserError, match=r"clip\.mp4: NVDEC cannot decode it: no stream$"):
+        decode.nvdec_frames(str(video), device)
 
 
 def test_without_it(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
