@@ -41,6 +41,7 @@ class BuildOptions:
 
     workspace_mib: int | None = None  # scratch memory that a layer may ask for; None: all of the device's
     optimization_level: int | None = None  # 0 … 5; None: the library's default, 3
+    max_aux_streams: int | None = None  # beside the main one; None: the library's choice
     timing_cache: Path | None = None  # read where it exists, written after the build
 
     def __post_init__(self) -> None:
@@ -48,6 +49,8 @@ class BuildOptions:
             raise UserError(f"--workspace {self.workspace_mib}: give whole MiB above zero")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise UserError(f"--optimization-level {self.optimization_level}: give 0 to 5")
+        if self.max_aux_streams is not None and self.max_aux_streams < 0:
+            raise UserError(f"--max-aux-streams {self.max_aux_streams}: give 0 or more")
 
     def key(self) -> dict[str, Any]:
         """The part that makes another engine. (A timing cache only spares measuring again.)"""
@@ -203,6 +206,8 @@ def _build(
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
+    if options.max_aux_streams is not None:
+        config.max_aux_streams = options.max_aux_streams
     if detailed:
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if targets:
