@@ -128,6 +128,7 @@ def build(
     workspace: int | None = None,
     optimization_level: int | None = None,
     timing_cache: Path | None = None,
+    device: int = 0,
     json: bool = False,
 ) -> None:
     """Build a bundle's TensorRT engines ahead of time, for the GPU of this machine.
@@ -149,6 +150,8 @@ def build(
         0 (quick build) to 5 (quick engine). Default: the library's, 3.
     timing_cache:
         A file of measured kernels, read where it exists and written after the build (tensorrt only).
+    device:
+        The number of the GPU that they are for. Default: the first, 0.
     json:
         Print the result as JSON.
     """
@@ -156,8 +159,8 @@ def build(
     from jntrt.runtime.engines.tensorrt.build import BuildOptions
     from jntrt.runtime.engines.tensorrt.build_ahead import build_engine, print_engines
 
-    options = BuildOptions(workspace, optimization_level, timing_cache)
-    engines = build_engine(open_bundle(bundle), precision, backend, options)
+    options = BuildOptions(workspace, optimization_level, timing_cache=timing_cache)
+    engines = build_engine(open_bundle(bundle), precision, backend, options, device)
     if json:
         print_json([engine.to_dict() for engine in engines])
     else:

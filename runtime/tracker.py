@@ -100,6 +100,7 @@ class Tracker:
         threads: int | None = None,
         color: str = "rgb",
         options: EngineOptions | None = None,
+        device: int | None = None,
     ) -> Self:
         """Open a bundle's two graphs in an engine.
 
@@ -108,13 +109,15 @@ class Tracker:
         never falls back. precision: one of the bundle's, or one of OpenVINO's readings:
         `bf16` (of the fp32 graphs), `int8-bf16` (of the int8 graphs).
         threads: None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
-        options: all that an engine may be told; `threads` goes before its own.
+        options: all that an engine may be told; `threads` and `device`, the GPU's number, go before its own.
         """
         if not isinstance(bundle, Bundle):
             bundle = open_bundle(bundle)
         options = options or EngineOptions()
         if threads is not None:
             options = replace(options, threads=threads)
+        if device is not None:
+            options = replace(options, device=device)
         pair, choice = open_pair(bundle, find_precision(precision), options, backend)
         try:
             return cls(bundle, pair, color=color, choice=str(choice))

@@ -33,7 +33,6 @@ def nvdec_frames(source: str, device: Device) -> Frames:
         raise UserError(f"PyNvVideoCodec does not load: {_first_line(error)}") from error
     if not Path(source).is_file():
         raise UserError(f"{source}: no such file (the GPU decodes video files; leave --decode out)")
-    device.activate()
     try:
         decoder = codec.ThreadedDecoder(
             source,

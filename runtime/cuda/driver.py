@@ -5,15 +5,20 @@ TensorRT use as well, so that pointers and streams of all of them are valid here
 """
 
 import ctypes
+import functools
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jntrt.runtime.errors import UserError
+
+log = logging.getLogger(__name__)
 
 INSTALL = "pip install 'jntrt[gpu]' (gpu-cu12 for a driver before r580)"
 
@@ -65,6 +70,16 @@ def checked(result: tuple[Any, ...], call: str) -> Any:
     return tuple(values)
 
 
+def released(result: tuple[Any, ...], call: str) -> None:
+    """Notes where memory or a handle could not be given back, and goes on with the next.
+
+    After a fault on the device every later call fails, these too: an error here would hide the one that
+    tells.
+    """
+    if int(result[0]) != 0:
+        log.debug("%s failed: %s", call, result[0].name)
+
+
 class Buffer:
     """Device memory: `pointer` (an address) and `nbytes`. Freed with the device, or by `free`."""
 
@@ -76,7 +91,7 @@ class Buffer:
     def free(self) -> None:
         """Gives the memory back; harmless when done twice."""
         if self.pointer:
-            checked(self.device.cu.cuMemFree(self.pointer), "cuMemFree")
+            released(self.device.cu.cuMemFree(self.pointer), "cuMemFree")
             self.pointer = 0
 
 
@@ -103,7 +118,7 @@ class PinnedBuffer:
         """Gives the memory back; views of it must not be used after that."""
         if self.pointer:
             self.array = np.empty(0, np.uint8)
-            checked(self.device.cu.cuMemFreeHost(self.pointer), "cuMemFreeHost")
+            released(self.device.cu.cuMemFreeHost(self.pointer), "cuMemFreeHost")
             self.pointer = 0
 
 
@@ -126,7 +141,7 @@ class Event:
     def close(self) -> None:
         """Destroys the event."""
         if self.handle is not None:
-            checked(self.device.cu.cuEventDestroy(self.handle), "cuEventDestroy")
+            released(self.device.cu.cuEventDestroy(self.handle), "cuEventDestroy")
             self.handle = None
 
 
@@ -149,8 +164,8 @@ class Graph:
     def close(self) -> None:
         """Destroys graph and executable."""
         if self._executable is not None:
-            checked(self.device.cu.cuGraphExecDestroy(self._executable), "cuGraphExecDestroy")
-            checked(self.device.cu.cuGraphDestroy(self._graph), "cuGraphDestroy")
+            released(self.device.cu.cuGraphExecDestroy(self._executable), "cuGraphExecDestroy")
+            released(self.device.cu.cuGraphDestroy(self._graph), "cuGraphDestroy")
             self._executable = None
 
 
@@ -212,7 +227,7 @@ class Stream:
     def close(self) -> None:
         """Destroys the stream."""
         if self.handle:
-            checked(self.device.cu.cuStreamDestroy(self.handle), "cuStreamDestroy")
+            released(self.device.cu.cuStreamDestroy(self.handle), "cuStreamDestroy")
             self.handle = 0
 
 
@@ -232,7 +247,6 @@ class Device:
         self._choose_waiting()
         self.context = checked(self.cu.cuDevicePrimaryCtxRetain(self._device), "cuDevicePrimaryCtxRetain")
         self._modules: list[Any] = []
-        self.activate()
         self.info = self._describe(ordinal)
 
     def _choose_waiting(self) -> None:
@@ -272,27 +286,43 @@ class Device:
             driver=int(checked(cu.cuDriverGetVersion(), "cuDriverGetVersion")),
         )
 
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Within, the primary context is this thread's current one; then the caller's is again."""
+        checked(self.cu.cuCtxPushCurrent(self.context), "cuCtxPushCurrent")
+        try:
+            yield
+        finally:
+            released(self.cu.cuCtxPopCurrent(), "cuCtxPopCurrent")
+
     def activate(self) -> None:
-        """Makes the primary context current in this thread; needed at each entry from the outside."""
+        """Makes the primary context current in this thread for good, for a program that is all ours."""
         checked(self.cu.cuCtxSetCurrent(self.context), "cuCtxSetCurrent")
+
+    def ordinal_of(self, pointer: int) -> int | None:
+        """The number of the GPU whose memory `pointer` is; None for what CUDA does not know."""
+        which = self.cu.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        status, ordinal = self.cu.cuPointerGetAttribute(which, pointer)
+        return int(ordinal) if int(status) == 0 else None
 
     def functions(self, image: bytes, names: Sequence[str]) -> dict[str, Any]:
         """Kernels of a fatbin, cubin or PTX image by name."""
-        module = checked(self.cu.cuModuleLoadData(image), "loading the kernels")
-        self._modules.append(module)
-        return {
-            name: checked(self.cu.cuModuleGetFunction(module, name.encode()), f"kernel {name}")
-            for name in names
-        }
+        with self.current():
+            module = checked(self.cu.cuModuleLoadData(image), "loading the kernels")
+            self._modules.append(module)
+            return {
+                name: checked(self.cu.cuModuleGetFunction(module, name.encode()), f"kernel {name}")
+                for name in names
+            }
 
     def close(self) -> None:
         """Unloads the kernels and releases the primary context; others may go on using it."""
         if self.context is not None:
-            self.activate()
-            for module in self._modules:
-                checked(self.cu.cuModuleUnload(module), "cuModuleUnload")
+            with self.current():
+                for module in self._modules:
+                    released(self.cu.cuModuleUnload(module), "cuModuleUnload")
             self._modules.clear()
-            checked(self.cu.cuDevicePrimaryCtxRelease(self._device), "cuDevicePrimaryCtxRelease")
+            released(self.cu.cuDevicePrimaryCtxRelease(self._device), "cuDevicePrimaryCtxRelease")
             self.context = None
 
     def __enter__(self) -> "Device":
@@ -300,3 +330,27 @@ class Device:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+class HasDevice(Protocol):
+    """What holds things on a GPU."""
+
+    device: Device
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Holder = TypeVar("Holder", bound=HasDevice)
+
+
+def in_context(
+    method: Callable[Concatenate[Holder, P], R],
+) -> Callable[Concatenate[Holder, P], R]:
+    """The method runs with its GPU's context current, and leaves the caller's as it was."""
+
+    @functools.wraps(method)
+    def within(holder: Holder, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with holder.device.current():
+            return method(holder, *args, **kwargs)
+
+    return within

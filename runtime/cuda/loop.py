@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.conventions import Border, CropSpec, StateInput
 from jntrt.runtime.crop import BLACK, Colour, border_colour, crop
-from jntrt.runtime.cuda.driver import Buffer, CudaError, Device, Event, Graph, PinnedBuffer, Stream
+from jntrt.runtime.cuda.driver import (
+    Buffer,
+    CudaError,
+    Device,
+    Event,
+    Graph,
+    PinnedBuffer,
+    Stream,
+    in_context,
+)
 from jntrt.runtime.cuda.frames import DeviceFrame, device_frame
 from jntrt.runtime.cuda.kernels import (
     FRAME,
@@ -92,8 +101,12 @@ class DeviceLoop:
         self._bundle = bundle
         self._swap = swap
         self.batch = track.tensors["search"].shape[0]
-        device.activate()
         self.kernels = shared_kernels(device)
+        with device.current():
+            self._allocate(graph)
+
+    def _allocate(self, graph: bool) -> None:
+        device, bundle, track = self.device, self._bundle, self.track
         self.stream = Stream(device)
         self._producer = Event(device)
         # Host side, page-locked: what goes up (one description, the crops) and what comes down.
@@ -136,11 +149,13 @@ class DeviceLoop:
                 return tensor.pointer
         return 0
 
+    @in_context
     def accept(self, frame: Any) -> DeviceFrame | NDArray[np.uint8]:
         """The frame where it lies on the GPU, or the host array that it is. Raises TrackerError."""
-        found = device_frame(frame, self.stream.handle, self.device.info.ordinal)
+        found = device_frame(frame, self.stream.handle, self.device)
         return checked_frame(frame) if found is None else found
 
+    @in_context
     def start(
         self,
         frame: DeviceFrame | NDArray[np.uint8],
@@ -151,7 +166,6 @@ class DeviceLoop:
 
         `side`: the other inputs, of either graph, that depend on the target.
         """
-        self.device.activate()
         template = self.template.tensors["template"]
         spec = self._bundle.template
         lanes = aim(np.array(boxes, np.float64), spec)
@@ -176,17 +190,17 @@ class DeviceLoop:
         self._border = borders[1]
         self.move(boxes)
 
+    @in_context
     def move(self, boxes: Boxes) -> None:
         """Puts the state at `boxes` (B of x, y, w, h) and keeps the template."""
-        self.device.activate()
         self._boxes = np.array(boxes, np.float64)
         self._upload(aim(self._boxes, self._bundle.search), self._lanes.pointer)
         if self._sizes:
             self._upload(sizes(self._boxes, self._bundle.search), self._sizes)
 
+    @in_context
     def step(self, frame: DeviceFrame | NDArray[np.uint8]) -> Step:
         """Follows the targets into the next frame. Raises TrackerError when the output is not finite."""
-        self.device.activate()
         begin = perf_counter()
         on_device = isinstance(frame, DeviceFrame)
         spec = self._bundle.search
@@ -312,10 +326,13 @@ class DeviceLoop:
         self.stream.copy(pointer, array.ctypes.data, array.nbytes)
         self.stream.synchronize()
 
+    @in_context
     def close(self) -> None:
         """Lets graphs, stream and memory go; the networks belong to their owner."""
-        self.device.activate()
-        self.stream.synchronize()
+        try:
+            self.stream.synchronize()
+        except CudaError as error:  # it was said where it happened, or nobody waited for that work
+            log.warning("what the GPU was at when the tracker was closed failed: %s", error)
         for graph in self._graphs.values():
             if graph is not None:
                 graph.close()

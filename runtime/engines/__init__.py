@@ -30,8 +30,11 @@ class Engine(Protocol):
         """One graph by itself, of a file whose digest was verified. Raises UserError with the reason."""
 
     @classmethod
-    def obstacle(cls, precision: Precision) -> str | None:
-        """Why this engine cannot run `precision` on this machine (one line with the remedy), or None."""
+    def obstacle(cls, precision: Precision, device: int = 0) -> str | None:
+        """Why this engine cannot run `precision` on this machine (one line with the remedy), or None.
+
+        `device`: the number of the GPU that it would run on.
+        """
 
     @classmethod
     def open(cls, bundle: Bundle, precision: Precision, options: EngineOptions) -> Pair:
@@ -80,20 +83,20 @@ def _brief(name: str, obstacle: str) -> str:
     return re.sub(r" \(.*?\)", "", obstacle.split(": ")[0]).removeprefix(f"{name} is ")
 
 
-def choose_backend(name: str, precision: Precision) -> Choice:
+def choose_backend(name: str, precision: Precision, device: int = 0) -> Choice:
     """Resolve a backend's name; `auto` takes the first that can run `precision` here and logs why.
 
     Raises UserError: an unknown name, a backend asked for by name that cannot run (it never falls back), or
     no backend at all.
     """
     if name != "auto":
-        obstacle = backend_class(name).obstacle(precision)
+        obstacle = backend_class(name).obstacle(precision, device)
         if obstacle:
             raise UserError(f"backend {name} cannot run {precision} here: {obstacle}")
         return Choice(name, {})
     passed_over: dict[str, str] = {}
     for candidate in BACKENDS:
-        obstacle = backend_class(candidate).obstacle(precision)
+        obstacle = backend_class(candidate).obstacle(precision, device)
         if obstacle is None:
             choice = Choice(candidate, passed_over)
             log.info("auto took %s [%s]", choice, "; ".join(passed_over.values()))
@@ -118,14 +121,14 @@ def open_pair(
     if bundle.failed_gate(precision.stored):
         text = "bundle %s: %s failed its gate, its boxes are not those of fp32"
         log.warning(text, bundle.name, precision.stored)
-    choice = _remembered(bundle, precision) if backend == "auto" else None
-    choice = choice or choose_backend(backend, precision)
+    choice = _remembered(bundle, precision, options.device) if backend == "auto" else None
+    choice = choice or choose_backend(backend, precision, options.device)
     return backend_class(choice.name).open(bundle, precision, options), choice
 
 
-def _remembered(bundle: Bundle, precision: Precision) -> Choice | None:
+def _remembered(bundle: Bundle, precision: Precision, device: int) -> Choice | None:
     name = remembered_backend(bundle, precision)
-    if name is None or name not in BACKENDS or backend_class(name).obstacle(precision):
+    if name is None or name not in BACKENDS or backend_class(name).obstacle(precision, device):
         return None
     choice = Choice(name, {}, "the fastest here by bench-jn latency --remember")
     log.info("auto took %s", choice)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jntrt.runtime.cuda.driver import INSTALL, CudaError, Event, Stream
+from jntrt.runtime.cuda.driver import INSTALL, CudaError, Event, Stream, in_context
 from jntrt.runtime.cuda.loop import DeviceTensor
 from jntrt.runtime.engines.device import DeviceEngine, describe_device, kernel_obstacle, shared_device
 from jntrt.runtime.engines.driver_needs import driver_obstacle
@@ -53,7 +53,7 @@ class OnnxRuntimeCuda(DeviceEngine):
     _order: Event | None = None
 
     @classmethod
-    def obstacle(cls, precision: Precision) -> str | None:
+    def obstacle(cls, precision: Precision, device: int = 0) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("onnxruntime") is None:
             return f"onnxruntime-gpu is not installed: {INSTALL}"
@@ -66,12 +66,12 @@ class OnnxRuntimeCuda(DeviceEngine):
         if PROVIDER not in ort.get_available_providers():
             return "this onnxruntime has no CUDA: pip uninstall onnxruntime, pip install 'jntrt[gpu]'"
         try:
-            device = shared_device()
+            gpu = shared_device(device)
         except CudaError as error:
             return str(error)
         built_for = int((getattr(ort, "cuda_version", "") or "0").split(".")[0])
-        too_old = driver_obstacle("onnxruntime-gpu", built_for, device.info.driver, "gpu")
-        return too_old or provider_obstacle() or kernel_obstacle(device)
+        too_old = driver_obstacle("onnxruntime-gpu", built_for, gpu.info.driver, "gpu")
+        return too_old or provider_obstacle(device) or kernel_obstacle(gpu)
 
     def _open(self, graph: Path) -> None:
         import onnxruntime as ort
@@ -139,6 +139,7 @@ class OnnxRuntimeCuda(DeviceEngine):
             "own graph": self.options.own_graph,
         }
 
+    @in_context
     def close(self) -> None:
         """Lets the session and its memory go."""
         self._binding = self._session = None
@@ -149,15 +150,16 @@ class OnnxRuntimeCuda(DeviceEngine):
 
 
 @cache
-def provider_obstacle() -> str | None:
-    """Why the CUDA provider does not run here, or None: a session of one node tells."""
+def provider_obstacle(device: int) -> str | None:
+    """Why the CUDA provider does not run on that GPU, or None: a session of one node tells."""
     import onnxruntime as ort
 
     # It finds the CUDA and cuDNN libraries that lie in wheels, and prints; stdout is for boxes.
     with redirect_stdout(sys.stderr):
         ort.preload_dlls()
     try:
-        session = open_session(PROBE, {}, shared_device().info.ordinal)
+        with shared_device(device).current():  # a session changes the thread's device
+            session = open_session(PROBE, {}, device)
     except ort_errors() as error:
         log.info("ONNX Runtime's CUDA provider: %s", error)
     else:

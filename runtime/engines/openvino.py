@@ -55,7 +55,7 @@ class OpenVino:
         self._outputs = [(port.any_name, port) for port in compiled.outputs]
 
     @classmethod
-    def obstacle(cls, precision: Precision) -> str | None:
+    def obstacle(cls, precision: Precision, device: int = 0) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("openvino") is None:
             return "openvino is not installed: pip install 'jntrt[cpu]'"

@@ -47,6 +47,7 @@ def trtrun(
     precision: str = "fp32",
     threads: int | None = None,
     decode: Literal["cpu", "gpu"] = "cpu",
+    device: int = 0,
     workspace: int | None = None,
     optimization_level: int | None = None,
     timing_cache: Path | None = None,
@@ -119,6 +120,8 @@ def trtrun(
         CPU threads of the engine. Default: the engine's own choice.
     decode:
         gpu: by NVDEC, with an engine on the GPU; frames then never leave it (no --save).
+    device:
+        The number of the GPU, for an engine on one. Default: the first, 0.
     workspace:
         TensorRT: MiB of scratch memory that a layer may take. Default: what the GPU has.
     optimization_level:
@@ -166,7 +169,8 @@ def trtrun(
         precision=precision,
         threads=threads,
         decode=decode,
-        build=BuildOptions(workspace, optimization_level, timing_cache),
+        device=device,
+        build=BuildOptions(workspace, optimization_level, timing_cache=timing_cache),
         verbose=verbose,
     )
     model = open_bundle(bundle)

@@ -54,6 +54,7 @@ class Options:
     precision: str = "fp32"
     threads: int | None = None
     decode: str = "cpu"
+    device: int = 0
     build: BuildOptions = field(default_factory=BuildOptions)
     verbose: bool = False
 
@@ -127,7 +128,7 @@ def _opened(job: Job, options: Options) -> Frames:
 
         if not isinstance(job.source, str) or options.selection != Selection():
             raise UserError("--decode gpu: takes a whole video; leave --start, --end, --every, --resize out")
-        return nvdec_frames(job.source, shared_device())
+        return nvdec_frames(job.source, shared_device(options.device))
     return frames(
         job.source, strict=options.strict, max_pixels=options.max_pixels, selection=options.selection
     )
@@ -143,7 +144,9 @@ def _drawn(session: Session | None, first: npt.NDArray[np.uint8], targets: int) 
 def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) -> Tracker | OneEach:
     """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on."""
     with build_bar() as bar:
-        engine_options = EngineOptions(threads=options.threads, build=options.build, progress=bar)
+        engine_options = EngineOptions(
+            threads=options.threads, device=options.device, build=options.build, progress=bar
+        )
         trackers = [
             stack.enter_context(
                 Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)

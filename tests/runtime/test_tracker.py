@@ -240,13 +240,13 @@ def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: 
             Tracker.from_bundle(bundle, **arguments)
     cpu = {name: engines.BACKENDS[name] for name in ("openvino", "onnxruntime")}
     monkeypatch.setattr(engines, "BACKENDS", cpu)  # whatever GPU this machine has
-    monkeypatch.setattr(OpenVino, "obstacle", lambda precision: "openvino is not installed")
+    monkeypatch.setattr(OpenVino, "obstacle", lambda *_: "openvino is not installed")
     with caplog.at_level(logging.INFO):
         tracker = Tracker.from_bundle(bundle, threads=1)
     assert tracker.choice == "onnxruntime; not openvino (not installed)"
     assert f"auto took {tracker.choice}" in caplog.text
     assert tracker.describe()["backend"] == "onnxruntime"
-    monkeypatch.setattr(OnnxRuntime, "obstacle", lambda precision: "no onnxruntime")
+    monkeypatch.setattr(OnnxRuntime, "obstacle", lambda *_: "no onnxruntime")
     with pytest.raises(UserError, match=r"no backend can run fp32 here .*onnxruntime: no onnx.*"):
         Tracker.from_bundle(bundle)
 

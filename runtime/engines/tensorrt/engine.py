@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jntrt.runtime.bundle import Bundle, file_sha256
-from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream
+from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream, in_context
 from jntrt.runtime.cuda.loop import DeviceTensor
 from jntrt.runtime.engines.device import (
     DeviceEngine,
@@ -140,7 +140,8 @@ class TensorRT(DeviceEngine):
         than its graph.
         """
         device = shared_device(options.device)
-        _, engines = engine_gate.ensure(bundle, precision, cls.name, device.info, options)
+        with device.current():  # TensorRT builds for the GPU whose context is current
+            _, engines = engine_gate.ensure(bundle, precision, cls.name, device.info, options)
         given = iter(engines)
         networks = open_graphs(
             lambda graph, precision, options: cls(graph, precision, options, next(given)),
@@ -151,7 +152,7 @@ class TensorRT(DeviceEngine):
         return DevicePair(device, *networks)
 
     @classmethod
-    def obstacle(cls, precision: Precision) -> str | None:
+    def obstacle(cls, precision: Precision, device: int = 0) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec(FLAVOURS[cls.name]) is None:
             return f"{cls.name} is not installed: {INSTALL[cls.name]}"
@@ -160,16 +161,16 @@ class TensorRT(DeviceEngine):
                 f"{precision} is OpenVINO's reading of the {precision.stored} graphs: take --backend openvino"
             )
         try:
-            device = shared_device()  # first: a flavour takes a second to import
+            gpu = shared_device(device)  # first: a flavour takes a second to import
             too_old = driver_obstacle(
-                cls.name, wheel_cuda(FLAVOURS[cls.name]), device.info.driver, EXTRAS[cls.name], LEAST
+                cls.name, wheel_cuda(FLAVOURS[cls.name]), gpu.info.driver, EXTRAS[cls.name], LEAST
             )
             if too_old:
                 return too_old
             trt = load_flavour(cls.name)
         except UserError as error:
             return str(error)
-        return cls._device_obstacle(trt, device.info, precision) or kernel_obstacle(device)
+        return cls._device_obstacle(trt, gpu.info, precision) or kernel_obstacle(gpu)
 
     @classmethod
     def _device_obstacle(cls, trt: Any, device: DeviceInfo, precision: Precision) -> str | None:
@@ -270,6 +271,7 @@ class TensorRT(DeviceEngine):
             "options": self.options.build.key(),
         }
 
+    @in_context
     def close(self) -> None:
         """Lets the engine and its memory go."""
         self._context = self._engine = self._runtime = self._compiled = None

@@ -118,7 +118,7 @@ def test_the_child_imports_nothing_from_where_the_user_stands(
 def test_auto_says_why_it_passed_engines_over(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TensorRT, "obstacle", classmethod(lambda cls, precision: f"no {cls.name} here"))
+    monkeypatch.setattr(TensorRT, "obstacle", classmethod(lambda cls, *_: f"no {cls.name} here"))
     with caplog.at_level(logging.INFO):
         choice = choose_backend("auto", FP32)
     assert list(choice.passed_over)[:3] == ["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
