@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from jntrt.export.families import command_flags
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
+from jntrt.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from typing import Any as FamilyFlags
@@ -165,3 +166,27 @@ def build(
         print_json([engine.to_dict() for engine in engines])
     else:
         print_engines(engines)
+
+
+@app.command
+def cache(*, prune: float | None = None, json: bool = False) -> None:
+    """List the TensorRT engines that this machine keeps, or remove those that are not used.
+
+    Parameters
+    ----------
+    prune:
+        Remove engines that were not used for this many days (0: all), and list what went.
+    json:
+        Print the list as JSON.
+    """
+    from jntrt.runtime.engines.tensorrt import kept
+    from jntrt.runtime.engines.tensorrt.cache import EngineCache
+
+    if prune is not None and not prune >= 0:
+        raise UserError(f"--prune {prune:g}: give a number of days")
+    engines = EngineCache()
+    found = kept.kept_engines(engines) if prune is None else kept.prune(engines, prune)
+    if json:
+        print_json([engine.to_dict() for engine in found])
+    else:
+        kept.print_kept(engines, found, "engines" if prune is None else "removed engines")

@@ -5,6 +5,7 @@ sha256 were compared.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,15 @@ class Bundle:
             raise UserError(f"bundle {self.name} has no {PARITY}: export the checkpoint again")
         check_file_entry(Reader(entry, f"{self.path}: {MANIFEST}: parity"))
         return self._verify(entry)
+
+    @property
+    def verified(self) -> list[tuple[str, str]]:
+        """Names and digests of the files that were compared so far."""
+        return sorted(self._verified)
+
+    def assume(self, verified: Iterable[tuple[str, str]]) -> None:
+        """Takes over what another process of ours, which waits for this one, has just `verified`."""
+        self._verified.update((name, digest) for name, digest in verified)
 
     def verify(self) -> list[Path]:
         """Compare every file that the manifest names with its size and sha256; all of them, fresh."""

@@ -29,6 +29,7 @@ INSTALL = {
     name: f"pip install 'jntrt[{extra}]' ({extra}-cu12 for a driver before r580)"
     for name, extra in EXTRAS.items()
 }
+RECIPE = 2  # of `_build`: counted up where it makes another engine of the same graph and options
 OLDEST = (10, 3)  # JetPack 6's; the oldest whose names were compared
 
 # Called with the innermost phase's name, its step and its number of steps; False cancels the build.

@@ -2,8 +2,7 @@
 
 import importlib.util
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,20 @@ from jntrt.runtime.engines.tensorrt.build import (
     EXTRAS,
     FLAVOURS,
     INSTALL,
+    RECIPE,
     BuildOptions,
     build_plan,
     last_error,
     load_flavour,
     logger,
 )
-from jntrt.runtime.engines.tensorrt.cache import Engine, EngineCache, EngineKey, EngineRefused
+from jntrt.runtime.engines.tensorrt.cache import (
+    Engine,
+    EngineCache,
+    EngineKey,
+    EngineRefused,
+    compiled_key,
+)
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -54,6 +60,7 @@ def engine_key(
         gpu_uuid=device.uuid,
         compute_capability=f"{major}.{minor}",
         driver=device.driver,
+        recipe=RECIPE,
         options=options.key(),
     )
 
@@ -88,7 +95,7 @@ class CompiledKernels:
 
     def __init__(self, runtime_config: Any, cache: EngineCache, key: EngineKey) -> None:
         self._cache = cache
-        self._key = replace(key, options={**key.options, "part": "compiled kernels"})
+        self._key = compiled_key(key)
         self._runtime_config = runtime_config  # kept alive as long as what it made
         self._runtime_cache = runtime_config.create_runtime_cache()
         try:
@@ -142,14 +149,7 @@ class TensorRT(DeviceEngine):
         device = shared_device(options.device)
         with device.current():  # TensorRT builds for the GPU whose context is current
             _, engines = engine_gate.ensure(bundle, precision, cls.name, device.info, options)
-        given = iter(engines)
-        networks = open_graphs(
-            lambda graph, precision, options: cls(graph, precision, options, next(given)),
-            bundle,
-            precision,
-            options,
-        )
-        return DevicePair(device, *networks)
+        return open_engines(cls, bundle, precision, options, engines)
 
     @classmethod
     def obstacle(cls, precision: Precision, device: int = 0) -> str | None:
@@ -285,3 +285,21 @@ class TensorRTRTX(TensorRT):
     """One graph in a TensorRT-RTX engine."""
 
     name = "tensorrt-rtx"
+
+
+def open_engines(
+    flavour: Callable[..., Any],
+    bundle: Bundle,
+    precision: Precision,
+    options: EngineOptions,
+    engines: list[tuple[EngineKey, Engine]],
+) -> DevicePair:
+    """A bundle's two graphs in `engines`, whatever their gate says. Raises UserError as `TensorRT` does."""
+    given = iter(engines)
+    networks = open_graphs(
+        lambda graph, precision, options: flavour(graph, precision, options, next(given)),
+        bundle,
+        precision,
+        options,
+    )
+    return DevicePair(shared_device(options.device), *networks)

@@ -1,5 +1,6 @@
 """Engines from bundle to cache and gate, built by TensorRT-RTX for the emulated device, which runs none."""
 
+import io
 import json
 import logging
 import subprocess
@@ -12,10 +13,12 @@ from golden_bundles import export_golden
 
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle import bundle as bundles
 from jntrt.runtime.cuda.driver import Device, DeviceInfo
 from jntrt.runtime.engines import choose_backend
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
+from jntrt.runtime.engines.tensorrt import engine as rtx_engine
 from jntrt.runtime.engines.tensorrt import gate as engine_gate
 from jntrt.runtime.engines.tensorrt.build import FLAVOURS, BuildOptions
 from jntrt.runtime.engines.tensorrt.build_ahead import build_engine
@@ -64,22 +67,42 @@ def test_built_once_and_gated_once(bundle: Bundle, cache: Path, monkeypatch: pyt
     assert manifest["key"]["driver"] == 13000
     assert manifest["parity"]["passed"]
 
-    # A verdict that failed is kept as well, and said again without asking.
+    # Engines that failed leave nothing behind.
     monkeypatch.setattr(engine_gate, "_measure", lambda *_: {"passed": False, "text": "box 3.0e-01"})
     words = r"else than its graph \(box 3\.0e-01\): take --backend onnxruntime-cuda$"
     with pytest.raises(GateError, match=words):
         build_engine(bundle, "fp32", "tensorrt-rtx", BuildOptions(optimization_level=1))
-    monkeypatch.setattr(engine_gate, "_measure", measure)
-    with pytest.raises(GateError, match=r"box 3\.0e-01"):
-        build_engine(bundle, "fp32", "tensorrt-rtx", BuildOptions(optimization_level=1))
+    assert {Path(engine.path) for engine in first} == set(engines(cache))
+    assert {path.with_suffix(".json") for path in engines(cache)} == set(cache.glob("*.json"))
 
 
 def test_the_gate_runs_in_a_child_and_takes_no_silence_for_an_answer(bundle: Bundle, cache: Path) -> None:
-    """The child cannot run the engine here: refused with its reason, and not kept as a verdict."""
+    """The child cannot run the engine here: refused with its reason, and nothing is kept."""
     with pytest.raises(GateError, match=r"its check ended with code 2 .*cannot read its own engine"):
         Tracker.from_bundle(bundle, backend="tensorrt-rtx")
-    assert len(engines(cache)) == 2
-    assert "parity" not in json.loads(engines(cache)[0].with_suffix(".json").read_text())
+    assert engines(cache) == []
+    assert list(cache.glob("*.json")) == []
+
+
+def test_each_graph_is_hashed_once(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the parent and its gate's child together, which for ViT-B is 0.4 GB in fp16."""
+    hashed: list[str] = []
+    digest = bundles.file_sha256
+
+    def counted(file: Path) -> str:
+        hashed.append(file.name)
+        return digest(file)
+
+    def child(command: Any, input: str, **_: Any) -> Any:
+        monkeypatch.setattr("sys.stdin", io.StringIO(input))
+        return subprocess.CompletedProcess(command, engine_gate.main(), "", "in this process")
+
+    monkeypatch.setattr(bundles, "file_sha256", counted)
+    monkeypatch.setattr(rtx_engine, "file_sha256", counted)
+    monkeypatch.setattr(engine_gate.subprocess, "run", child)
+    with pytest.raises(GateError, match="in this process"):
+        Tracker.from_bundle(bundle.path, backend="tensorrt-rtx")
+    assert sorted(hashed) == ["template.onnx", "track.onnx"]
 
 
 @pytest.mark.parametrize(
