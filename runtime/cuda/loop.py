@@ -79,6 +79,10 @@ class DeviceNetwork(Protocol):
     def obstacle_to_capture(self, stream: Stream) -> str | None:
         """Why its work cannot be part of a CUDA graph, or None."""
 
+    @property
+    def own_stream(self) -> Stream | None:
+        """The stream that its work is bound to, which the loop then takes; None where it goes on any."""
+
 
 class DeviceLoop:
     """Tracks `batch` objects through frames of one size. `start` shows the targets, `step` follows them."""
@@ -107,7 +111,7 @@ class DeviceLoop:
 
     def _allocate(self, graph: bool) -> None:
         device, bundle, track = self.device, self._bundle, self.track
-        self.stream = Stream(device)
+        self.stream = track.own_stream or Stream(device)
         self._producer = Event(device)
         # Host side, page-locked: what goes up (one description, the crops) and what comes down.
         self._up = PinnedBuffer(device, FRAME.itemsize)
@@ -343,7 +347,8 @@ class DeviceLoop:
         ):  # fmt: skip
             memory.free()
         self._producer.close()
-        self.stream.close()
+        if self.stream is not self.track.own_stream:
+            self.stream.close()
 
 
 def _rectangle(lane: Any) -> CropRectangle:

@@ -170,6 +170,11 @@ class DeviceEngine:
         """Why its work cannot be part of a CUDA graph, or None."""
         raise NotImplementedError
 
+    @property
+    def own_stream(self) -> Stream | None:
+        """The stream that its work is bound to; None where it goes on any."""
+        return None
+
     @in_context
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """All outputs by name: a track graph's as arrays, the template graph's as they lie on the device."""

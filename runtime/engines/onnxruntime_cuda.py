@@ -124,6 +124,11 @@ class OnnxRuntimeCuda(DeviceEngine):
         if stream.handle != own.handle:
             stream.wait_for(own.handle, order)
 
+    @property
+    def own_stream(self) -> Stream | None:
+        """The session's: a loop on it needs no marks to wait for before and after the session."""
+        return self._stream
+
     def obstacle_to_capture(self, stream: Stream) -> str | None:
         """Why its work cannot be part of a CUDA graph: a session is not ours to capture."""
         return "ONNX Runtime's session cannot be part of another's graph"

@@ -48,6 +48,7 @@ def trtrun(
     threads: int | None = None,
     decode: Literal["cpu", "gpu"] = "cpu",
     device: int = 0,
+    own_graph: bool = False,
     workspace: int | None = None,
     optimization_level: int | None = None,
     timing_cache: Path | None = None,
@@ -122,6 +123,8 @@ def trtrun(
         gpu: by NVDEC, with an engine on the GPU; frames then never leave it (no --save).
     device:
         The number of the GPU, for an engine on one. Default: the first, 0.
+    own_graph:
+        onnxruntime-cuda: replay a CUDA graph of its own, one launch in place of one for every kernel.
     workspace:
         TensorRT: MiB of scratch memory that a layer may take. Default: what the GPU has.
     optimization_level:
@@ -170,6 +173,7 @@ def trtrun(
         threads=threads,
         decode=decode,
         device=device,
+        own_graph=own_graph,
         build=BuildOptions(workspace, optimization_level, timing_cache=timing_cache),
         verbose=verbose,
     )

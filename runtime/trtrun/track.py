@@ -55,6 +55,7 @@ class Options:
     threads: int | None = None
     decode: str = "cpu"
     device: int = 0
+    own_graph: bool = False
     build: BuildOptions = field(default_factory=BuildOptions)
     verbose: bool = False
 
@@ -145,7 +146,11 @@ def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) ->
     """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on."""
     with build_bar() as bar:
         engine_options = EngineOptions(
-            threads=options.threads, device=options.device, build=options.build, progress=bar
+            threads=options.threads,
+            device=options.device,
+            build=options.build,
+            progress=bar,
+            own_graph=options.own_graph,
         )
         trackers = [
             stack.enter_context(

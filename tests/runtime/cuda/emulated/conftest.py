@@ -67,6 +67,7 @@ class HostNetwork:
     """
 
     name = "host"
+    own_stream: Stream | None = None
 
     def __init__(self, graph: Path, precision: Precision, options: EngineOptions) -> None:
         self.poisoned: Any = None  # an index of targets whose numbers are not finite
