@@ -17,12 +17,14 @@ from jntrt.runtime.errors import UserError
 
 # A label, how it is launched, and the times.
 TorchFigures = tuple[str, str, Figures]
-COMPILED, IN_LOOP = "torch.compile fp16", "torch fp16 in the loop"
-LABELS = (EAGER, COMPILED, IN_LOOP)
+COMPILED, FUSED, IN_LOOP = "torch.compile fp16", "torch.compile SDPA fp16", "torch fp16 in the loop"
+LABELS = (EAGER, COMPILED, FUSED, IN_LOOP)
 
 
 class TorchNetwork:
     """The plain form in torch, as a CUDA graph of torch's own: for machines without any other engine."""
+
+    own_stream: Stream | None = None
 
     def __init__(self, model: Any, tensors: Mapping[str, Any], compute: Callable[[Any], None]) -> None:
         import torch
@@ -61,6 +63,8 @@ class TorchNetwork:
 class TorchTemplate:
     """The template graph's place: the crop stays in torch's tensor, the network comes after it."""
 
+    own_stream: Stream | None = None
+
     def __init__(self, tensors: Mapping[str, Any]) -> None:
         self.tensors = {
             name: DeviceTensor(value.data_ptr(), tuple(value.shape), _numpy_type(value))
@@ -84,7 +88,7 @@ def _numpy_type(value: Any) -> np.dtype[Any]:
 def measure_torch(
     device: Device, bundle: Bundle, frames: list[Image], calls: int, wanted: Collection[str] = LABELS
 ) -> Iterator[TorchFigures]:
-    """Eager, torch.compile and torch in the loop, in fp16; random weights, as time needs no others.
+    """Eager, torch.compile without and with fused attention, torch in the loop, in fp16; random weights.
 
     `wanted`: those of them that are measured.
     """
@@ -96,6 +100,7 @@ def measure_torch(
     if not torch.cuda.is_available():
         print("this torch has no CUDA: no comparison with it", file=sys.stderr)
         return
+    from jntrt.bench.gpu.sdpa import with_fused_attention
     from jntrt.bench.latency.plain_network import Positional, example_inputs, plain_form
 
     plain = plain_form(bundle)
@@ -111,8 +116,11 @@ def measure_torch(
     def run(network: Any) -> Any:
         return network(*(plain.normalise(crop).half() for crop in crops.values()), *beside)
 
-    compiled = torch.compile(model, mode="max-autotune")
-    for label, network in ((EAGER, model), (COMPILED, compiled)):
+    networks = {EAGER: model, COMPILED: torch.compile(model, mode="max-autotune")}
+    fused = with_fused_attention(model)
+    if fused is not None:
+        networks[FUSED] = torch.compile(fused, mode="max-autotune")
+    for label, network in networks.items():
         if label not in wanted:
             continue
 
