@@ -7,12 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from jntrt.bench.projection.command import add_project
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
 from jntrt.runtime.command.lists import parse_integers, parse_words
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.trtrun.doctor_cli import add_doctor
 
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
+add_doctor(app)
+add_project(app)
 
 
 @app.command
@@ -20,7 +24,7 @@ def accuracy(
     *bundles: str,
     data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
     backend: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     threads: int | None = None,
     baseline: str = "",
     plain: Path | None = None,
@@ -42,7 +46,7 @@ def accuracy(
     backend
         Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
     precision
-        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+        Precisions, separated by commas: auto (fp16 on a GPU, else fp32), fp32, fp16, bf16, int8.
     threads
         CPU threads of the engine (default: the engine's own choice).
     baseline
@@ -117,7 +121,7 @@ def accuracy(
 def latency(
     *bundles: str,
     backend: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     threads: str = "",
     spin: bool = False,
     against: str = "",
@@ -140,7 +144,7 @@ def latency(
     backend
         Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
     precision
-        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+        Precisions, separated by commas: auto (fp16 on a GPU, else fp32), fp32, fp16, bf16, int8.
     threads
         CPU threads of an engine, separated by commas (default: the engine's own choice).
     spin
@@ -224,7 +228,7 @@ def pipeline(
     video: Path | None = None,
     init: str = "",
     backend: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     threads: str = "",
     rounds: int = 3,
     json: bool = False,
@@ -245,7 +249,7 @@ def pipeline(
     backend
         Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
     precision
-        Precisions of the bundle, separated by commas: fp32, bf16, fp16, int8.
+        Precisions, separated by commas: auto (fp16 on a GPU, else fp32), fp32, fp16, bf16, int8.
     threads
         CPU threads of an engine, separated by commas (default: the engine's own choice).
     rounds

@@ -10,18 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-# ONNX Runtime from 1.31 on reports its sessions to a collector unless this is set before it is imported.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.31 on it reports its sessions to a collector
 import onnxruntime as ort
 
 
 def axis(corner, side, size, length, clamp):
     """Of each output pixel: two positions in the frame and their 11-bit weights, as OpenCV's INTER_LINEAR."""
     at = ((np.arange(size) + 0.5) * (1 / (size / side)) - 0.5).astype(np.float32)
-    first = np.floor(at).astype(int)
-    part = at - first.astype(np.float32)
-    if clamp:
-        part[(first < 0) | (first >= side - 1)] = 0
+    first, part = np.floor(at).astype(int), at - np.floor(at)
+    part[clamp & ((first < 0) | (first >= side - 1))] = 0
     taps = corner + np.clip([first, first + 1], 0, side - 1)
     weights = np.rint(np.float32(2048) * np.stack([1 - part, part])).astype(int)
     inside = (taps >= 0) & (taps < length - 1)  # the frame's last row and column count as outside
@@ -45,7 +42,7 @@ def track(folder, frames, box):
     files, z, x = bundle["precisions"]["fp32"], bundle["template"], bundle["search"]
     template, search = (ort.InferenceSession(folder / files[name]["file"]) for name in ("template", "track"))
     picture, side = crop(frames[0], box, z["factor"], z["size"])
-    inputs, half = {"template": picture}, -0.5 / z["size"]
+    inputs, half, limit = {"template": picture}, -0.5 / z["size"], np.array(frames.shape[2:0:-1])
     if len(template.get_inputs()) > 1:  # JN's target token, in the paper's format
         inputs["target_box"] = np.float32([[half, half, box[2] / side, box[3] / side]])
     memory = dict(zip([o.name for o in template.get_outputs()], template.run(None, inputs), strict=True))
@@ -54,8 +51,7 @@ def track(folder, frames, box):
         (found,), (score,) = search.run(["box", "score"], {"search": picture, **memory})
         size = found[2:].astype(float) * side
         start = found[:2] * float(side) + box[:2] + 0.5 * box[2:] - 0.5 * side - 0.5 * size
-        end = (start + size).clip(10, frame.shape[1::-1])
-        start = start.clip(0, np.subtract(frame.shape[1::-1], 10))
+        start, end = start.clip(0, limit - 10), (start + size).clip(10, limit)
         box = np.concatenate([start, (end - start).clip(10)])
         print(*box, score, sep=",")
 

@@ -124,7 +124,7 @@ def check(bundle: str, *, json: bool = False) -> None:
 def build(
     bundle: str,
     *,
-    precision: str = "fp32",
+    precision: str = "auto",
     backend: Literal["tensorrt", "tensorrt-rtx"] = "tensorrt",
     workspace: int | None = None,
     optimization_level: int | None = None,
@@ -142,7 +142,7 @@ def build(
     bundle:
         A folder that export-jn wrote, or a packaged bundle's name.
     precision:
-        fp32, or another one that the bundle has.
+        auto (fp16 where the bundle has it and it is safe, else fp32), or one that the bundle has.
     backend:
         The library to build with.
     workspace:

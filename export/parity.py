@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from jntrt.export.families.plain import PlainForm
 from jntrt.export.onnx.promote import promote
 from jntrt.export.onnx.roles import read_roles
+from jntrt.runtime.engines.onnxruntime_session import open_session
 
 TOLERANCE = 1e-4  # of box and score between the plain form and a graph, absolute
 TIE = 1e-5  # of the similarities' range: two tokens closer than this may change places
@@ -137,9 +138,7 @@ def _taken(model: onnx.ModelProto, crops: Mapping[str, NDArray[Any]]) -> dict[st
 
 def _runner(model: onnx.ModelProto, promoted: Sequence[str] = ()) -> Any:
     """inputs → outputs and `promoted` interior tensors, all by name, in ONNX Runtime on the CPU."""
-    import onnxruntime
-
     content = promote(model, promoted).SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = open_session(content)
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))

@@ -97,9 +97,14 @@ def exact_side(box: Sequence[float], spec: CropSpec) -> float:
     return side
 
 
-def crop_span(box: Sequence[float], spec: CropSpec) -> float:
-    """Pixels of the frame that one side of the crop around `box` stands for, where lengths are mapped."""
-    return exact_side(box, spec) if spec.scale is Scale.EXACT else float(crop_rectangle(box, spec).side)
+def crop_span(box: Sequence[float], spec: CropSpec, rectangle: CropRectangle | None = None) -> float:
+    """Pixels of the frame that one side of the crop around `box` stands for, where lengths are mapped.
+
+    rectangle: the box's `crop_rectangle`, where it is known already.
+    """
+    if spec.scale is Scale.EXACT:
+        return exact_side(box, spec)
+    return float((rectangle or crop_rectangle(box, spec)).side)
 
 
 def target_box_in_crop(box: Sequence[float], spec: CropSpec, box_format: str) -> Box:
@@ -107,7 +112,8 @@ def target_box_in_crop(box: Sequence[float], spec: CropSpec, box_format: str) ->
 
     `spec` is the template's. The centre is (size-1)/2, the crop's own; width and height are those of `box`
     in units of the crop. Formats: `cxcywh` (centre measured from ½),
-    `cxcywh01` (centre measured from the corner), `xyxy01` (corners, clamped to [0, 1]).
+    `cxcywh01` (centre measured from the corner), `xyxy` (corners), `xyxy01` (the same, clamped to
+    [0, 1]).
     """
     side = crop_rectangle(box, spec).side
     w, h = box[2] / side, box[3] / side
@@ -116,10 +122,12 @@ def target_box_in_crop(box: Sequence[float], spec: CropSpec, box_format: str) ->
         return (centre - 0.5, centre - 0.5, w, h)
     if box_format == "cxcywh01":
         return (centre, centre, w, h)
+    x1, y1, x2, y2 = centre - w / 2, centre - h / 2, centre + w / 2, centre + h / 2
+    if box_format == "xyxy":
+        return (x1, y1, x2, y2)
     if box_format == "xyxy01":
-        x1, y1, x2, y2 = centre - w / 2, centre - h / 2, centre + w / 2, centre + h / 2
         return (_unit(x1), _unit(y1), _unit(x2), _unit(y2))
-    raise UserError(f"target box format {box_format!r} is unknown: use cxcywh, cxcywh01 or xyxy01")
+    raise UserError(f"target box format {box_format!r} is unknown: use cxcywh, cxcywh01, xyxy or xyxy01")
 
 
 def box_tokens(box: Sequence[float], spec: CropSpec) -> NDArray[np.bool_]:

@@ -5,9 +5,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +15,12 @@ from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.crop import BLACK, border_colour
 from jntrt.runtime.errors import TrackerError
-from jntrt.runtime.inputs import crops, state_inputs
+from jntrt.runtime.inputs import crops, cut, rectangles_of, state_inputs
 
 Image = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What one frame gave: boxes B×4 float64 (x, y, w, h in pixels), scores (B,), and milliseconds."""
 
     boxes: NDArray[np.float64]
@@ -51,7 +49,14 @@ class Loop(Protocol):
     def start(self, frame: Any, boxes: geometry.Boxes, side: Mapping[str, NDArray[Any]]) -> None:
         """Runs the template graph on the crops around `boxes` (B of x, y, w, h); they become the state.
 
+        A box of NaN is an idle row: nothing is cropped for it, and what the graphs say of it is not read.
         `side`: the other inputs, of either graph, that depend on the target.
+        """
+
+    def join(self, frame: Any, target: int, box: Sequence[float], side: Mapping[str, NDArray[Any]]) -> None:
+        """Puts another target into the row `target`; the others keep template and state.
+
+        Its crops have the border of the others', of the frame at `start`. `side`: of this row alone, 1×….
         """
 
     def step(self, frame: Any) -> Step:
@@ -61,7 +66,7 @@ class Loop(Protocol):
         """
 
     def move(self, boxes: geometry.Boxes) -> None:
-        """Puts the state at `boxes` and keeps the template."""
+        """Puts the state at `boxes` and keeps the template; a row whose box is NaN is idle from now on."""
 
     def close(self) -> None:
         """Lets go of all that is the loop's own; the networks belong to their owner."""
@@ -77,8 +82,9 @@ class HostLoop:
         """`swap`: frames are BGR."""
         self._template, self._track, self._bundle, self._swap = template, track, bundle, swap
         self._boxes: list[geometry.Box] = []
+        self._shown: dict[str, NDArray[Any]] = {}  # what the template graph was given, and the other inputs
         self._memory: dict[str, Any] = {}
-        self._border = BLACK  # of the search crops
+        self._borders = (BLACK, BLACK)  # of template and search crops
 
     def accept(self, frame: Any) -> Image:
         """The frame itself, when it is H×W×3 uint8. Raises TrackerError."""
@@ -86,13 +92,31 @@ class HostLoop:
 
     def start(self, frame: Image, boxes: geometry.Boxes, side: Mapping[str, NDArray[Any]]) -> None:
         """Runs the template graph on the crops around `boxes` (B of x, y, w, h); they become the state."""
-        spec = self._bundle.template
-        template = crops(frame, boxes, spec, border=border_colour(frame, spec), swap=self._swap)
-        given = {name: value for name, value in side.items() if self._bundle.takes("template", name)}
-        kept = {name: value for name, value in side.items() if name not in given}
-        self._memory = {**self._template.run({"template": template, **given}), **kept}
-        self._border = border_colour(frame, self._bundle.search)
+        bundle = self._bundle
+        self._borders = (border_colour(frame, bundle.template), border_colour(frame, bundle.search))
+        template = crops(frame, boxes, bundle.template, border=self._borders[0], swap=self._swap)
+        self._remember({"template": template, **side})
         self.move(boxes)
+
+    def join(self, frame: Image, target: int, box: Sequence[float], side: Mapping[str, NDArray[Any]]) -> None:
+        """Puts another target into the row `target`; the others keep template and state."""
+        template = crops(frame, [box], self._bundle.template, border=self._borders[0], swap=self._swap)
+        shown = {name: value.copy() for name, value in self._shown.items()}
+        for name, value in {"template": template, **side}.items():
+            shown[name][target] = value[0]
+        self._remember(shown)
+        x, y, w, h = box
+        self._boxes[target] = (x, y, w, h)
+
+    def _remember(self, shown: Mapping[str, NDArray[Any]]) -> None:
+        """Runs the template graph on what it takes of `shown`; the rest goes to the track graph as it is.
+
+        A memory tensor is nobody's to look into: where one target is new, the whole batch runs again.
+        """
+        given = {name: value for name, value in shown.items() if self._bundle.takes("template", name)}
+        kept = {name: value for name, value in shown.items() if name not in given}
+        self._memory = {**self._template.run({**given}), **kept}
+        self._shown = dict(shown)
 
     def move(self, boxes: geometry.Boxes) -> None:
         """Puts the state at `boxes` and keeps the template."""
@@ -102,29 +126,30 @@ class HostLoop:
         """Follows the targets into the next frame. Raises TrackerError when the output is not finite."""
         bundle, spec = self._bundle, self._bundle.search
         start = perf_counter()
-        search = crops(frame, self._boxes, spec, border=self._border, swap=self._swap)
+        rectangles = rectangles_of(self._boxes, spec)
+        search = cut(frame, rectangles, spec, border=self._borders[1], swap=self._swap)
         told = state_inputs(bundle.state_inputs, self._boxes, spec)
         cropped = perf_counter()
         outputs = self._track.run({"search": search, **told, **self._memory})
         found = perf_counter()
-        predictions, scores = _predictions(outputs, bundle.batch)
+        active = [rectangle is not None for rectangle in rectangles]
+        predictions, scores = _predictions(outputs, active)
         height, width = frame.shape[:2]
         self._boxes = [
-            geometry.box_to_frame(prediction, box, geometry.crop_span(box, spec), width, height, bundle.state)
-            for prediction, box in zip(predictions, self._boxes, strict=True)
+            box
+            if rectangle is None
+            else geometry.box_to_frame(
+                prediction, box, geometry.crop_span(box, spec, rectangle), width, height, bundle.state
+            )
+            for prediction, box, rectangle in zip(predictions, self._boxes, rectangles, strict=True)
         ]
-        boxes = np.array(self._boxes, np.float64)
-        return Step(
-            boxes=boxes,
-            scores=np.array(scores, np.float64),
-            crop_ms=(cropped - start) * 1e3,
-            network_ms=(found - cropped) * 1e3,
-            box_ms=(perf_counter() - found) * 1e3,
-        )
+        boxes, presence = np.array(self._boxes, np.float64), np.array(scores, np.float64)
+        end = perf_counter()
+        return Step(boxes, presence, (cropped - start) * 1e3, (found - cropped) * 1e3, (end - found) * 1e3)
 
     def close(self) -> None:
         """Lets the template's memory go."""
-        self._memory, self._boxes = {}, []
+        self._memory, self._shown, self._boxes = {}, {}, []
 
 
 def checked_frame(frame: Any) -> Image:
@@ -137,8 +162,14 @@ def checked_frame(frame: Any) -> Image:
     return frame
 
 
-def _predictions(outputs: Mapping[str, Any], batch: int) -> tuple[Sequence[list[float]], list[float]]:
-    """The network's boxes (cx, cy, w, h in units of the crop) and scores, all finite, or TrackerError."""
+def _predictions(
+    outputs: Mapping[str, Any], active: Sequence[bool]
+) -> tuple[Sequence[list[float]], list[float]]:
+    """The network's boxes (cx, cy, w, h in units of the crop) and scores, all finite, or TrackerError.
+
+    What it says of rows that are not active is not looked at; their score is NaN.
+    """
+    batch = len(active)
     shapes = {name: value.shape for name, value in outputs.items()}
     if shapes.get("box") != (batch, 4) or shapes.get("score") != (batch,):
         raise TrackerError(
@@ -146,8 +177,9 @@ def _predictions(outputs: Mapping[str, Any], batch: int) -> tuple[Sequence[list[
             " this bundle, export the checkpoint again"
         )
     boxes, scores = outputs["box"].tolist(), outputs["score"].tolist()
-    for prediction, value in zip(boxes, scores, strict=True):
-        if not all(map(math.isfinite, (*prediction, value))):
+    scores = [score if lives else math.nan for score, lives in zip(scores, active, strict=True)]
+    for prediction, value, lives in zip(boxes, scores, active, strict=True):
+        if lives and not all(map(math.isfinite, (*prediction, value))):
             raise TrackerError(
                 f"the network's output is not finite (box {prediction}, score {value}): the bundle or its"
                 " precision is broken, try fp32"

@@ -10,7 +10,7 @@ unrounded.
 import functools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -22,13 +22,14 @@ from typing_extensions import Self
 
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle, open_bundle
-from jntrt.runtime.engines import open_pair
+from jntrt.runtime.engines.auto import open_pair
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
-from jntrt.runtime.engines.precision import find_precision
+from jntrt.runtime.engines.precision import AUTO
 from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.inputs import side_inputs
 
+NOBODY = (math.nan,) * 4  # the box of an idle row
 MAX_COORDINATE = 1e6  # pixels; a crop's pixels are counted in 32 bits
 
 Frame = NDArray[np.uint8]
@@ -56,7 +57,7 @@ class TrackResult:
     """Where the target is. For a bundle of batch B > 1, one row per target.
 
     box: float64 (4,) or (B, 4): x, y, w, h in pixels.
-    score: presence at the chosen cell, 0 … 1, float or (B,).
+    score: presence at the chosen cell, 0 … 1, float or (B,). Box and score of an idle row are NaN.
     lost: score below the bundle's threshold, bool or (B,); a report only, the state moves all the same.
     """
 
@@ -76,18 +77,29 @@ class Tracker:
     with DLPack or `__cuda_array_interface__`.
     """
 
-    def __init__(self, bundle: Bundle, pair: Pair, *, color: str = "rgb", choice: str | None = None) -> None:
-        """A bundle's graphs, open, which the tracker closes; most callers want `from_bundle`."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        pair: Pair,
+        *,
+        color: str = "rgb",
+        choice: str | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        """A bundle's graphs, open, which the tracker closes; most callers want `from_bundle`.
+
+        choice, precision: what reports call the engine and what it computes in.
+        """
         if color not in ("rgb", "bgr"):
             raise UserError(f"color {color!r}: say rgb, or bgr for OpenCV's frames")
         self._busy = threading.RLock()
         self.bundle = bundle
-        self.choice = choice or pair.track.name
+        self.choice, self.precision = choice or pair.track.name, precision
         self.stage_ms: dict[str, float] = {}
         self._inputs = {name for _, name in bundle.tensors("inputs")}
-        self._state: list[geometry.Box] = []
+        self._state: NDArray[np.float64] | None = None  # B×4
         self._frame_shape: tuple[int, ...] = ()
-        self._pair = pair
+        self._pair, self._color = pair, color
         self._loop = pair.loop(bundle, swap=color == "bgr")
         self._closed = False
 
@@ -96,7 +108,7 @@ class Tracker:
         cls,
         bundle: str | Path | Bundle | None = None,
         backend: str = "auto",
-        precision: str = "fp32",
+        precision: str = AUTO,
         threads: int | None = None,
         color: str = "rgb",
         options: EngineOptions | None = None,
@@ -106,8 +118,9 @@ class Tracker:
 
         bundle: its folder, or a packaged one's name (a folder of that name wins); None: the packaged default.
         backend: `auto` (the first that can run `precision` here; it logs which and why) or a name, which
-        never falls back. precision: one of the bundle's, or one of OpenVINO's readings:
-        `bf16` (of the fp32 graphs), `int8-bf16` (of the int8 graphs).
+        never falls back. precision: `auto` (fp16 on a GPU where it is safe, else fp32; `precision` says which
+        and why), one of the bundle's, or a reading of its fp32 or int8 graphs: `bf16` and `int8-bf16`
+        (OpenVINO's), `tf32` (on a GPU).
         threads: None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
         options: all that an engine may be told; `threads` and `device`, the GPU's number, go before its own.
         """
@@ -118,9 +131,27 @@ class Tracker:
             options = replace(options, threads=threads)
         if device is not None:
             options = replace(options, device=device)
-        pair, choice = open_pair(bundle, find_precision(precision), options, backend)
+        pair, taken = open_pair(bundle, precision, options, backend)
         try:
-            return cls(bundle, pair, color=color, choice=str(choice))
+            return cls(bundle, pair, color=color, choice=str(taken.backend), precision=taken.precision_text)
+        except BaseException:
+            pair.close()
+            raise
+
+    @_one_at_a_time
+    def another(self) -> Self:
+        """Another tracker of the bundle in the same engine, for other targets or another video.
+
+        The weights are there once; targets, state, context, stream and memory are its own, so that both may
+        run at the same time, in threads. Each is closed by itself.
+        """
+        if self._closed:
+            raise TrackerError("the tracker is closed: open another with Tracker.from_bundle")
+        pair = self._pair.share()
+        try:
+            return type(self)(
+                self.bundle, pair, color=self._color, choice=self.choice, precision=self.precision
+            )
         except BaseException:
             pair.close()
             raise
@@ -129,16 +160,56 @@ class Tracker:
     def init(self, frame: Frame, boxes: ArrayLike) -> None:
         """Show the target: `frame` H×W×3 uint8, its box x, y, w, h in pixels (floats allowed).
 
-        A bundle of batch B takes B boxes. Raises TrackerError for a frame or box that cannot be tracked.
+        A bundle of batch B takes up to B boxes; what is left over are idle rows, for `add`. Raises
+        TrackerError for a frame or box that cannot be tracked.
         """
         if self._closed:
             raise TrackerError("the tracker is closed: open another with Tracker.from_bundle")
         accepted = self._loop.accept(frame)
         given = self._checked_boxes(boxes, accepted.shape[1], accepted.shape[0])
         state = [geometry.start_box(box, self.bundle.state) for box in given]
-        side = side_inputs(state, self.bundle.template, self.bundle.target_box_format, self._inputs)
-        self._loop.start(accepted, state, side)
-        self._state, self._frame_shape = state, accepted.shape
+        state += [NOBODY] * (self.bundle.batch - len(state))
+        self._loop.start(accepted, state, self._side(state))
+        self._state, self._frame_shape = np.array(state, np.float64), accepted.shape
+
+    @_one_at_a_time
+    def add(self, frame: Frame, box: ArrayLike) -> int:
+        """Show another target, in an idle row of the batch, while the others go on; the row.
+
+        `frame`: of the size at `init`, the one that was tracked last. Raises TrackerError where no row is
+        idle, and as `init`.
+        """
+        accepted, state = self._next(frame, "add")
+        (given,) = self._checked_boxes(box, accepted.shape[1], accepted.shape[0], most=1)
+        idle = np.flatnonzero(np.isnan(state[:, 0]))
+        if not len(idle):
+            raise TrackerError(
+                f"bundle {self.bundle.name} tracks {self.bundle.batch} target(s) at once, and all are taken:"
+                " remove one, or export with a larger --batch"
+            )
+        target, begun = int(idle[0]), geometry.start_box(given, self.bundle.state)
+        self._loop.join(accepted, target, begun, self._side([begun]))
+        state[target] = begun
+        self._state = state
+        return target
+
+    @_one_at_a_time
+    def remove(self, target: int) -> None:
+        """Let the target in row `target` go; its row is idle from now on. Raises TrackerError: none there."""
+        if self._state is None or target not in np.flatnonzero(self.active):
+            raise TrackerError(f"there is no target {target!r:.20}: active ones are those of `active`")
+        state = self._state.copy()
+        state[target] = np.nan
+        self._loop.move(state.tolist())
+        self._state = state
+
+    @property
+    def active(self) -> NDArray[np.bool_]:
+        """Which rows of the batch have a target: (B,)."""
+        if self._state is None:
+            return np.zeros(self.bundle.batch, np.bool_)
+        rows: NDArray[np.bool_] = ~np.isnan(self._state[:, 0])
+        return rows
 
     @_one_at_a_time
     def update(self, frame: Frame) -> TrackResult:
@@ -147,31 +218,34 @@ class Tracker:
         Raises TrackerError: no `init` yet, a frame of another kind or size, or a network whose numbers are
         not finite (the state then stays where it was).
         """
-        if not self._state:
-            raise TrackerError("update before init: show the target with init(frame, box) first")
-        accepted = self._loop.accept(frame)
-        if accepted.shape != self._frame_shape:
-            raise TrackerError(
-                f"the frame is {_size(accepted.shape)}, at init it was {_size(self._frame_shape)}: init again"
-            )
+        accepted, _ = self._next(frame, "update")
         step = self._loop.step(accepted)
-        self._state = [(x, y, w, h) for x, y, w, h in step.boxes.tolist()]
+        self._state = step.boxes
         self.stage_ms = {"crop": step.crop_ms, "network": step.network_ms, "box": step.box_ms}
-        return self._result(step.scores.tolist())
+        return self._result(step.boxes.copy(), step.scores)
 
     @property
     def state(self) -> NDArray[np.float64]:
-        """The boxes that the next search crop is made around; setting them keeps the template."""
-        if not self._state:
+        """The boxes that the next search crop is made around; setting them keeps the template.
+
+        Of a batch with idle rows: all rows, those NaN; it is set with all of them, or the active ones alone.
+        """
+        if self._state is None:
             raise TrackerError("state before init: show the target with init(frame, box) first")
-        return self._boxes()
+        return self._state[0].copy() if self.bundle.batch == 1 else self._state.copy()
 
     @state.setter
     def state(self, boxes: ArrayLike) -> None:
-        if not self._state:
+        if self._state is None:
             raise TrackerError("state before init: show the target with init(frame, box) first")
-        self._state = self._checked_boxes(boxes, self._frame_shape[1], self._frame_shape[0])
-        self._loop.move(self._state)
+        active, rows = self.active, _rows(boxes)
+        if rows.shape == self._state.shape:
+            rows = rows[active]
+        count, state = int(active.sum()), self._state.copy()
+        height, width = self._frame_shape[:2]
+        state[active] = self._checked_boxes(rows, width, height, least=count, most=count)
+        self._state = state
+        self._loop.move(state.tolist())
 
     def describe(self) -> dict[str, Any]:
         """The bundle and what its engine says of itself."""
@@ -188,7 +262,7 @@ class Tracker:
         """Let the engines and the template's memory go."""
         if not self._closed:
             self._closed = True
-            self._state = []
+            self._state = None
             self._loop.close()
             self._pair.close()
 
@@ -200,15 +274,30 @@ class Tracker:
     ) -> None:
         self.close()
 
-    def _checked_boxes(self, boxes: ArrayLike, width: int, height: int) -> list[geometry.Box]:
-        try:
-            array = np.atleast_2d(np.asarray(boxes, np.float64))
-        except (TypeError, ValueError, OverflowError):  # no numbers, rows of different lengths, 10⁴⁰⁰
-            raise TrackerError(f"a box is four numbers x,y,w,h in pixels, not {_short(boxes)}") from None
-        if array.shape != (self.bundle.batch, 4):
+    def _next(self, frame: Frame, what: str) -> tuple[Any, NDArray[np.float64]]:
+        """A frame as the loop takes it, of the size at `init`, and the state, to change. TrackerError."""
+        if self._state is None:
+            raise TrackerError(f"{what} before init: show the target with init(frame, box) first")
+        accepted = self._loop.accept(frame)
+        if accepted.shape != self._frame_shape:
             raise TrackerError(
-                f"bundle {self.bundle.name} tracks {self.bundle.batch} target(s) at once: give that many"
-                f" boxes x,y,w,h, not an array of shape {np.shape(boxes)}"
+                f"the frame is {_size(accepted.shape)}, at init it was {_size(self._frame_shape)}: init again"
+            )
+        return accepted, self._state.copy()
+
+    def _side(self, state: geometry.Boxes) -> Mapping[str, NDArray[Any]]:
+        return side_inputs(state, self.bundle.template, self.bundle.target_box_format, self._inputs)
+
+    def _checked_boxes(
+        self, boxes: ArrayLike, width: int, height: int, *, least: int = 1, most: int | None = None
+    ) -> list[geometry.Box]:
+        array = _rows(boxes)
+        most = self.bundle.batch if most is None else most
+        if array.ndim != 2 or array.shape[1] != 4 or not least <= len(array) <= most:
+            count = f"{least} to {most}" if least < most else f"{most}"
+            raise TrackerError(
+                f"bundle {self.bundle.name} tracks {self.bundle.batch} target(s) at once: give {count}"
+                f" boxes x,y,w,h here, not an array of shape {np.shape(boxes)}"
             )
         state: list[geometry.Box] = [(x, y, w, h) for x, y, w, h in array.tolist()]
         for box in state:
@@ -222,16 +311,20 @@ class Tracker:
                 raise TrackerError(f"the box {text} lies outside the frame of {width}×{height} pixels")
         return state
 
-    def _boxes(self) -> NDArray[np.float64]:
-        boxes = np.array(self._state, np.float64)
-        return boxes[0] if self.bundle.batch == 1 else boxes
-
-    def _result(self, scores: list[float]) -> TrackResult:
+    def _result(self, boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> TrackResult:
         threshold = self.bundle.presence_threshold
         if self.bundle.batch == 1:
-            return TrackResult(self._boxes(), scores[0], scores[0] < threshold)
-        array = np.array(scores, np.float64)
-        return TrackResult(self._boxes(), array, array < threshold)
+            score = float(scores[0])
+            return TrackResult(boxes[0], score, score < threshold)
+        return TrackResult(boxes, scores, scores < threshold)
+
+
+def _rows(boxes: ArrayLike) -> NDArray[np.float64]:
+    """Boxes as an array, a row for each. Raises TrackerError for what is no numbers."""
+    try:
+        return np.atleast_2d(np.asarray(boxes, np.float64))
+    except (TypeError, ValueError, OverflowError):  # no numbers, rows of different lengths, 10⁴⁰⁰
+        raise TrackerError(f"a box is four numbers x,y,w,h in pixels, not {_short(boxes)}") from None
 
 
 def _short(value: object) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = "runtime|export|bench|calib|train|tests|examples"
+FOLDERS = "runtime|export|bench|calib|train|tests|examples|docs"
 PATH = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w/?|(?<=\]\()[\w./-]+(?=[)#])")
 MADE = {"export/families/NAME/"}  # a place for what there is not yet
 
@@ -27,6 +27,11 @@ def test_targets_of_make_exist(document: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / document).read_text(), re.MULTILINE))
     assert named <= targets
+
+
+@pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: str(path.name))
+def test_paths_in_the_how_tos_exist(document: Path) -> None:
+    assert not [path for path in paths_in(document.read_text()) if not (ROOT / path).exists()]
 
 
 def test_what_the_architecture_names_in_the_code_is_there() -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from jntrt.bench.sequences.evaluate import Contestant, Tracks
 from jntrt.runtime.bundle import Bundle, file_sha256
-from jntrt.runtime.engines import choose_backend
-from jntrt.runtime.engines.precision import find_precision
+from jntrt.runtime.engines.auto import resolve
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 
@@ -20,8 +19,9 @@ def bundle_contestant(bundle: Bundle, backend: str, precision: str, threads: int
         raise UserError(f"bundle {bundle.name} tracks {bundle.batch} targets at once: accuracy needs batch 1")
     if not re.fullmatch(r"\w[\w.+ -]*", bundle.name):  # it names a folder of results
         raise UserError(f"bundle {bundle.name!r}: its name cannot name a folder; export it under another")
-    entry = bundle.entry(find_precision(precision).stored)
-    backend = choose_backend(backend, find_precision(precision)).name
+    taken = resolve(bundle, precision, backend)
+    backend, precision, stored = taken.backend.name, taken.precision.name, taken.precision.stored
+    entry = bundle.entry(stored)
     identity: dict[str, Any] = {
         "bundle": bundle.name,
         "template_sha256": entry["template"]["sha256"],
@@ -37,7 +37,7 @@ def bundle_contestant(bundle: Bundle, backend: str, precision: str, threads: int
     def open_it() -> AbstractContextManager[Tracks]:
         return Tracker.from_bundle(bundle.path, backend=backend, precision=precision, threads=threads)
 
-    failed = "-failed-its-gate" if bundle.failed_gate(find_precision(precision).stored) else ""
+    failed = "-failed-its-gate" if bundle.failed_gate(stored) else ""
     return Contestant(f"{bundle.name}-{backend}-{precision}{failed}", identity, open_it)
 
 

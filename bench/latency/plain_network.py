@@ -15,11 +15,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.families import family
 from jntrt.export.families.plain import PlainForm, load_weights
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines.onnxruntime_session import open_session
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
@@ -79,17 +81,12 @@ class Naive:
 
         # PyTorch only normalises the crop here; its waiting threads would disturb ONNX Runtime's.
         torch.set_num_threads(1)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
         self._threads, self._idle = threads, "spin" if spin else "sleep"
         self._version = ort.__version__
         with tempfile.TemporaryDirectory(prefix="jntrt-naive-") as folder:
             graph = Path(folder) / "naive.onnx"
             _export(model, example, graph)
-            self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+            self._session = open_session(graph, threads=threads, spin=spin)
         self._names = [value.name for value in self._session.get_inputs()]
 
     def describe(self) -> dict[str, Any]:
@@ -121,6 +118,10 @@ class TemplateMemory:
     def describe(self) -> dict[str, Any]:
         return {"backend": self.name}
 
+    def share(self) -> Self:
+        """Itself: a call leaves nothing behind."""
+        return self
+
     def close(self) -> None:
         """Holds nothing."""
 
@@ -141,6 +142,10 @@ class SearchNetwork:
 
     def describe(self) -> dict[str, Any]:
         return self._network.describe()
+
+    def share(self) -> Self:
+        """Itself: a call leaves nothing behind."""
+        return self
 
     def close(self) -> None:
         """Its network goes with it."""

@@ -96,15 +96,19 @@ def published_figure(bundle: Bundle) -> Published | None:
     return family(bundle.family).published(bundle.recipe) if bundle.family in FAMILIES else None
 
 
-def _stage_table(timing: Timing) -> Table:
-    table = Table(
-        title=f"{timing.engine.label} ({_engine_words(timing.description)}), milliseconds",
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         width=WIDTH,
         pad_edge=False,
         show_edge=False,
     )
+
+
+def _stage_table(timing: Timing) -> Table:
+    table = _table(f"{timing.engine.label} ({_engine_words(timing.description)}), milliseconds")
     table.add_column("stage")
     for column in ("mean", "p50", "p90", "p95", "p99", "FPS"):
         table.add_column(column, justify="right")
@@ -116,14 +120,7 @@ def _stage_table(timing: Timing) -> Table:
 
 
 def _comparison(timings: Sequence[Timing]) -> Table:
-    table = Table(
-        title=f"Times as fast as {timings[-1].engine.label}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        width=WIDTH,
-        pad_edge=False,
-        show_edge=False,
-    )
+    table = _table(f"Times as fast as {timings[-1].engine.label}")
     table.add_column("engine", overflow="fold")
     for column in ("network p50", "network ×", "frame p50", "frame ×"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -7,7 +7,8 @@ from jntrt.bench.latency.drawn_video import BOX, write_clip
 from jntrt.bench.latency.worker import TimedEngine
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.lists import parse_box
-from jntrt.runtime.engines.precision import find_precision
+from jntrt.runtime.engines.auto import resolve
+from jntrt.runtime.engines.precision import AUTO, Precision, find_precision
 from jntrt.runtime.errors import UserError
 
 Box = tuple[float, float, float, float]
@@ -55,8 +56,9 @@ def plan_engines(
         for count in threads:
             suffix = f", {count} threads" if len(threads) > 1 else ""
             for backend in backends:
-                for precision in precisions:
-                    failed = bundle.failed_gate(find_precision(precision).stored)
+                for word in precisions:
+                    precision = _named(bundle, word, backend)
+                    failed = bundle.failed_gate(precision.stored)
                     said = " (failed its gate)" if failed else ""
                     label = f"{bundle.name} {backend} {precision}{said}{suffix}"
                     engines.append(
@@ -66,7 +68,7 @@ def plan_engines(
                             source,
                             box,
                             backend=backend,
-                            precision=precision,
+                            precision=precision.name,
                             threads=count,
                             spin=spin,
                         )
@@ -86,3 +88,8 @@ def plan_engines(
         if labels.count(label) > 1:
             raise UserError(f"{label}: twice in this run; give bundles of different names, each once")
     return engines
+
+
+def _named(bundle: Bundle, word: str, backend: str) -> Precision:
+    """A precision by name; for `auto` the one that it takes, so that a figure says what it is of."""
+    return resolve(bundle, word, backend).precision if word == AUTO else find_precision(word)

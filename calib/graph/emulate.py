@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from jntrt.calib.graph.operators import OPERATORS
 from jntrt.calib.graph.view import Array, GraphView, attributes, place_of
@@ -93,6 +94,10 @@ class Emulation:
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """All outputs by name; UserError with the layer's name when a value is not finite."""
         return self._emulator.run(feeds, check_finite=True)
+
+    def share(self) -> Self:
+        """Itself: a call leaves nothing behind."""
+        return self
 
     def close(self) -> None:
         """Nothing to let go of."""

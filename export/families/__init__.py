@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jntrt.export.families.contract import Family, ObjectiveModule, Weights
 
 FAMILIES = {
+    "litetrack": "jntrt.export.families.litetrack",  # before ostrack, whose names its weights have
     "ostrack": "jntrt.export.families.ostrack",
     "jn": "jntrt.export.families.ostrack",  # how manifests called its second paper's trackers
     "siamese": "jntrt.export.families.siamese",

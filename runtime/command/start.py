@@ -3,6 +3,9 @@
 import importlib
 import os
 import signal
+import time
+
+BEGAN = time.perf_counter()  # when the command began, as near as its own code can tell
 
 
 def start(module: str) -> int:

@@ -19,6 +19,7 @@ from jntrt.runtime.bundle.conventions import CropSpec, StateInput, StateSpec
 from jntrt.runtime.cuda.compiler import compile_kernels
 from jntrt.runtime.cuda.driver import CUDA_13, CudaError, Device, Stream, cuda_version
 from jntrt.runtime.geometry import crop_rectangle, crop_span, state_input
+from jntrt.runtime.inputs import IDLE, is_idle
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +84,14 @@ def rule_of(spec: CropSpec, state: StateSpec) -> NDArray[Any]:
 def aim(boxes: NDArray[np.float64], spec: CropSpec) -> NDArray[Any]:
     """The lanes (LANE) of `boxes` (B×4: x, y, w, h): each box with the square that its crop is cut from.
 
+    A box of NaN is idle: its square has no side, so that its crop is black and its state stays.
     Raises UserError for a box that cannot be cropped.
     """
     lanes = np.zeros(len(boxes), LANE)
     for lane, box in zip(lanes, boxes.tolist(), strict=True):
+        if is_idle(box):
+            lane["box"] = box
+            continue
         square = crop_rectangle(box, spec)
         lane["box"] = box
         lane["x"], lane["y"], lane["side"] = square.x, square.y, square.side
@@ -97,7 +102,8 @@ def aim(boxes: NDArray[np.float64], spec: CropSpec) -> NDArray[Any]:
 
 def sizes(boxes: NDArray[np.float64], spec: CropSpec) -> NDArray[np.float32]:
     """The state input `size` of `boxes` (B×4): B×2, as the box kernel writes it."""
-    return np.stack([state_input(StateInput.SIZE, box, spec) for box in boxes.tolist()])
+    known = np.where(np.isnan(boxes), IDLE, boxes)
+    return np.stack([state_input(StateInput.SIZE, box, spec) for box in known.tolist()])
 
 
 def native_file(name: str) -> Path | None:

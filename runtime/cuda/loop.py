@@ -9,7 +9,7 @@ writes the square that the next crop is cut from.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -130,7 +130,7 @@ class DeviceLoop:
         self._wants_graph = graph
         self.launch = "not yet"  # "graph", or "stream" and why
         self._boxes: NDArray[np.float64] = np.zeros((0, 4))
-        self._border = BLACK  # of the search crop
+        self._borders = (BLACK, BLACK)  # of template and search crops
         self._upload(rule_of(bundle.search, bundle.state), self._rule.pointer)
         self._join()
 
@@ -170,29 +170,54 @@ class DeviceLoop:
 
         `side`: the other inputs, of either graph, that depend on the target.
         """
+        self._borders = self._borders_of(frame)
+        self._show(frame, aim(np.array(boxes, np.float64), self._bundle.template), side)
+        self.move(boxes)
+
+    @in_context
+    def join(
+        self,
+        frame: DeviceFrame | NDArray[np.uint8],
+        target: int,
+        box: Sequence[float],
+        side: Mapping[str, NDArray[Any]],
+    ) -> None:
+        """Puts another target into the row `target`; the others keep template and state."""
+        boxes = self._boxes.copy()
+        boxes[target] = box
+        self._show(frame, aim(boxes[target : target + 1], self._bundle.template), side, target)
+        self.move(boxes.tolist())
+
+    def _show(
+        self,
+        frame: DeviceFrame | NDArray[np.uint8],
+        lanes: NDArray[Any],
+        side: Mapping[str, NDArray[Any]],
+        first: int = 0,
+    ) -> None:
+        """Runs the template graph with the targets of `lanes` in its rows from `first` on.
+
+        The other rows of its inputs are still what they were: nothing else writes there.
+        """
+        spec, count = self._bundle.template, len(lanes)
         template = self.template.tensors["template"]
-        spec = self._bundle.template
-        lanes = aim(np.array(boxes, np.float64), spec)
+        row = template.pointer + first * (template.nbytes // self.batch)
         if isinstance(frame, DeviceFrame):
             self._wait_for(frame)
-            borders = self._borders(lambda: self._download(frame))
-            self._describe(frame, spec, borders[0])
+            self._describe(frame, spec, self._borders[0])
             self._upload(lanes, self._lanes.pointer)
             self._copy_description()
             self.kernels.crop(
-                self.stream, self._frame.pointer, self._lanes.pointer, self.batch, template.pointer,
-                spec.size, swap=self._swap,
-            )  # fmt: skip
+                self.stream, self._frame.pointer, self._lanes.pointer, count, row, spec.size, swap=self._swap
+            )
         else:
-            borders = self._borders(lambda: frame)
-            self._upload(np.stack(self._crops_of(frame, lanes, spec, borders[0])), template.pointer)
+            self._upload(np.stack(self._crops_of(frame, lanes, spec, self._borders[0])), row)
         for name, value in side.items():
             owner = self.template if name in self.template.tensors else self.track
-            self._upload(value, owner.tensors[name].pointer)
+            tensor = owner.tensors[name]
+            self._upload(value, tensor.pointer + first * (tensor.nbytes // self.batch))
         self.template.enqueue(self.stream)
         self.stream.synchronize()
-        self._border = borders[1]
-        self.move(boxes)
 
     @in_context
     def move(self, boxes: Boxes) -> None:
@@ -210,17 +235,18 @@ class DeviceLoop:
         spec = self._bundle.search
         if isinstance(frame, DeviceFrame):
             self._wait_for(frame)
-            self._describe(frame, spec, self._border)
+            self._describe(frame, spec, self._borders[1])
         else:
             self._frame_up[0] = (0, frame.shape[1], frame.shape[0], 0, 0, 0)
-            crops = self._crops_of(frame, aim(self._boxes, spec), spec, self._border)
+            crops = self._crops_of(frame, aim(self._boxes, spec), spec, self._borders[1])
             for place, pixels in zip(self._crops, crops, strict=True):
                 place[:] = pixels
         cropped = perf_counter()
         self._launch(on_device)
         self.stream.synchronize()
         end = perf_counter()
-        if self._results["status"].any():
+        active = ~np.isnan(self._boxes[:, 0])
+        if self._results["status"][active].any():
             self.move(self._boxes.tolist())  # of several targets, those with finite numbers have moved
             raise TrackerError(
                 f"the network's output is not finite (score {self._results['score'].tolist()}): the bundle or"
@@ -229,7 +255,7 @@ class DeviceLoop:
         self._boxes = self._results["box"].copy()
         return Step(
             boxes=self._boxes.copy(),
-            scores=self._results["score"].astype(np.float64),
+            scores=np.where(active, self._results["score"].astype(np.float64), np.nan),
             crop_ms=0.0 if on_device else (cropped - begin) * 1e3,
             network_ms=(end - (begin if on_device else cropped)) * 1e3,
         )
@@ -290,15 +316,19 @@ class DeviceLoop:
     ) -> list[NDArray[np.uint8]]:
         return [
             crop(frame, _rectangle(lane), spec.size, swap=self._swap, edge=spec.edge, border=border)
+            if lane["side"] > 0
+            else np.zeros((spec.size, spec.size, 3), np.uint8)
             for lane in lanes
         ]
 
-    def _borders(self, pixels: Callable[[], NDArray[np.uint8]]) -> tuple[Colour, Colour]:
+    def _borders_of(self, frame: DeviceFrame | NDArray[np.uint8]) -> tuple[Colour, Colour]:
         """Of template and search crops; the pixels of the frame at `start` are fetched where they count."""
         specs = (self._bundle.template, self._bundle.search)
         if all(spec.border is Border.ZERO for spec in specs):
             return BLACK, BLACK
-        frame = pixels()
+        if isinstance(frame, DeviceFrame):
+            self._wait_for(frame)
+            frame = self._download(frame)
         return border_colour(frame, specs[0]), border_colour(frame, specs[1])
 
     def _wait_for(self, frame: DeviceFrame) -> None:

@@ -6,16 +6,17 @@ A backend is an `Engine`: it says beforehand why it cannot run here, and opens a
 import importlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import Precision
-from jntrt.runtime.engines.remembered import remembered_backend
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,9 @@ class Engine(Protocol):
         """As in `Network`."""
 
     def describe(self) -> dict[str, Any]:
+        """As in `Network`."""
+
+    def share(self) -> Self:
         """As in `Network`."""
 
     def close(self) -> None:
@@ -83,8 +87,12 @@ def _brief(name: str, obstacle: str) -> str:
     return re.sub(r" \(.*?\)", "", obstacle.split(": ")[0]).removeprefix(f"{name} is ")
 
 
-def choose_backend(name: str, precision: Precision, device: int = 0) -> Choice:
-    """Resolve a backend's name; `auto` takes the first that can run `precision` here and logs why.
+def choose_backend(
+    name: str, precision: Precision, among: Iterable[str] = BACKENDS, device: int = 0
+) -> Choice:
+    """Resolve a backend's name; `auto` takes the first `among` them that can run `precision` and logs why.
+
+    `device`: the number of the GPU.
 
     Raises UserError: an unknown name, a backend asked for by name that cannot run (it never falls back), or
     no backend at all.
@@ -95,7 +103,7 @@ def choose_backend(name: str, precision: Precision, device: int = 0) -> Choice:
             raise UserError(f"backend {name} cannot run {precision} here: {obstacle}")
         return Choice(name, {})
     passed_over: dict[str, str] = {}
-    for candidate in BACKENDS:
+    for candidate in among:
         obstacle = backend_class(candidate).obstacle(precision, device)
         if obstacle is None:
             choice = Choice(candidate, passed_over)
@@ -106,33 +114,6 @@ def choose_backend(name: str, precision: Precision, device: int = 0) -> Choice:
     order = sorted(passed_over, key=lambda candidate: candidate not in ON_CPU)
     reasons = "; ".join(f"{candidate}: {passed_over[candidate]}" for candidate in order)
     raise UserError(f"no backend can run {precision} here ({reasons})")
-
-
-def open_pair(
-    bundle: Bundle, precision: Precision, options: EngineOptions, backend: str = "auto"
-) -> tuple[Pair, Choice]:
-    """A bundle's two graphs in a backend, by name or `auto`, and which that was.
-
-    `auto`: what was measured to be the fastest and kept (`remembered`), else as `choose_backend`.
-
-    Raises UserError as `choose_backend`, the bundle and the engine do, GateError where a compiled engine
-    computes something else than its graphs.
-    """
-    if bundle.failed_gate(precision.stored):
-        text = "bundle %s: %s failed its gate, its boxes are not those of fp32"
-        log.warning(text, bundle.name, precision.stored)
-    choice = _remembered(bundle, precision, options.device) if backend == "auto" else None
-    choice = choice or choose_backend(backend, precision, options.device)
-    return backend_class(choice.name).open(bundle, precision, options), choice
-
-
-def _remembered(bundle: Bundle, precision: Precision, device: int) -> Choice | None:
-    name = remembered_backend(bundle, precision)
-    if name is None or name not in BACKENDS or backend_class(name).obstacle(precision, device):
-        return None
-    choice = Choice(name, {}, "the fastest here by bench-jn latency --remember")
-    log.info("auto took %s", choice)
-    return choice
 
 
 def backend_class(name: str) -> type[Engine]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from jntrt.runtime.errors import UserError
 
 MAX_THREADS = 256
+NO_TF32 = "tf32 is a GPU's (Ampere and later): take fp32"
 
 
 def check_threads(threads: int | None) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import Buffer, CudaError, Device, DeviceInfo, Stream, in_context
@@ -111,6 +112,10 @@ class DevicePair(Pair):
         """The loop around them on the GPU. `swap`: frames are BGR."""
         return DeviceLoop(self._device, *self._networks, bundle, swap=swap)
 
+    def share(self) -> Self:
+        """The same engines for another tracker: context, stream and memory are its own."""
+        return type(self)(self._device, *(network.share() for network in self._networks))
+
 
 class DeviceEngine:
     """One graph in an engine on the GPU; what TensorRT and ONNX Runtime have in common.
@@ -122,7 +127,7 @@ class DeviceEngine:
 
     def __init__(self, graph: Path, precision: Precision, options: EngineOptions) -> None:
         """Opens the graph. Raises UserError as the engine does; nothing then stays on the GPU."""
-        self.precision, self.options = precision, options
+        self._graph, self.precision, self.options = graph, precision, options
         self.device = shared_device(options.device)
         self._stream: Stream | None = None
         self._tensors: Tensors | None = None
@@ -188,6 +193,10 @@ class DeviceEngine:
             return {name: tensors.tensors[name] for name in outputs}
         return {name: tensors.download(stream, name) for name in outputs}
 
+    def share(self) -> Self:
+        """The same graph for another tracker; an engine that cannot be shared is opened again."""
+        return type(self)(self._graph, self.precision, self.options)
+
     def describe(self) -> dict[str, Any]:
         """What a figure has to say about the engine."""
         raise NotImplementedError
@@ -206,6 +215,13 @@ class DeviceEngine:
         if self._tensors is None:
             raise TrackerError(f"{self.name}: the graph is closed")
         return self._tensors
+
+
+def tf32_obstacle(precision: Precision, info: DeviceInfo) -> str | None:
+    """Why the GPU has no such products, or None."""
+    if precision.tf32 and info.compute_capability < (8, 0):
+        return f"{info.name} is {info.architecture}: tf32 is from sm_80 (Ampere) on, take fp32"
+    return None
 
 
 def describe_device(info: DeviceInfo) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU."""
 
+import copy
 import importlib.util
 import logging
 import tempfile
@@ -10,11 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines.cpu import saturates_int8
+from jntrt.runtime.engines.cpu import NO_TF32, saturates_int8
 from jntrt.runtime.engines.graph import int8_graph
 from jntrt.runtime.engines.graph.onnx_bytes import read_nodes
+from jntrt.runtime.engines.onnxruntime_session import open_session, ort_errors
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
 from jntrt.runtime.engines.precision import Precision
@@ -30,27 +33,13 @@ class OnnxRuntime:
 
     def __init__(self, graph: Path, precision: Precision, options: EngineOptions) -> None:
         """Opens the graph. Raises UserError with ONNX Runtime's reason in one line."""
-        import onnxruntime as ort
-
         self.threads, self.spins = options.threads, options.spin
         self._session: Any = None
         self._int8: dict[str, Any] = {}
-        session_options = ort.SessionOptions()
-        session_options.log_severity_level = 3
-        session_options.inter_op_num_threads = 1
-        session_options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spins)))
-        # Shapes that the file records falsely are an error: `graph_check` bounds the work by them.
-        session_options.add_session_config_entry("session.strict_shape_type_inference", "1")
-        if self.threads is not None:
-            session_options.intra_op_num_threads = self.threads
         nodes = read_nodes(graph.read_bytes()) if precision.int8 else []
         layers = int8_graph.quantised_layers(nodes)
         try:
-            self._session = (
-                self._int8_session(graph, session_options, layers)
-                if layers
-                else _session(graph, session_options)
-            )
+            self._session = self._int8_session(graph, layers) if layers else self._opened(graph)
         except ort_errors() as error:
             raise UserError(f"{graph}: ONNX Runtime refuses the graph: {_first_line(error)}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -62,6 +51,8 @@ class OnnxRuntime:
             return "onnxruntime is not installed: pip install 'jntrt[cpu]'"
         if precision.bf16:
             return "bf16 on a CPU is OpenVINO's: take --backend openvino"
+        if precision.tf32:
+            return NO_TF32
         return None
 
     @classmethod
@@ -79,6 +70,10 @@ class OnnxRuntime:
             )
             raise TrackerError(text) from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def share(self) -> Self:
+        """The same session, which any number of threads may run."""
+        return copy.copy(self)
 
     def describe(self) -> dict[str, Any]:
         """Engine, version, provider, threads and what they do between two calls."""
@@ -98,20 +93,26 @@ class OnnxRuntime:
         """Lets the session go."""
         self._session = None
 
-    def _int8_session(self, graph: Path, options: Any, layers: list[str]) -> Any:
+    def _opened(self, model: Path | bytes, entries: Mapping[str, str] | None = None, **keywords: Any) -> Any:
+        # Shapes that the file records falsely are an error: `graph_check` bounds the work by them.
+        entries = {"session.strict_shape_type_inference": "1", **(entries or {})}
+        return open_session(model, threads=self.threads, spin=self.spins, entries=entries, **keywords)
+
+    def _int8_session(self, graph: Path, layers: list[str]) -> Any:
         """A session of an int8 graph whose quantised layers all run in int8, or UserError."""
         model = int8_graph.unsigned_activations(graph.read_bytes())
         bits = int8_graph.weight_bits(model)
         exact = saturates_int8() and bits > 7
         if exact:
-            # The slower of two kernels, which widens to 16 bits before it adds.
-            options.add_session_config_entry("session.x64quantprecision", "1")
             _say_once()
+        # The slower of two kernels, which widens to 16 bits before it adds.
+        entries = {"session.x64quantprecision": "1"} if exact else {}
         with tempfile.TemporaryDirectory(prefix="jntrt-") as folder:
             optimised = Path(folder) / "optimised.onnx"
-            options.optimized_model_filepath = str(optimised)
             # Fused into a Gemm, a quantised MatMul + Add runs in float (246 ms instead of 38 in ViT-B).
-            session = _session(model, options, disabled_optimizers=["MatMulAddFusion"])
+            session = self._opened(
+                model, entries, optimised=optimised, disabled_optimizers=["MatMulAddFusion"]
+            )
             left = int8_graph.float_layers(layers, optimised.read_bytes())
         if left:
             raise UserError(
@@ -132,25 +133,6 @@ def _say_once() -> None:
         "this CPU has no VNNI: int8 runs with slower products, the fast ones would saturate;"
         " calib-jn --weight-bits 7 makes weights that the fast ones are safe with"
     )
-
-
-def _session(model: Path | bytes, options: Any, **keywords: Any) -> Any:
-    import onnxruntime as ort
-
-    source = model if isinstance(model, bytes) else str(model)
-    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], **keywords)
-
-
-def ort_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises.
-
-    Its exceptions have no common base below Exception and live in its extension module alone.
-    """
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    names = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile")
-    own = (getattr(state, name) for name in (*names, "NotImplemented", "RuntimeException"))
-    return (RuntimeError, ValueError, *own)
 
 
 def _first_line(error: BaseException) -> str:

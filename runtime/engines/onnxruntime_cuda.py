@@ -17,10 +17,16 @@ from typing import Any
 import numpy as np
 
 from jntrt.runtime.cuda.driver import INSTALL, CudaError, Event, Stream, in_context
+from jntrt.runtime.cuda.driver_needs import driver_obstacle
 from jntrt.runtime.cuda.loop import DeviceTensor
-from jntrt.runtime.engines.device import DeviceEngine, describe_device, kernel_obstacle, shared_device
-from jntrt.runtime.engines.driver_needs import driver_obstacle
-from jntrt.runtime.engines.onnxruntime import ort_errors
+from jntrt.runtime.engines.device import (
+    DeviceEngine,
+    describe_device,
+    kernel_obstacle,
+    shared_device,
+    tf32_obstacle,
+)
+from jntrt.runtime.engines.onnxruntime_session import open_session, ort_errors
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
 
@@ -70,8 +76,12 @@ class OnnxRuntimeCuda(DeviceEngine):
         except CudaError as error:
             return str(error)
         built_for = int((getattr(ort, "cuda_version", "") or "0").split(".")[0])
-        too_old = driver_obstacle("onnxruntime-gpu", built_for, gpu.info.driver, "gpu")
-        return too_old or provider_obstacle(device) or kernel_obstacle(gpu)
+        return (
+            tf32_obstacle(precision, gpu.info)
+            or driver_obstacle("onnxruntime-gpu", built_for, gpu.info.driver, "gpu")
+            or provider_obstacle(device)
+            or kernel_obstacle(gpu)
+        )
 
     def _open(self, graph: Path) -> None:
         import onnxruntime as ort
@@ -80,12 +90,12 @@ class OnnxRuntimeCuda(DeviceEngine):
         self._stream, self._order = Stream(device), Event(device)
         settings = {
             "user_compute_stream": str(self._stream.handle),
-            "use_tf32": "0",  # a graph's types are meant as they are written
+            "use_tf32": str(int(self.precision.tf32)),  # on by default; a graph's types are meant as written
             "cudnn_conv_algo_search": "EXHAUSTIVE",
             "enable_cuda_graph": str(int(self.options.own_graph)),
         }
         try:
-            self._session = open_session(str(graph), settings, device.info.ordinal)
+            self._session = cuda_session(graph, settings, device.info.ordinal)
         except ort_errors() as error:
             text = " ".join(str(error).split())
             if "fallback" in text:
@@ -164,7 +174,7 @@ def provider_obstacle(device: int) -> str | None:
         ort.preload_dlls()
     try:
         with shared_device(device).current():  # a session changes the thread's device
-            session = open_session(PROBE, {}, device)
+            session = cuda_session(PROBE, {}, device)
     except ort_errors() as error:
         log.info("ONNX Runtime's CUDA provider: %s", error)
     else:
@@ -173,13 +183,12 @@ def provider_obstacle(device: int) -> str | None:
     return f"its CUDA provider does not load: {NEEDS}"
 
 
-def open_session(model: str | bytes, settings: Mapping[str, str], ordinal: int) -> Any:
+def cuda_session(model: Path | bytes, settings: Mapping[str, str], ordinal: int) -> Any:
     """A session of the CUDA provider alone: a graph of which it cannot run every node is refused."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    provider = {"device_id": str(ordinal), **settings}
-    # enable_fallback would print to stdout, try the CPU instead, and report that in place of the reason.
-    return ort.InferenceSession(model, options, providers=[(PROVIDER, provider)], enable_fallback=0)
+    return open_session(
+        model,
+        entries={"session.disable_cpu_ep_fallback": "1"},
+        providers=[(PROVIDER, {"device_id": str(ordinal), **settings})],
+        # It would print to stdout, try the CPU instead, and report that in place of the reason.
+        enable_fallback=0,
+    )

@@ -1,5 +1,6 @@
 """OpenVINO on the CPU."""
 
+import copy
 import importlib.util
 import logging
 from collections.abc import Mapping
@@ -9,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines.cpu import saturates_int8
+from jntrt.runtime.engines.cpu import NO_TF32, saturates_int8
 from jntrt.runtime.engines.graph.graph_check import recorded_shapes
 from jntrt.runtime.engines.graph.int8_graph import weight_bits
 from jntrt.runtime.engines.options import EngineOptions
@@ -51,6 +53,7 @@ class OpenVino:
             compiled = core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise UserError(f"{graph}: OpenVINO refuses the graph: {_last_line(error)}") from error
+        self._compiled: Any = compiled
         self._request: Any = compiled.create_infer_request()
         self._outputs = [(port.any_name, port) for port in compiled.outputs]
 
@@ -59,6 +62,8 @@ class OpenVino:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("openvino") is None:
             return "openvino is not installed: pip install 'jntrt[cpu]'"
+        if precision.tf32:
+            return NO_TF32
         if precision.bf16 and "BF16" not in _capabilities():
             return f"this CPU has no bf16 instructions (AMX or AVX512-BF16): take {precision.stored}"
         return None
@@ -80,6 +85,12 @@ class OpenVino:
             raise TrackerError(text) from error
         return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
 
+    def share(self) -> Self:
+        """The same compiled graph with a request of its own."""
+        other = copy.copy(self)
+        other._request = self._compiled.create_infer_request()
+        return other
+
     def describe(self) -> dict[str, Any]:
         """Engine, version, device, threads and the precision hint."""
         with silent_openvino():
@@ -95,7 +106,7 @@ class OpenVino:
 
     def close(self) -> None:
         """Lets the compiled graph go."""
-        self._request = None
+        self._request = self._compiled = None
 
 
 def _check_shapes(model: Any, graph: Path) -> None:

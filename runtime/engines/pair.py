@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from typing_extensions import Self
+
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.manifest import GRAPHS
 from jntrt.runtime.engines.graph.graph_check import check_graph_file
@@ -23,6 +25,10 @@ class Network(Protocol):
     def describe(self) -> dict[str, Any]:
         """What a figure has to say about the engine: name, version, device, threads, options."""
 
+    def share(self) -> Self:
+        """The same graph for another caller, in another thread perhaps: the weights are there once, what a
+        call writes is each one's own. Both are closed."""
+
     def close(self) -> None:
         """Lets the engine and its memory go; harmless when done twice."""
 
@@ -40,6 +46,10 @@ class Pair:
     def describe(self) -> dict[str, Any]:
         """What a figure has to say about the engine."""
         return self.track.describe()
+
+    def share(self) -> Self:
+        """The same graphs for another tracker, which closes what it gets."""
+        return type(self)(self.template.share(), self.track.share())
 
     def close(self) -> None:
         """Lets both go."""

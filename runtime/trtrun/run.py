@@ -39,6 +39,12 @@ class OneEach:
         for target, box in boxes.items():
             self._trackers[target].init(frame, box)
 
+    @property
+    def stage_ms(self) -> dict[str, float]:
+        """The last update's milliseconds, of all trackers together, as `Tracker.stage_ms`."""
+        stages = self._trackers[0].stage_ms
+        return {stage: sum(tracker.stage_ms[stage] for tracker in self._trackers) for stage in stages}
+
     def update(self, frame: Frame) -> "TrackResult":
         """Find the targets in the next frame; boxes B×4, scores and lost B."""
         from jntrt.runtime.tracker import TrackResult
@@ -70,7 +76,7 @@ def follow(
         began = time.perf_counter()
         result = tracker.update(frame)
         elapsed = 1e3 * (time.perf_counter() - began)
-        scores = tuple(float(score) for score in np.atleast_1d(result.score))
-        lost = tuple(bool(flag) for flag in np.atleast_1d(result.lost))
-        found = np.reshape(result.box, (count, 4))
+        scores = tuple(float(score) for score in np.atleast_1d(result.score)[:count])
+        lost = tuple(bool(flag) for flag in np.atleast_1d(result.lost)[:count])
+        found = np.atleast_2d(result.box)[:count]  # a batch may have idle rows after them
         yield frame, Tracked(number, found, scores, lost, elapsed, 1e3 * (began - asked))

@@ -1,9 +1,8 @@
 """One source, from its first frame to its files."""
 
 import sys
+import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +10,17 @@ import numpy.typing as npt
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.console import clean_stderr
 from jntrt.runtime.command.interrupts import interrupts
+from jntrt.runtime.command.start import BEGAN
 from jntrt.runtime.engines.options import EngineOptions
-from jntrt.runtime.engines.tensorrt.build import BuildOptions
 from jntrt.runtime.engines.tensorrt.build_ahead import build_bar
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 from jntrt.runtime.trtrun.draw_box import draw_box
 from jntrt.runtime.trtrun.first_box import check_boxes, given_boxes
 from jntrt.runtime.trtrun.look import look, stop, viewing
+from jntrt.runtime.trtrun.options import Options
 from jntrt.runtime.trtrun.results.outputs import Outputs
+from jntrt.runtime.trtrun.results.profile import Profile
 from jntrt.runtime.trtrun.results.status import Status
 from jntrt.runtime.trtrun.results.tracked import Boxes
 from jntrt.runtime.trtrun.run import OneEach, follow
@@ -28,50 +29,30 @@ from jntrt.runtime.trtrun.window import Window
 from jntrt.runtime.video.selection import Selection
 from jntrt.runtime.video.sources import are_images, frames
 from jntrt.runtime.video.stream import Frames
-from jntrt.runtime.video.writer import Encoding
 from jntrt.runtime.view.address import Address
 from jntrt.runtime.view.session import Session
 
 
-@dataclass(frozen=True)
-class Options:
-    """What was asked for, for every source alike; the command's help explains each."""
+def track(
+    job: Job, model: Bundle, options: Options, address: Address | None = None, *, named: bool = False
+) -> None:
+    """Track a source to its end, or until it is stopped. Raises UserError.
 
-    init: list[str] = field(default_factory=list)
-    init_file: Path | None = None
-    selection: Selection = field(default_factory=Selection)
-    encoding: Encoding = field(default_factory=Encoding)
-    kind: str = "txt"
-    trail: int = 0
-    json: bool = False
-    name_sources: bool = False
-    view: Address | None = None
-    show: bool = False
-    overwrite: bool = False
-    strict: bool = False
-    max_pixels: int = 1 << 26
-    backend: str = "auto"
-    precision: str = "fp32"
-    threads: int | None = None
-    decode: str = "cpu"
-    device: int = 0
-    own_graph: bool = False
-    build: BuildOptions = field(default_factory=BuildOptions)
-    verbose: bool = False
-
-
-def track(job: Job, model: Bundle, options: Options) -> None:
-    """Track a source to its end, or until it is stopped. Raises UserError."""
+    address: of the page, where it is wanted. named: results tell the source's name, one of several.
+    """
     source = job.source if isinstance(job.source, str) else None
-    boxes = given_boxes(options.init, options.init_file, source or str(job.reads[0].parent))
+    boxes = given_boxes(options.init or [], options.init_file, source or str(job.reads[0].parent))
     targets = model.batch if boxes is None else len(boxes)
-    if model.batch not in (1, targets):
-        raise UserError(f"the bundle {model.name} tracks {model.batch} target(s), {targets} given")
-    outputs = _outputs(job, options, targets)
+    if model.batch > 1 and targets > model.batch:
+        raise UserError(f"the bundle {model.name} tracks up to {model.batch} targets, {targets} given")
+    # Of several sources only the first could count from the command's own beginning.
+    began = time.perf_counter() if named else BEGAN
+    profile = Profile(began) if options.profile else None
+    outputs = _outputs(job, options, targets, named, profile)
     for read in (*job.reads, options.init_file):
         if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):
             raise UserError(f"{read}: would be overwritten by the result; give another name")
-    if options.decode == "gpu" and (job.save or boxes is None or options.view or options.show):
+    if options.decode == "gpu" and (job.save or boxes is None or address or options.show):
         raise UserError(
             "--decode gpu: frames stay on the GPU, so give --init, and no --save, --view and --show"
         )
@@ -82,17 +63,19 @@ def track(job: Job, model: Bundle, options: Options) -> None:
         first = next(stream)
         number = stream.number
         session = None
-        if options.view:
-            session = stack.enter_context(viewing(stream, model, targets, options.view))
+        if address:
+            session = stack.enter_context(viewing(stream, model, targets, address))
         window = stack.enter_context(Window.opened()) if options.show else None
         if boxes is None:
             boxes = _drawn(session, first, targets)
             targets = len(boxes)
-            outputs = _outputs(job, options, targets)
+            outputs = _outputs(job, options, targets, named, profile)
         check_boxes(boxes, first)
         tracker = _tracker(stack, model, options, targets)
         # From here on Ctrl-C ends the stream, and never what is being written.
         stack.enter_context(interrupts.deferred(lambda: stop(stream, session)))
+        if profile:
+            stack.callback(lambda: profile.report(live=stream.live))
         # Left after the files that its summary names.
         status = stack.enter_context(
             Status(stream.length, outputs.paths, bar=not outputs.on_terminal, live=stream.live)
@@ -103,11 +86,13 @@ def track(job: Job, model: Bundle, options: Options) -> None:
             with status.writing():
                 outputs.write(frame, seen, status.fps)
             status.step(seen)
+            if profile:
+                profile.frame(tracked, tracker.stage_ms, status.wrote)
             if (session and session.stopped) or (window and not window.show(frame, seen)):
                 break
 
 
-def _outputs(job: Job, options: Options, targets: int) -> Outputs:
+def _outputs(job: Job, options: Options, targets: int, named: bool, profile: Profile | None) -> Outputs:
     return Outputs(
         job.out,
         job.save,
@@ -115,10 +100,11 @@ def _outputs(job: Job, options: Options, targets: int) -> Outputs:
         targets=targets,
         overwrite=options.overwrite,
         encoding=options.encoding,
-        kind=options.kind,
+        kind=options.format,
         trail=options.trail,
         every=options.selection.every,
-        named=options.name_sources,
+        named=named,
+        timed=profile.add if profile else None,
     )
 
 
@@ -152,15 +138,13 @@ def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) ->
             progress=bar,
             own_graph=options.own_graph,
         )
-        trackers = [
-            stack.enter_context(
-                Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)
-            )
-            for _ in range(targets // model.batch)
-        ]
+        first = Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)
+        trackers = [stack.enter_context(first)]
+        while len(trackers) * model.batch < targets:
+            trackers.append(stack.enter_context(first.another()))
     engine = trackers[0].choice if options.verbose else trackers[0].choice.split(";")[0]
     if options.decode == "gpu" and not trackers[0].on_device:
         raise UserError(f"--decode gpu: {engine} runs on the CPU: leave --decode gpu out")
     each = f", {len(trackers)} trackers, one for each target" if len(trackers) > 1 else ""
-    print(f"{model.name}, {options.precision}, {engine}{each}", file=sys.stderr)
+    print(f"{model.name}, {trackers[0].precision}, {engine}{each}", file=sys.stderr)
     return trackers[0] if len(trackers) == 1 else OneEach(trackers)

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from queue import Queue
 from threading import Thread
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Frame = npt.NDArray[np.uint8]
 # Draws on a frame that has been scaled by the factor given; returns the picture to write.
 Draw = Callable[[Frame, float], Frame]
+Timed = Callable[[str, float], None]
 
 DEFAULT_FPS = Fraction(30)
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -84,6 +86,8 @@ class VideoWriter:
     The size is that of the first frame, or has `encoding.height` rows and the first frame's shape; an odd
     width or height, which 4:2:0 cannot hold, gains one repeated row or column. Leaving the context finishes
     the file, after an error too: what was written can be watched.
+
+    timed: told in that thread, of each frame, the milliseconds of its `draw` and its `encode`.
     """
 
     def __init__(
@@ -93,7 +97,9 @@ class VideoWriter:
         encoding: Encoding | None = None,
         *,
         overwrite: bool = True,
+        timed: Timed | None = None,
     ) -> None:
+        self._timed = timed
         self.path, self._fps, self._encoding = path, fps or DEFAULT_FPS, encoding or Encoding()
         self._file = Replacement(path, overwrite=overwrite)
         self._queue: Queue[tuple[Frame, Draw | None] | None] = Queue(4)
@@ -135,11 +141,16 @@ class VideoWriter:
                 if self._error is not None:
                     continue  # empty the queue, so that nobody waits for room in it
                 try:
+                    began = perf_counter()
                     picture = self._picture(*item)
+                    drawn = perf_counter()
                     if container is None:
                         container, stream = self._open(picture)
                     self._encode(container, stream, picture)
                     self._frames += 1
+                    if self._timed is not None:
+                        self._timed("draw", 1e3 * (drawn - began))
+                        self._timed("encode", 1e3 * (perf_counter() - drawn))
                 except BaseException as error:  # raised in the thread that writes
                     self._error = error
             if container is not None and self._error is None:

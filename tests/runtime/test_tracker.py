@@ -1,12 +1,15 @@
 """The tracker: golden loops in both engines, batches, colours, and what it refuses."""
 
 import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
+from numpy.typing import ArrayLike, NDArray
 
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
@@ -79,8 +82,103 @@ def test_a_batch_tracks_each_target_as_if_alone(tmp_path: Path) -> None:
         np.testing.assert_allclose(result.box, [a[index].box for a in alone], rtol=0, atol=1e-3)
         np.testing.assert_allclose(result.score, [a[index].score for a in alone], rtol=0, atol=1e-5)
         assert np.asarray(result.lost).tolist() == [a[index].lost for a in alone]
-    with pytest.raises(TrackerError, match=r"tracks 2 target\(s\) at once"):
-        pair.init(loop.frame(0), loop.init_box)
+    with pytest.raises(TrackerError, match=r"tracks 2 target\(s\) at once: give 1 to 2 boxes"):
+        pair.init(loop.frame(0), [*boxes, boxes[0]])
+
+
+def test_targets_come_and_go_in_one_batch(tmp_path: Path) -> None:
+    """Two of three rows at first: each target as if alone, whoever is beside it."""
+    loop = golden_loop("jn")
+    boxes = np.array([loop.init_box, [150.0, 60.0, 40.0, 70.0], [40.0, 90.0, 50.0, 50.0]])
+    alone = Tracker.from_bundle(export_golden("jn256_ce", tmp_path / "one"), backend="onnxruntime", threads=1)
+
+    def boxes_alone(start: int, box: ArrayLike, end: int) -> list[NDArray[np.float64]]:
+        alone.init(loop.frame(start), box)
+        return [np.asarray(alone.update(loop.frame(n)).box) for n in range(start + 1, end)]
+
+    wanted = (
+        boxes_alone(0, boxes[0], 6),
+        boxes_alone(0, boxes[1], 4),
+        boxes_alone(2, boxes[2], 6),
+    )
+    bundle = export_golden("jn256_ce", tmp_path / "three", 3)
+    with Tracker.from_bundle(bundle, backend="onnxruntime", threads=1) as tracker:
+        tracker.init(loop.frame(0), boxes[:2])
+        assert tracker.active.tolist() == [True, True, False]
+        seen = []
+        for number in range(1, 6):
+            result = tracker.update(loop.frame(number))
+            assert np.isnan(result.box[~tracker.active]).all()
+            assert np.isnan(np.asarray(result.score)[~tracker.active]).all()
+            seen.append(result.box)
+            tracker.state = tracker.state  # idle rows and all
+            if number == 2:
+                assert tracker.add(loop.frame(2), boxes[2]) == 2
+                with pytest.raises(TrackerError, match="all are taken"):
+                    tracker.add(loop.frame(2), boxes[2])
+            if number == 3:
+                tracker.remove(1)
+                assert tracker.active.tolist() == [True, False, True]
+                with pytest.raises(TrackerError, match="there is no target 1"):
+                    tracker.remove(1)
+        tracker.state = boxes[[0, 2]]  # the active ones alone
+        np.testing.assert_array_equal(tracker.state[[0, 2]], boxes[[0, 2]])
+        with pytest.raises(TrackerError, match="give 2 boxes"):
+            tracker.state = boxes[:1]
+    near = {"rtol": 0, "atol": 1e-3}
+    np.testing.assert_allclose([box[0] for box in seen], wanted[0], **near)
+    np.testing.assert_allclose([box[1] for box in seen[:3]], wanted[1], **near)
+    np.testing.assert_allclose([box[2] for box in seen[2:]], wanted[2], **near)
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_trackers_share_an_engine(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened once, run by two threads at the same time on two targets; each is closed by itself."""
+    loop = golden_loop("jn")
+    bundle = export_golden("jn256_ce", tmp_path / "one")
+    targets = [loop.init_box, (150.0, 60.0, 40.0, 70.0)]
+
+    def follow(tracker: Tracker, box: ArrayLike) -> list[NDArray[np.float64]]:
+        tracker.init(loop.frame(0), box)
+        return [tracker.update(loop.frame(number)).box for number in range(1, 8)]
+
+    with Tracker.from_bundle(bundle, backend, threads=1) as tracker:
+        wanted = [follow(tracker, box) for box in targets]
+    first = Tracker.from_bundle(bundle, backend, threads=1)
+    monkeypatch.setattr(Bundle, "graph", lambda *_: pytest.fail("a graph was opened again"))
+    second = first.another()
+    assert (second.choice, second.precision) == (first.choice, first.precision)
+    with ThreadPoolExecutor() as pool:
+        np.testing.assert_array_equal(list(pool.map(follow, (first, second), targets)), wanted)
+    first.close()
+    np.testing.assert_array_equal(follow(second, targets[0]), wanted[0])
+    second.close()
+    with pytest.raises(TrackerError, match="the tracker is closed"):
+        second.another()
+
+
+def test_what_is_said_of_an_idle_row_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that are not finite there end no run; in the row of a target they do."""
+    loop = golden_loop("jn")
+    bundle = export_golden("jn256_ce", tmp_path / "two", 2)
+    with Tracker.from_bundle(bundle, backend="onnxruntime", threads=1) as tracker:
+        tracker.init(loop.frame(0), loop.init_box)
+        network = tracker._pair.track
+        run = network.run
+
+        def poisoned(feeds: Mapping[str, Any]) -> dict[str, Any]:
+            outputs = run(feeds)
+            outputs["box"][1] = outputs["score"][1] = np.nan
+            assert not feeds["search"][1].any()
+            return outputs
+
+        monkeypatch.setattr(network, "run", poisoned)
+        assert np.isfinite(tracker.update(loop.frame(1)).box[0]).all()
+        monkeypatch.undo()
+        tracker.add(loop.frame(1), loop.init_box)
+        monkeypatch.setattr(network, "run", lambda feeds: {**run(feeds), "score": np.array([0.5, np.nan])})
+        with pytest.raises(TrackerError, match="not finite"):
+            tracker.update(loop.frame(2))
 
 
 def test_box_range_weights_are_given_to_the_track_graph(tmp_path: Path) -> None:
@@ -225,6 +323,7 @@ def test_the_order_of_calls(tracker: Tracker) -> None:
 
 def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     from jntrt.runtime import engines
+    from jntrt.runtime.engines import auto
     from jntrt.runtime.engines.onnxruntime import OnnxRuntime
     from jntrt.runtime.engines.openvino import OpenVino
 
@@ -239,7 +338,8 @@ def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: 
         with pytest.raises(UserError, match=complaint):
             Tracker.from_bundle(bundle, **arguments)
     cpu = {name: engines.BACKENDS[name] for name in ("openvino", "onnxruntime")}
-    monkeypatch.setattr(engines, "BACKENDS", cpu)  # whatever GPU this machine has
+    for module in (engines, auto):
+        monkeypatch.setattr(module, "BACKENDS", cpu)  # whatever GPU this machine has
     monkeypatch.setattr(OpenVino, "obstacle", lambda *_: "openvino is not installed")
     with caplog.at_level(logging.INFO):
         tracker = Tracker.from_bundle(bundle, threads=1)

@@ -7,7 +7,6 @@ papers where the sizes are those of a published network; otherwise the command s
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from jntrt.export.families.ostrack.experiment_file import RecipeYaml
 from jntrt.export.families.ostrack.flags import Flags
 from jntrt.export.families.ostrack.published import published_sizes
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.families.ostrack.shown import shown_by
 from jntrt.runtime.command.lists import parse_integers, parse_numbers
 from jntrt.runtime.errors import UserError
 
@@ -35,8 +35,6 @@ PAPERS = {
 """What all published networks have alike."""
 
 _RECIPE_NAME = re.compile(r"vit[bl]_(256|384)_[\w.+-]+")
-_HEAD_BRANCH = {"center": "ctr", "corner": "tl", "distribution": "cls"}
-_PATCH = "backbone.patch_embed.proj.weight"
 
 
 def infer_recipe(
@@ -66,7 +64,7 @@ class _Inference(Inference):
         self.papers_source = ""
 
     def run(self) -> Inferred:
-        shown = self.from_weights()
+        shown = shown_by(self.weights)
         for key, value in shown.items():
             self.config.agree(key, value)
         for key, value in shown.items():
@@ -88,70 +86,6 @@ class _Inference(Inference):
         said |= self.elimination()
         self.complete()
         return self.inferred(Recipe(**shown, family=family, **said))
-
-    # From names and shapes ---------------------------------------------------------------------------
-
-    def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
-        if name not in self.weights:
-            raise UserError(
-                f"no weight {name!r} in the checkpoint, so it is no OSTrack or JN network under its released "
-                "names; --key-map FILE renames weights"
-            )
-        shape = self.weights[name].shape
-        if len(shape) != dimensions or 0 in shape:
-            raise UserError(f"weight {name} has the shape {tuple(shape)}, not {dimensions} dimensions")
-        return tuple(shape)
-
-    def from_weights(self) -> dict[str, Any]:
-        """All fields of the recipe that the weights show."""
-        dim, _, patch, _ = self.shape(_PATCH, 4)
-        found = {int(m[1]) for n in self.weights if (m := re.match(r"backbone\.blocks\.(\d{1,4})\.", n))}
-        depth = len(found)
-        if depth == 0 or found != set(range(depth)):
-            raise UserError(
-                "the checkpoint's backbone.blocks.N are not numbered 0, 1, 2, …; --key-map renames weights"
-            )
-        head = self.head()
-        channels = self.shape(f"box_head.conv1_{_HEAD_BRANCH[head]}.0.weight", 4)[0]
-        if channels % 8:
-            raise UserError(f"the head's {channels} channels cannot be halved three times")
-        shown: dict[str, Any] = {
-            "template_size": self.side("backbone.pos_embed_z") * patch,
-            "search_size": self.side("backbone.pos_embed_x") * patch,
-            "dim": dim,
-            "depth": depth,
-            "mlp_dim": self.shape("backbone.blocks.0.mlp.fc1.weight", 2)[0],
-            "patch": patch,
-            "qkv": "qv" if "backbone.blocks.0.attn.q_bias" in self.weights else "qkv",
-            "layer_scale": "backbone.blocks.0.gamma_1" in self.weights,
-            "head": head,
-            "head_channels": channels,
-            "target_hidden": 0,
-        }
-        if "target_token_embed.fc1.weight" in self.weights:
-            shown["target_hidden"] = self.shape("target_token_embed.fc1.weight", 2)[0]
-        if head == "distribution":
-            shown["bins"] = self.shape("box_head.conv5_reg.weight", 4)[0] // 4
-            shown["quality_dim"] = self.shape("box_head.quality.fc1.weight", 2)[0]
-            if shown["bins"] < 4:
-                raise UserError(f"a distribution head of {shown['bins']} bins; its quality needs at least 4")
-        return shown
-
-    def side(self, name: str) -> int:
-        count = self.shape(name, 3)[1]
-        side = math.isqrt(count)
-        if side * side != count:
-            raise UserError(f"{name} has {count} positions, which is no square map")
-        return side
-
-    def head(self) -> str:
-        for head, branch in _HEAD_BRANCH.items():
-            if f"box_head.conv1_{branch}.0.weight" in self.weights:
-                return head
-        raise UserError(
-            "no box head in the checkpoint (box_head.conv1_ctr, conv1_tl or conv1_cls); "
-            "--key-map FILE renames weights"
-        )
 
     def guess_family(self, shown: Mapping[str, Any]) -> tuple[str, str]:
         if shown["target_hidden"]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from jntrt.export.families.contract import Box
 from jntrt.export.families.ostrack.family import side_inputs
 from jntrt.export.families.ostrack.plain.encoder import Block
+from jntrt.export.families.ostrack.plain.form import ViTForm
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.families.ostrack.training.initialise import initialise, load_encoder
@@ -71,7 +72,7 @@ class Objective:
         self, model: PlainForm, start: str, photos: list[NDArray[np.uint8]] | None, seed: int
     ) -> None:
         """start: "plain" (as built), "principal" (`initialise`), or a file of an encoder's weights."""
-        assert isinstance(model, OSTrack)
+        assert isinstance(model, ViTForm)
         if start == "principal":
             if photos is None:
                 raise UserError("start: principal needs images/ and masks/ in --data, and synthetic above 0")
@@ -110,6 +111,10 @@ class Objective:
             batch.get("template_weights"),
             keep_ratio=self._ratios(step) or None,
         )
+        return self.loss_of(out, batch)
+
+    def loss_of(self, out: dict[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The head's loss of its maps."""
         return self._loss(out, batch["box"], batch["present"])
 
     def distillation(self, model: PlainForm, channels: int) -> nn.Module:

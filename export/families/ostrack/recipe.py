@@ -16,7 +16,7 @@ TEMPLATE_TOKENS = ("center", "rect", "box", "all")
 MAX_SIZE = 2048  # pixels of a crop's side
 MAX_DEPTH = 64  # blocks
 MAX_ACTIVATION = 1 << 27  # elements of the largest tensor of one frame: 768 pixels in a ViT-L
-TARGET_BOX_FORMATS = ("cxcywh", "cxcywh01", "xyxy01")
+TARGET_BOX_FORMATS = ("cxcywh", "cxcywh01", "xyxy01", "xyxy")
 
 
 def keep_counts(search_count: int, layers: Sequence[int], ratios: Sequence[float]) -> dict[int, int]:

@@ -163,21 +163,23 @@ def build_plan(
     options: BuildOptions,
     *,
     targets: tuple[str, ...] = (),
+    tf32: bool = False,
     progress: Progress | None = None,
     detailed: bool = False,
 ) -> bytes:
     """The serialised engine of an ONNX model (its bytes).
 
     `targets`: compute capabilities such as "SM89", for TensorRT-RTX alone; TensorRT builds for the
-    current device. With `detailed` the layer listing goes to the logger's `listings` (RTX) and into the
-    plan's inspector. Raises UserError with the library's reason; KeyboardInterrupt after Ctrl-C.
+    current device. tf32: float32 products may be rounded to it. With `detailed` the layer listing goes to
+    the logger's `listings` (RTX) and into the plan's inspector. Raises UserError with the library's reason;
+    KeyboardInterrupt after Ctrl-C.
     """
     with _ctrl_c_held() as arrived:
 
         def step(phase: str, done: int, count: int) -> bool:
             return (progress is None or progress(phase, done, count)) and not arrived
 
-        return _build(model, flavour, options, targets, step, detailed)
+        return _build(model, flavour, options, targets, tf32, step, detailed)
 
 
 def _build(
@@ -185,6 +187,7 @@ def _build(
     flavour: str,
     options: BuildOptions,
     targets: tuple[str, ...],
+    tf32: bool,
     progress: Progress,
     detailed: bool,
 ) -> bytes:
@@ -202,7 +205,8 @@ def _build(
         raise UserError(f"{flavour} cannot read the graph: {_parse_errors(parser, log_sink.errors)}")
     config = builder.create_builder_config()
     # On by default, and it rounds fp32 products to 10 bits: a graph's types are meant as they are written.
-    config.clear_flag(trt.BuilderFlag.TF32)
+    if not tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.optimization_level is not None:

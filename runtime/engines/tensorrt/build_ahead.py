@@ -10,7 +10,6 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.manifest import GRAPHS
 from jntrt.runtime.command.progress import progress_bar
 from jntrt.runtime.engines.options import EngineOptions
-from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.engines.tensorrt.build import FLAVOURS, BuildOptions
 from jntrt.runtime.engines.tensorrt.build import Progress as BuildProgress
 from jntrt.runtime.engines.tensorrt.cache import EngineCache
@@ -64,21 +63,18 @@ def build_engine(
 ) -> list[BuiltEngine]:
     """Put both engines of a bundle's precision into the cache, built and gated where they are not there yet.
 
-    `device`: the number of the GPU that they are for.
+    precision: one of the bundle's, or `auto`. device: the number of the GPU that they are for.
 
     Raises UserError where that backend cannot run here (an engine is for the GPU that it was built on) or the
     build fails, GateError when the engines compute something else than their graphs.
     """
-    from jntrt.runtime.engines import backend_class
+    from jntrt.runtime.engines.auto import resolve
     from jntrt.runtime.engines.device import shared_device
     from jntrt.runtime.engines.tensorrt import gate as engine_gate
 
     if backend not in FLAVOURS:
         raise UserError(f"backend {backend} has no engines to build: take {' or '.join(FLAVOURS)}")
-    wanted = find_precision(precision)
-    obstacle = backend_class(backend).obstacle(wanted, device)
-    if obstacle:
-        raise UserError(f"backend {backend} cannot run {precision} here: {obstacle}")
+    wanted = resolve(bundle, precision, backend, device).precision
     begin = time.perf_counter()
     gpu = shared_device(device)
     with build_bar() as progress, gpu.current():
@@ -88,7 +84,7 @@ def build_engine(
     return [
         BuiltEngine(
             graph=graph,
-            precision=precision,
+            precision=wanted.name,
             backend=backend,
             path=str(cache.engine_path(key)),
             bytes=len(engine.plan),

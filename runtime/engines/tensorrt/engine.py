@@ -1,13 +1,17 @@
 """TensorRT and TensorRT-RTX: engines built here, kept in the cache, gated once by the bundle's samples."""
 
+import copy
 import importlib.util
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Self
+
 from jntrt.runtime.bundle import Bundle, file_sha256
 from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream, in_context
+from jntrt.runtime.cuda.driver_needs import LEAST_DRIVER, driver_obstacle, wheel_cuda
 from jntrt.runtime.cuda.loop import DeviceTensor
 from jntrt.runtime.engines.device import (
     DeviceEngine,
@@ -15,11 +19,11 @@ from jntrt.runtime.engines.device import (
     describe_device,
     kernel_obstacle,
     shared_device,
+    tf32_obstacle,
 )
-from jntrt.runtime.engines.driver_needs import LEAST_DRIVER, driver_obstacle, wheel_cuda
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
-from jntrt.runtime.engines.precision import Precision
+from jntrt.runtime.engines.precision import Precision, find_precision
 from jntrt.runtime.engines.tensorrt import gate as engine_gate
 from jntrt.runtime.engines.tensorrt.build import (
     EXTRAS,
@@ -81,8 +85,14 @@ def obtain_engine(
 
     def build() -> bytes:
         log.info("building the engine of %s with %s for %s", graph.name, flavour, device.name)
-        model = graph.read_bytes()
-        return build_plan(model, flavour, options.build, targets=targets, progress=options.progress)
+        return build_plan(
+            graph.read_bytes(),
+            flavour,
+            options.build,
+            targets=targets,
+            tf32=find_precision(precision).tf32,
+            progress=options.progress,
+        )
 
     return key, cache.obtain(key, build)
 
@@ -124,6 +134,7 @@ class TensorRT(DeviceEngine):
     _runtime: Any = None
     _scratch: Buffer | None = None
     _compiled: CompiledKernels | None = None
+    _key: EngineKey
 
     def __init__(
         self,
@@ -178,17 +189,22 @@ class TensorRT(DeviceEngine):
         if (major, minor) < (7, 5):
             return f"{device.name} is {device.architecture}: TensorRT needs sm_75 (Turing) or later"
         if cls.name != "tensorrt-rtx":
-            return None
+            return tf32_obstacle(precision, device)
         if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):
             return f"TensorRT-RTX has no {device.architecture} ({device.name}): take onnxruntime-cuda"
         if (major, minor) == (7, 5) and not precision.fp16:  # int8 has float32 around it
             return "TensorRT-RTX has no fp32 matrix product for sm_75 (Turing): take fp16 or int8-fp16"
-        return None
+        return tf32_obstacle(precision, device)
 
     def _open(self, graph: Path) -> None:
-        device, cache = self.device, EngineCache()
-        key, kept = self._given or obtain_engine(
-            graph, file_sha256(graph), str(self.precision), self.name, device.info, self.options, cache
+        self._key, kept = self._given or obtain_engine(
+            graph,
+            file_sha256(graph),
+            str(self.precision),
+            self.name,
+            self.device.info,
+            self.options,
+            EngineCache(),
         )
         self._given = None  # the plan is megabytes
         trt = load_flavour(self.name)
@@ -198,10 +214,14 @@ class TensorRT(DeviceEngine):
         self._engine = self._runtime.deserialize_cuda_engine(kept.plan)
         if self._engine is None:
             raise UserError(f"{self.name} cannot read its own engine: {last_error(sink.errors)}")
-        self._context = self._create_context(trt, cache, key)
+        self._prepare(trt)
+
+    def _prepare(self, trt: Any) -> None:
+        """Context, stream and memory around the engine."""
+        self._context = self._create_context(trt, EngineCache(), self._key)
         if self._context is None:
-            raise UserError(f"{self.name} cannot run the engine: {last_error(sink.errors)}")
-        self._stream = Stream(device)
+            raise UserError(f"{self.name} cannot run the engine: {last_error(logger(trt).errors)}")
+        self._stream = Stream(self.device)
         engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._hold(
@@ -211,6 +231,19 @@ class TensorRT(DeviceEngine):
             },
             [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT],
         )
+
+    def share(self) -> Self:
+        """The same engine, its weights on the GPU once, with context, stream and memory of its own."""
+        self._loaded()
+        other = copy.copy(self)  # of runtime and engine the last one that holds them lets go
+        other._context = other._scratch = other._compiled = other._stream = other._tensors = None
+        try:
+            with self.device.current():
+                other._prepare(load_flavour(self.name))
+        except BaseException:
+            other.close()
+            raise
+        return other
 
     def _create_context(self, trt: Any, cache: EngineCache, key: EngineKey) -> Any:
         """A context; in RTX with our memory, its own graphs off and its kernels kept from run to run."""

@@ -23,7 +23,7 @@ from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.results.formats import CocoFile, LinesFile, table
 from jntrt.runtime.trtrun.results.tracked import Tracked
 from jntrt.runtime.video.drawing import annotate
-from jntrt.runtime.video.writer import CONTAINERS, Draw, Encoding, VideoWriter
+from jntrt.runtime.video.writer import CONTAINERS, Draw, Encoding, Timed, VideoWriter
 
 Frame = npt.NDArray[np.uint8]
 
@@ -50,7 +50,7 @@ class Outputs:
     lines go to a terminal, where no bar has room beside them. Boxes alone are not written to a terminal.
 
     kind: of the box file: txt, mot, csv or coco. trail: frames of a target's path that are drawn. every: the
-    step between the frames' numbers. named: JSON lines name the source.
+    step between the frames' numbers. named: JSON lines name the source. timed: as the `VideoWriter`'s.
     """
 
     def __init__(
@@ -66,10 +66,11 @@ class Outputs:
         trail: int = 0,
         every: int = 1,
         named: bool = False,
+        timed: Timed | None = None,
     ) -> None:
         files = targets if kind == "txt" else 1
         self._box_paths = [numbered(out, index, files) for index in range(files)] if out else []
-        self._kind, self._every, self._named = kind, every, named
+        self._kind, self._every, self._named, self._timed = kind, every, named, timed
         self._trails: deque[npt.NDArray[np.float64]] = deque(maxlen=trail)
         self._save, self._json, self._overwrite, self._encoding = save, json, overwrite, encoding
         self._lines = not (out or save or json or sys.stdout.isatty())
@@ -105,7 +106,7 @@ class Outputs:
                 stack.enter_context(self._table)
             self._video = None
             if self._save:
-                writer = VideoWriter(self._save, fps, self._encoding, overwrite=replace)
+                writer = VideoWriter(self._save, fps, self._encoding, overwrite=replace, timed=self._timed)
                 self._video = stack.enter_context(writer)
             yield self
 

@@ -19,13 +19,14 @@ class Status:
     """A bar with the run's speed and the target where stderr is a terminal; on leaving, a line of summary.
 
     `fps` is the speed of the whole run over the last frames: decoding, tracking and writing, None before
-    frame 1. The summary says which of them took longest.
+    frame 1; `wrote`, the last frame's milliseconds of writing. The summary says which of them took longest.
     """
 
     def __init__(self, length: int | None, files: list[Path], *, bar: bool, live: bool) -> None:
         self._files, self._live = files, live
         self._frames = self._lost = 0
         self._spent = {"decoding": 0.0, "the tracker": 0.0, "writing": 0.0}  # milliseconds
+        self.wrote = 0.0
         self._ends: deque[float] = deque(maxlen=_WINDOW + 1)
         self._began = time.perf_counter()
         self._bar = progress_bar("tracking", "{task.fields[note]}")
@@ -43,7 +44,8 @@ class Status:
         """Times what is written of a frame."""
         began = time.perf_counter()
         yield
-        self._spent["writing"] += 1e3 * (time.perf_counter() - began)
+        self.wrote = 1e3 * (time.perf_counter() - began)
+        self._spent["writing"] += self.wrote
 
     def step(self, tracked: Tracked) -> None:
         """One more frame is done."""

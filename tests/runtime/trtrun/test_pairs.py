@@ -23,4 +23,4 @@ def test_two_targets(pair_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert np.loadtxt(tmp_path / "boxes.2.txt", delimiter=",")[0].tolist() == [60, 20, 30, 30]
     assert np.shape(json.loads(capsys.readouterr().out.splitlines()[3])["box"]) == (2, 4)
     assert run(app, [*words, "--init", "1,2,3,4", *ENGINE]) == 2
-    assert "tracks 2 target(s), 3 given" in capsys.readouterr().err
+    assert "tracks up to 2 targets, 3 given" in capsys.readouterr().err

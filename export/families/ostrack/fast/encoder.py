@@ -1,12 +1,12 @@
 """The encoder in its exact fast form: equal to the plain form up to rounding, with less work.
 
 - one-row similarity: only the chosen template rows are ranked with;
-- select before attending: keys and values for all tokens that arrive, everything else for those that stay;
+- select before attending: one qkv product for all tokens that arrive, everything else for those that stay
+  (queries of the dropped are half a per cent of the work and spare a GPU some seven launches a block);
 - search-only last layer: nothing reads the template after it;
 - template first: embedding, norm and qkv of block 0 depend on the template alone, and are kept as memory.
 
-Tokens are rows of a (B·N)×D matrix, sample by sample, the context (target-indicating token, template) first:
-every linear is one matrix product and choosing tokens is a Gather with a 1-D index.
+Of every sample's tokens the context (target-indicating token, template) comes first.
 """
 
 from __future__ import annotations
@@ -14,26 +14,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from jntrt.export.families.ostrack.fast.fold import (
-    FoldedAttention,
-    Weights,
-    fold_attention,
-    fold_mlp,
-    fold_patch_embedding,
-)
+from jntrt.export.families.ostrack.fast.blocks import Blocks
+from jntrt.export.families.ostrack.fast.fold import Weights, fold_attention
 from jntrt.export.families.ostrack.plain.encoder import template_rows
 from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.export.onnx.layers import concat, layer_norm, linear
+from jntrt.export.onnx.layers import concat
 from jntrt.export.onnx.value import Value
 from jntrt.export.onnx.writer import OnnxWriter
 
 
-class FastEncoder:
+class FastEncoder(Blocks):
     """Writes the encoder of a recipe and its weights for a fixed batch."""
 
     def __init__(self, graph: OnnxWriter, recipe: Recipe, weights: Weights, batch: int) -> None:
-        self.graph, self.recipe, self.weights, self.batch = graph, recipe, weights, batch
-        self.head_dim = recipe.dim // recipe.heads
+        super().__init__(graph, recipe, weights, batch)
         self.context = recipe.template_count + (recipe.target_hidden > 0)
 
     @property
@@ -46,15 +40,15 @@ class FastEncoder:
 
         `memory_tokens` B×C×D: the embedded context; `memory_qkv` B×3·heads×C×d: its part of block 0.
         """
-        tokens = self._embed(template, self.recipe.template_side, "backbone.pos_embed_z", "template_embed")
+        tokens = self.embed(template, self.recipe.template_side, "backbone.pos_embed_z", "template_embed")
         if target_box is not None:
-            tokens = concat([self._target_token(target_box), tokens], 1, "context")
+            tokens = concat([self.target_token(target_box), tokens], 1, "context")
         memory = {"memory_tokens": tokens}
         if self.template_first:
             with self.graph.scope("blocks.0/template"), self.graph.role("int8"):
                 rows = tokens.reshape(self.batch * self.context, self.recipe.dim, name="rows")
                 folded = fold_attention(self.weights, self.recipe, 0)
-                memory["memory_qkv"] = self._qkv(rows, 0, folded, self.context)
+                memory["memory_qkv"] = self.qkv(rows, 0, folded, self.context)
         return memory
 
     def encode(
@@ -67,7 +61,7 @@ class FastEncoder:
         """
         graph, recipe, batch = self.graph, self.recipe, self.batch
         arriving, cells = recipe.search_count, None
-        tokens = self._embed(search, recipe.search_side, "backbone.pos_embed_x", "search_embed")
+        tokens = self.embed(search, recipe.search_side, "backbone.pos_embed_x", "search_embed")
         x = concat([memory["memory_tokens"], tokens], 1, "tokens")
         x = x.reshape(batch * (self.context + arriving), recipe.dim, name="rows")
         for block in range(recipe.depth):
@@ -78,96 +72,25 @@ class FastEncoder:
                 if block == 0 and self.template_first:
                     with graph.scope("search"):
                         rows = tokens.reshape(batch * arriving, recipe.dim, name="rows")
-                        own = self._qkv(rows, 0, folded, arriving)
-                    q, k, v = self._split(concat([memory["memory_qkv"], own], 2, "attn/heads"), 3)
-                elif keep is None and not last:
-                    q, k, v = self._split(self._qkv(x, block, folded, count), 3)
+                        own = self.qkv(rows, 0, folded, arriving)
+                    q, k, v = self.split(concat([memory["memory_qkv"], own], 2, "attn/heads"), 3)
                 else:
-                    normed = self._norm(x, f"blocks.{block}.norm1", "norm1")
-                    kv = linear(normed, folded.kv, None, "attn/kv")
-                    k, v = self._split(self._heads(kv, count, "attn/heads", parts=2), 2)
-                    if keep is None:
-                        stay = graph.integers(self._rows(range(self.context, count), count), "search_rows")
-                    else:
-                        with graph.scope("ce"):
-                            similarity = self._similarity(normed, k, count, folded, template_weights)
-                            order, cells = self._rank(similarity, cells, arriving, keep)
-                            stay = self._staying(order, count, last)
-                        arriving = keep
-                    x = x.take(stay, name="stay")
-                    q = linear(normed.take(stay, name="attn/stay"), folded.q, folded.q_bias, "attn/q")
-                    q = self._heads(q, arriving + (0 if last else self.context), "attn/q_heads")
-                x = self._attend(x, q, k, v, folded)
-                x = self._mlp(x, block)
-        return self._norm(x, "norm", "norm"), cells
-
-    # ---- tokens
-
-    def _embed(self, image: Value, side: int, positions: str, place: str) -> Value:
-        """uint8 B×S×S×3 → B×side²×D: patches as rows, one matrix product, position and bias."""
-        graph, p = self.graph, self.recipe.patch
-        matrix, shift = fold_patch_embedding(self.weights, positions)
-        with graph.scope(place):
-            x = image.float().reshape(self.batch, side, p, side, 3 * p, name="grid")
-            x = x.transpose(0, 1, 3, 2, 4, name="patches")
-            x = x.reshape(self.batch, side * side, 3 * p * p, name="flat")
-            x = x @ graph.constant(matrix, "/patch_embed/weight")
-            return (x + graph.constant(shift, "position")).named(f"/{place}")
-
-    def _target_token(self, box: Value) -> Value:
-        """The target-indicating token of a B×4 box: B×1×D."""
-        w, name = self.weights, "target_token_embed"
-        with self.graph.scope(name):
-            x = linear(box, w[f"{name}.fc1.weight"].T, w[f"{name}.fc1.bias"], "fc1").gelu()
-            x = linear(x, w[f"{name}.fc2.weight"].T, w[f"{name}.fc2.bias"], "fc2")
-            return x.reshape(self.batch, 1, self.recipe.dim, name="token")
-
-    # ---- a block
-
-    def _qkv(self, rows: Value, block: int, folded: FoldedAttention, count: int) -> Value:
-        """norm1 and qkv of (B·count)×D rows: B×3·heads×count×d."""
-        normed = self._norm(rows, f"blocks.{block}.norm1", "norm1")
-        qkv = linear(normed, folded.qkv, folded.qkv_bias, "attn/qkv")
-        return self._heads(qkv, count, "attn/heads", parts=3)
-
-    def _norm(self, x: Value, weights: str, name: str) -> Value:
-        weights = f"backbone.{weights}"
-        return layer_norm(x, self.weights[f"{weights}.weight"], self.weights[f"{weights}.bias"], name)
-
-    def _heads(self, rows: Value, count: int, name: str, parts: int = 1) -> Value:
-        """(B·count)×(parts·D) → B×parts·heads×count×d: parts lie on the head axis."""
-        x = rows.reshape(self.batch, count, parts * self.recipe.heads, self.head_dim, name=f"{name}/tokens")
-        return x.transpose(0, 2, 1, 3, name=name)
-
-    def _split(self, heads: Value, parts: int) -> list[Value]:
-        """q, k and v of three parts, k and v of two: B×heads×count×d each."""
-        names = ("q_heads", "k_heads", "v_heads") if parts == 3 else ("k", "v")
-        with self.graph.scope("attn"):
-            return heads.split([self.recipe.heads] * parts, axis=1, names=names)
-
-    def _attend(self, x: Value, q: Value, k: Value, v: Value, folded: FoldedAttention) -> Value:
-        """x + proj(softmax(q·kᵀ)·v); x holds the same tokens as q."""
-        with self.graph.scope("attn"):
-            scores = (q @ k.transpose(0, 1, 3, 2, name="keys")).named("scores")
-            mixed = (scores.softmax(-1) @ v).named("values")
-            rows = mixed.transpose(0, 2, 1, 3, name="merge").reshape(-1, self.recipe.dim, name="rows")
-            update = linear(rows, folded.proj, folded.proj_bias, "proj")
-        return (x + update).named("attn")
-
-    def _mlp(self, x: Value, block: int) -> Value:
-        """x + fc2(gelu(fc1(norm2(x))))."""
-        folded = fold_mlp(self.weights, self.recipe, block)
-        y = self._norm(x, f"blocks.{block}.norm2", "norm2")
-        with self.graph.scope("mlp"):
-            y = linear(y, folded.fc1, folded.fc1_bias, "fc1").gelu()
-            y = linear(y, folded.fc2, folded.fc2_bias, "fc2")
-        return (x + y).named("mlp")
+                    q, k, v = self.split(self.qkv(x, block, folded, count), 3)
+                if keep is not None:
+                    with graph.scope("ce"):
+                        similarity = self._similarity(q, k, count, template_weights)
+                        order, cells = self._rank(similarity, cells, arriving, keep)
+                        x, q = self._staying(x, q, order, keep, count, last)
+                    arriving = keep
+                elif last:
+                    x, q = self._search_only(x, q, count)
+                x = self.attend(x, q, k, v, folded)
+                x = self.mlp(x, block)
+        return self.norm(x, "norm", "norm"), cells
 
     # ---- candidate elimination
 
-    def _similarity(
-        self, normed: Value, k: Value, count: int, folded: FoldedAttention, template_weights: Value | None
-    ) -> Value:
+    def _similarity(self, q: Value, k: Value, count: int, template_weights: Value | None) -> Value:
         """Mean attention of the chosen template rows to each search token that arrived: B×n (OSTrack, eq. 4).
 
         The rows are recomputed: a second reader of the full softmax would break its fusion in TensorRT.
@@ -176,22 +99,26 @@ class FastEncoder:
         rows = template_rows(recipe)
         chosen = np.arange(recipe.template_count) if rows is None else np.flatnonzero(rows.numpy())
         first = self.context - recipe.template_count
-        template = normed.take(
-            graph.integers(self._rows(first + chosen, count), "template_rows"), name="template"
-        )
-        with graph.role(None):  # a few rows that decide which tokens live
-            q = self._heads(linear(template, folded.q, folded.q_bias, "q"), len(chosen), "q_heads")
-            scores = (q @ k.transpose(0, 1, 3, 2, name="keys")).named("scores")
+        if rows is not None and len(chosen) == 1:
+            # One row as element-wise products and a sum, which TensorRT fuses with the softmax after it.
+            row = first + int(chosen[0])
+            scores = (
+                (q.slice(row, row + 1, axis=2, name="q_row") * k).named("products").sum(-1, name="scores")
+            )
+        else:
+            picked = q.take(graph.integers(first + chosen, "template_rows"), axis=2, name="q_heads")
+            with graph.role(None):
+                scores = (picked @ k.transpose(0, 1, 3, 2, name="keys")).named("scores")
         with graph.role("float32"):
             scores = scores.softmax(-1)
+            scores = scores.slice(self.context, count, axis=-1)
             if rows is None:
                 assert template_weights is not None
                 mean = scores.mean([1])
                 weights = template_weights.reshape(self.batch, 1, len(chosen), name="weights")
-                mean = (weights @ mean).named("weighted").reshape(self.batch, count, name="row")
-            else:
-                mean = scores.mean([1, 2])
-            return mean.slice(self.context, count, axis=1).named("similarity")
+                arriving = count - self.context
+                return (weights @ mean).named("weighted").reshape(self.batch, arriving, name="similarity")
+            return scores.mean([1] if len(chosen) == 1 else [1, 2], name="similarity")
 
     def _rank(self, similarity: Value, cells: Value | None, arriving: int, keep: int) -> tuple[Value, Value]:
         """The tokens to keep, B×keep: positions among the search tokens that arrived, and cells."""
@@ -207,22 +134,41 @@ class FastEncoder:
         kept = cells.take(index.reshape(batch * keep, name="cell_rows"), name="kept_cells")
         return order, kept.reshape(batch, keep, name="kept").marked("kept")
 
-    def _staying(self, order: Value, count: int, last: bool) -> Value:
-        """1-D index of the rows that stay: the context (unless nothing reads it again), the kept tokens."""
-        offset = np.arange(self.batch)[:, None] * count + self.context
-        stay = self._offset(order, offset, "kept_rows")
+    def _staying(
+        self, x: Value, q: Value, order: Value, keep: int, count: int, last: bool
+    ) -> tuple[Value, Value]:
+        """The rows of x and q that stay: the context (unless nothing reads it again), the kept tokens."""
+        stay = keep if last else self.context + keep
+        tokens = self._offset(order, np.full((1, 1), self.context), "kept_tokens")
         if not last:
-            context = self._rows(range(self.context), count).reshape(self.batch, -1)
-            stay = concat([self.graph.integers(context, "context_rows"), stay], 1, "rows")
-        return stay.reshape(-1, name="index")
+            context = np.tile(np.arange(self.context), (self.batch, 1))
+            tokens = concat([self.graph.integers(context, "context_tokens"), tokens], 1, "tokens")
+        return self._pick(x, q, tokens, stay, count)
 
-    def _rows(self, tokens: range | NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """Row numbers, sample by sample, of the same tokens of every sample: 1-D."""
-        rows: NDArray[np.int64] = np.arange(self.batch)[:, None] * count + np.asarray(tokens)[None]
-        return rows.reshape(-1)
+    def _search_only(self, x: Value, q: Value, count: int) -> tuple[Value, Value]:
+        """The rows of x and q that are search tokens."""
+        x = x.reshape(self.batch, count, self.recipe.dim, name="by_sample")
+        x = x.slice(self.context, count, axis=1, name="search").reshape(-1, self.recipe.dim, name="stay")
+        return x, q.slice(self.context, count, axis=2, name="attn/stay")
+
+    def _pick(self, x: Value, q: Value, tokens: Value, stay: int, count: int) -> tuple[Value, Value]:
+        """The rows of x (B·count×D) and q (B×heads×count×d) at `tokens` (B×stay, places in their sample)."""
+        batch, heads = self.batch, self.recipe.heads
+        samples = np.arange(batch)[:, None] * count
+        rows = self._offset(tokens, samples, "kept_rows").reshape(batch * stay, name="index")
+        x = x.take(rows, name="stay")
+        with self.graph.scope("attn"):
+            if batch == 1:
+                return x, q.take(rows, axis=2, name="stay")
+            # Each sample has tokens of its own, and a Gather one index: samples and heads become rows.
+            starts = np.arange(batch * heads).reshape(batch, heads, 1) * count
+            index = tokens.reshape(batch, 1, stay, name="tokens") + self.graph.integers(starts, "starts")
+            q = q.reshape(batch * heads * count, self.head_dim, name="q_rows")
+            q = q.take(index.reshape(batch * heads * stay, name="index"), name="stay_rows")
+            return x, q.reshape(batch, heads, stay, self.head_dim, name="stay")
 
     def _offset(self, index: Value, offset: NDArray[np.int64], name: str) -> Value:
-        """index + offset (B×1), left out where that is zero for every sample."""
+        """index + offset (B×1 or 1×1), left out where that is zero for every sample."""
         if not offset.any():
             return index
         return (index + self.graph.integers(offset, f"{name}/offset")).named(name)

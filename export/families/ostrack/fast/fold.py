@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jntrt.export.families.ostrack.plain.network import MEAN, STD
+from jntrt.export.families.ostrack.plain.form import MEAN, STD
 from jntrt.export.families.ostrack.recipe import Recipe
 
 Array = NDArray[np.float32]
@@ -27,9 +27,6 @@ class FoldedAttention:
     so that softmax(…)·(v + b) = softmax(…)·v + b.
     """
 
-    q: Array  # D×D
-    q_bias: Array  # D
-    kv: Array  # D×2D
     qkv: Array  # D×3D
     qkv_bias: Array  # 3D, zero but for q
     proj: Array  # D×D
@@ -60,9 +57,6 @@ def fold_attention(weights: Weights, recipe: Recipe, block: int) -> FoldedAttent
         gamma = weights[f"{name}.gamma_1"].astype(np.float64)
         proj, proj_bias = gamma[:, None] * proj, gamma * proj_bias
     return FoldedAttention(
-        q=_f32(q.T),
-        q_bias=_f32(q_bias),
-        kv=_f32(np.concatenate((k, v)).T),
         qkv=_f32(np.concatenate((q, k, v)).T),
         qkv_bias=_f32(np.concatenate((q_bias, np.zeros(2 * recipe.dim)))),
         proj=_f32(proj.T),

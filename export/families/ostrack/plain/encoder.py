@@ -28,14 +28,22 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: B×N×D → the attended tokens B×N×D and the attention weights B×heads×N×N."""
+        return self.mix(*self.project(x))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x (B×N×D), B×heads×N×d each."""
         batch, count, dim = x.shape
         bias = self.qkv.bias
         if bias is None:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         qkv = nn.functional.linear(x, self.qkv.weight, bias)
         q, k, v = qkv.reshape(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """proj(softmax(q·kᵀ·d^-½)·v) of B×heads×Nq×d queries: B×Nq×D, and the weights B×heads×Nq×Nk."""
         weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
-        return self.proj((weights @ v).transpose(1, 2).reshape(batch, count, dim)), weights
+        return self.proj((weights @ v).transpose(1, 2).flatten(2)), weights
 
 
 class Mlp(nn.Module):
@@ -83,7 +91,11 @@ class Block(nn.Module):
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x + γ₁·attn(norm1 x), and the attention weights."""
         update, weights = self.attn(self.norm1(x))
-        return x + self.drop_path(self.gamma_1 * update if self.layer_scale else update), weights
+        return self.attended(x, update), weights
+
+    def attended(self, x: Tensor, update: Tensor) -> Tensor:
+        """x + γ₁·update."""
+        return x.add(self.drop_path(self.gamma_1 * update if self.layer_scale else update))
 
     def transform(self, x: Tensor) -> Tensor:
         """x + γ₂·mlp(norm2 x)."""

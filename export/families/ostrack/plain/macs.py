@@ -15,6 +15,12 @@ def plain_macs(recipe: Recipe) -> int:
         total += (context + arriving) * 4 * dim**2
         arriving = recipe.keep_counts.get(block, arriving)
         total += (context + arriving) * 2 * dim * recipe.mlp_dim
+    return total + head_macs(recipe)
+
+
+def head_macs(recipe: Recipe) -> int:
+    """Of the head alone."""
+    dim = recipe.dim
     outputs = {
         "center": (1, 2, 2),
         "corner": (1, 1),
@@ -25,4 +31,4 @@ def plain_macs(recipe: Recipe) -> int:
     per_cell = sum(tower + c // 8 * n for n in outputs)
     if recipe.head == "distribution":
         per_cell += 20 * recipe.quality_dim + recipe.quality_dim
-    return total + recipe.search_count * per_cell
+    return recipe.search_count * per_cell

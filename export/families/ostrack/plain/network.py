@@ -11,46 +11,34 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from jntrt.export.families.ostrack.plain.encoder import Encoder, Mlp, template_rows
-from jntrt.export.families.ostrack.plain.heads import HEADS, PRIOR_BIAS
+from jntrt.export.families.ostrack.plain.form import ViTForm
+from jntrt.export.families.ostrack.plain.heads import HEADS
 from jntrt.export.families.ostrack.recipe import Recipe
-from jntrt.export.families.plain import PlainForm
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
-class OSTrack(PlainForm):
+class OSTrack(ViTForm):
     """The one-stream tracker that a recipe describes; JN has a target-indicating token or its own head.
 
     `drop_path`: largest stochastic-depth rate, growing linearly with the block's number (training only).
     """
 
     recipe: Recipe
+    backbone: Encoder
     rows: Tensor | None
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, recipe: Recipe, drop_path: float = 0.0) -> None:
-        super().__init__(recipe)
+        super().__init__(recipe, recipe)
         self.kept_sets = tuple(map(kept_name, recipe.keep_counts))
         self.backbone = Encoder(recipe, drop_path)
         self.box_head = HEADS[recipe.head](recipe)
         if recipe.target_hidden:
             self.target_token_embed = Mlp(4, recipe.target_hidden, recipe.dim)
         self.register_buffer("rows", template_rows(recipe), persistent=False)
-        self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
-        self.register_buffer("std", torch.tensor(STD), persistent=False)
-        self.apply(_initialise)
-        nn.init.trunc_normal_(self.backbone.pos_embed_z, std=0.02)
-        nn.init.trunc_normal_(self.backbone.pos_embed_x, std=0.02)
-        for name in ("conv5_ctr", "conv5_cls"):
-            if hasattr(self.box_head, name):
-                nn.init.constant_(self.box_head.get_submodule(name).bias, PRIOR_BIAS)  # type: ignore[arg-type]
+        self.draw_weights()
 
     def forward(
         self,
@@ -90,10 +78,6 @@ class OSTrack(PlainForm):
         out.update(self.box_head(features.transpose(1, 2).reshape(-1, recipe.dim, side, side)))
         return out
 
-    def normalise(self, crop: Tensor) -> Tensor:
-        """uint8 RGB crops B×S×S×3 → float32 B×3×S×S, ImageNet mean and deviation."""
-        return ((crop.float() / 255 - self.mean) / self.std).permute(0, 3, 1, 2).contiguous()
-
     def predict(
         self, inputs: Mapping[str, Tensor], kept: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
@@ -122,10 +106,6 @@ class OSTrack(PlainForm):
                 for row in rows
             ]
         )
-
-    def decode(self, out: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """B×4 box (cx, cy, w, h in units of the search crop) and B presence score, 0 … 1."""
-        return self.box_head.decode(out)
 
     def _counts(self, keep_ratio: float | Sequence[float] | None) -> dict[int, int]:
         recipe = self.recipe
@@ -162,14 +142,3 @@ def ranking_gap(similarity: NDArray[Any], kept: NDArray[Any]) -> float:
     return float(
         (similarity[dropped].max() - similarity[kept].min()) / max(spread, np.finfo(np.float32).tiny)
     )
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        nn.init.xavier_uniform_(module.weight.flatten(1))
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

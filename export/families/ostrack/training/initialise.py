@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jntrt.export.families.ostrack.plain.encoder import Block
-from jntrt.export.families.ostrack.plain.network import MEAN, STD, OSTrack
+from jntrt.export.families.ostrack.plain.form import MEAN, STD, ViTForm
 from jntrt.runtime.errors import UserError
 
 PATCHES = 20000
@@ -26,10 +26,10 @@ POSITION = 0.25  # size of the sines
 
 
 @torch.no_grad()
-def initialise(model: OSTrack, photos: list[NDArray[np.uint8]], seed: int) -> None:
+def initialise(model: ViTForm, photos: list[NDArray[np.uint8]], seed: int) -> None:
     """Sets all weights of `model` from the photographs' statistics and the seed."""
     generator = torch.Generator().manual_seed(seed)
-    recipe = model.recipe
+    recipe = model.one_stream
     embed = model.backbone.patch_embed.proj
     embed.weight.copy_(principal_filters(photos, recipe.dim, recipe.patch, seed))
     assert embed.bias is not None
@@ -95,7 +95,7 @@ def positions(side: int, dim: int) -> Tensor:
 
 
 @torch.no_grad()
-def load_encoder(model: OSTrack, path: Path) -> None:
+def load_encoder(model: ViTForm, path: Path) -> None:
     """Copies pre-trained ViT weights (safetensors; names with or without `backbone.`) into the encoder.
 
     Blocks, patch embedding and final norm must all be there in the network's shapes; positions are sines,
@@ -118,5 +118,5 @@ def load_encoder(model: OSTrack, path: Path) -> None:
         )
     for name, value in own.items():
         value.copy_(weights[name])
-    model.backbone.pos_embed_z.copy_(positions(model.recipe.template_side, model.recipe.dim))
-    model.backbone.pos_embed_x.copy_(positions(model.recipe.search_side, model.recipe.dim))
+    model.backbone.pos_embed_z.copy_(positions(model.one_stream.template_side, model.one_stream.dim))
+    model.backbone.pos_embed_x.copy_(positions(model.one_stream.search_side, model.one_stream.dim))

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jntrt.export.families.iou import box_iou
+
 DISTANCE_MARGIN = 0.1  # the largest distance that DFL sees lies this far below the last bin
 
 
@@ -35,17 +37,10 @@ def distribution_focal(logits: Tensor, distance: Tensor) -> Tensor:
 
 def iou_and_giou_loss(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and 1 - GIoU of boxes …×4 (x1, y1, x2, y2)."""
-    low, high = (
-        torch.maximum(predicted[..., :2], true[..., :2]),
-        torch.minimum(predicted[..., 2:], true[..., 2:]),
-    )
-    overlap = (high - low).clamp(min=0).prod(dim=-1)
-    area = (predicted[..., 2:] - predicted[..., :2]).clamp(min=0).prod(dim=-1)
-    union = area + (true[..., 2:] - true[..., :2]).clamp(min=0).prod(dim=-1) - overlap
+    iou, union = box_iou(predicted, true)
     outer_low = torch.minimum(predicted[..., :2], true[..., :2])
     outer_high = torch.maximum(predicted[..., 2:], true[..., 2:])
     outer = (outer_high - outer_low).clamp(min=0).prod(dim=-1)
-    iou = overlap / union.clamp(min=1e-12)
     return iou, 1 - iou + (outer - union) / outer.clamp(min=1e-12)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from jntrt.export.families.iou import box_iou
 from jntrt.export.families.siamese.plain.decode import context_size
 from jntrt.export.families.siamese.training import losses
 
@@ -65,7 +66,7 @@ def choose_regions(found: Tensor, scores: Tensor, true: Tensor) -> tuple[Tensor,
     """
     best = scores.topk(min(CANDIDATES, len(scores))).indices
     found = found[best][losses.nms(found[best], scores[best], OVERLAP)]
-    overlap = losses.box_iou(found, true[None])
+    overlap, _ = box_iou(found, true[None])
     positives = found[overlap > SURELY][:EACH]
     negatives = found[overlap < HARDLY][:EACH]
     missing = EACH - len(positives)

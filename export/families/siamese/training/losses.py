@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from jntrt.export.families.iou import box_iou
+
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 MARGIN = 2.0
 POSITIVES, NEGATIVES = 16, 48  # cells that NanoTrack draws of a pair with the target
@@ -37,14 +39,6 @@ def focal(probability: Tensor, positive: Tensor) -> Tensor:
     p = torch.where(positive, probability, 1 - probability)
     alpha = torch.where(positive, p.new_tensor(FOCAL_ALPHA), p.new_tensor(1 - FOCAL_ALPHA))
     return -alpha * (1 - p) ** FOCAL_GAMMA * p.clamp(min=torch.finfo(p.dtype).tiny).log()
-
-
-def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes …×4 and …×4, pair by pair."""
-    inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
-    intersection = inner.prod(dim=-1)
-    union = (a[..., 2:] - a[..., :2]).prod(dim=-1) + (b[..., 2:] - b[..., :2]).prod(dim=-1) - intersection
-    return intersection / union.clamp(min=1e-9)
 
 
 def distance_iou(predicted: Tensor, true: Tensor, smooth: float = 0.0) -> Tensor:
@@ -84,7 +78,7 @@ def contrastive(exemplar: Tensor, vectors: Tensor, same: Tensor, margin: float =
 def nms(boxes: Tensor, scores: Tensor, limit: float) -> Tensor:
     """Indices of the boxes N×4 that stay, best first: none overlaps a better one by more than `limit`."""
     order = scores.argsort(descending=True)
-    overlap = box_iou(boxes[order][:, None], boxes[order][None])
+    overlap, _ = box_iou(boxes[order][:, None], boxes[order][None])
     stays = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
     for i in range(len(order)):
         if stays[i]:

@@ -222,7 +222,7 @@ HEAD_ROLES = {
 
 @pytest.mark.parametrize("head", HEAD_ROLES)
 def test_roles_say_what_may_be_int8_and_what_stays_float32(head: str) -> None:
-    """All Linears of the blocks but the ranking query; convolutions but those that make the logits."""
+    """All Linears of the blocks; convolutions but those that make the logits."""
     recipe = replace(
         SMALL, head=head, bins=9, quality_dim=8, ce_layers=(1,), keep_ratio=(0.5,), template_tokens="box"
     )
@@ -231,12 +231,12 @@ def test_roles_say_what_may_be_int8_and_what_stays_float32(head: str) -> None:
     assert template == Roles(int8=("blocks.0/template/attn/qkv/matmul",))
     assert track is not None
     linears = [f"blocks.{b}/{n}/matmul" for b in range(3) for n in ("attn/proj", "mlp/fc1", "mlp/fc2")]
-    linears += ["blocks.0/search/attn/qkv/matmul", *(f"blocks.{b}/attn/q/matmul" for b in (1, 2))]
-    linears += ["blocks.1/attn/kv", "blocks.2/attn/kv", "head/conv1/taps"]
+    linears += ["blocks.0/search/attn/qkv/matmul", *(f"blocks.{b}/attn/qkv/matmul" for b in (1, 2))]
+    linears += ["head/conv1/taps"]
     branches = {"center": ("ctr", "offset", "size"), "corner": ("tl", "br"), "distribution": ("cls", "reg")}
     convolutions = [f"head/{branch}/conv{k}" for branch in branches[head] for k in (2, 3, 4)]
     assert sorted(track.int8) == sorted(linears + convolutions)
-    of_ranking = ("softmax", "mean", "weights", "weighted", "row", "similarity", "topk")
+    of_ranking = ("softmax", "slice", "mean", "weights", "weighted", "similarity", "topk")
     ranking = [f"blocks.1/ce/{n}" for n in of_ranking]
     decoding = [f"head/{n}" for n in HEAD_ROLES[head].split()]
     assert sorted(track.float32) == sorted([*ranking, *decoding, "box", "score"])

@@ -1,5 +1,6 @@
 """Only collected by test_cuda_emulated.py, in a process whose libcuda is the emulated one."""
 
+import copy
 import ctypes
 import os
 import sys
@@ -121,6 +122,12 @@ class HostNetwork:
     def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
         raise AssertionError("the loop does not call it")
 
+    def share(self) -> "HostNetwork":
+        other = copy.copy(self)
+        other._tensors = Tensors(shared_device(), {n: (t.shape, t.dtype) for n, t in self.tensors.items()})
+        other._callback = HOST_FUNCTION(other._run)
+        return other
+
     def describe(self) -> dict[str, Any]:
         return {"backend": self.name}
 
@@ -133,9 +140,11 @@ class HostNetwork:
 def host_backend(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a backend whose networks run in the device loop."""
     from jntrt.runtime import engines
+    from jntrt.runtime.engines import auto
 
     original = engines.backend_class
-    monkeypatch.setattr(
-        engines, "backend_class", lambda name: HostNetwork if name == "host" else original(name)
-    )
+    for module in (engines, auto):
+        monkeypatch.setattr(
+            module, "backend_class", lambda name: HostNetwork if name == "host" else original(name)
+        )
     return "host"

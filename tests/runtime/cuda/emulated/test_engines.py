@@ -6,8 +6,10 @@ import logging
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from golden_bundles import export_golden
 
@@ -18,11 +20,11 @@ from jntrt.runtime.cuda.driver import Device, DeviceInfo
 from jntrt.runtime.engines import choose_backend
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
-from jntrt.runtime.engines.tensorrt import engine as rtx_engine
+from jntrt.runtime.engines.tensorrt import engine as tensorrt_engine
 from jntrt.runtime.engines.tensorrt import gate as engine_gate
 from jntrt.runtime.engines.tensorrt.build import FLAVOURS, BuildOptions
 from jntrt.runtime.engines.tensorrt.build_ahead import build_engine
-from jntrt.runtime.engines.tensorrt.cache import default_root
+from jntrt.runtime.engines.tensorrt.cache import Engine, EngineKey, default_root
 from jntrt.runtime.engines.tensorrt.engine import TensorRT, TensorRTRTX
 from jntrt.runtime.errors import GateError, UserError
 
@@ -98,7 +100,7 @@ def test_each_graph_is_hashed_once(bundle: Bundle, cache: Path, monkeypatch: pyt
         return subprocess.CompletedProcess(command, engine_gate.main(), "", "in this process")
 
     monkeypatch.setattr(bundles, "file_sha256", counted)
-    monkeypatch.setattr(rtx_engine, "file_sha256", counted)
+    monkeypatch.setattr(tensorrt_engine, "file_sha256", counted)
     monkeypatch.setattr(engine_gate.subprocess, "run", child)
     with pytest.raises(GateError, match="in this process"):
         Tracker.from_bundle(bundle.path, backend="tensorrt-rtx")
@@ -193,3 +195,67 @@ def test_only_engines_are_built(bundle: Bundle, monkeypatch: pytest.MonkeyPatch)
         build_engine(bundle, "fp32", "openvino")
     with pytest.raises(UserError, match="backend tensorrt cannot run fp32 here: tensorrt is not installed"):
         build_engine(bundle, "fp32", "tensorrt")
+
+
+class Library:
+    """TensorRT as far as an open engine needs it; it computes nothing."""
+
+    __name__ = "stand-in"
+    TensorIOMode = SimpleNamespace(INPUT=0, OUTPUT=1)
+    nptype = staticmethod(np.dtype)
+
+    class Runtime:
+        def __init__(self, sink: object) -> None:
+            self.read = 0
+
+        def deserialize_cuda_engine(self, plan: bytes) -> "Library.Engine":
+            return Library.Engine()
+
+    class Engine:
+        num_io_tensors = 2
+
+        def __init__(self) -> None:
+            self.contexts: list[Any] = []
+
+        def get_tensor_name(self, index: int) -> str:
+            return ("search", "box")[index]
+
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            return (1, 4)
+
+        def get_tensor_dtype(self, name: str) -> str:
+            return "uint8" if name == "search" else "float32"
+
+        def get_tensor_mode(self, name: str) -> int:
+            return int(name == "box")
+
+        def create_execution_context(self) -> Any:
+            context = SimpleNamespace(places={})
+            context.set_tensor_address = lambda name, place: context.places.update({name: place}) or True
+            self.contexts.append(context)
+            return context
+
+
+def test_trackers_share_a_plan_s_weights(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, emulated: Any, device: Any
+) -> None:
+    """One engine, read once; two contexts, streams and sets of tensors, which end one by one."""
+    monkeypatch.setattr(tensorrt_engine, "load_flavour", lambda flavour: Library)
+    monkeypatch.setattr(tensorrt_engine, "logger", lambda trt: SimpleNamespace(errors=[]))
+    before = emulated.bytes()
+    key = EngineKey("0" * 64, "fp16", "tensorrt", "10.13", "GPU", "", "7.5", 13000)
+    first = TensorRT(Path("track.onnx"), FP32, EngineOptions(), (key, Engine(b"plan", {})))
+    second = first.share()
+    assert second._engine is first._engine
+    contexts = first._engine.contexts
+    assert len(contexts) == 2
+    assert not set(contexts[0].places.values()) & set(contexts[1].places.values())
+    assert first._stream is not None
+    assert second._stream is not None
+    assert first._stream.handle != second._stream.handle
+    first.close()
+    assert second.tensors["box"].pointer == contexts[1].places["box"]
+    second.close()
+    assert emulated.bytes() == before
+    with pytest.raises(UserError, match="the graph is closed"):
+        second.share()

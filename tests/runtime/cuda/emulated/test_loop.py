@@ -322,3 +322,22 @@ def test_nothing_leaks(jn_bundle: Path, host_backend: str, emulated: Any) -> Non
 
     sizes = [once() for _ in range(4)]
     assert len(set(sizes)) == 1
+
+
+def test_another_tracker_of_the_same_engine(jn_bundle: Path, host_backend: str, emulated: Any) -> None:
+    """Stream, memory and captured graph are its own: both go on side by side, one after the other's end."""
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend=host_backend) as first:
+        alone = emulated.bytes()
+        with first.another() as second:
+            assert emulated.bytes() > alone
+            for tracker in (first, second):
+                tracker.init(loop.frame(0), loop.init_box)
+            for step in loop.steps[:4]:
+                for tracker in (first, second):
+                    box = tracker.update(loop.frame(step.frame)).box
+                    np.testing.assert_allclose(box, step.after, rtol=0, atol=1e-3)
+            assert second.describe()["launch"] == "graph"
+        assert emulated.bytes() == alone
+        step = loop.steps[4]
+        np.testing.assert_allclose(first.update(loop.frame(step.frame)).box, step.after, rtol=0, atol=1e-3)

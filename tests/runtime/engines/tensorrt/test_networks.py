@@ -1,14 +1,18 @@
 """The exported graphs, in calib-jn's fp16, through the runtime's builder, for cards that are not here."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from golden_bundles import golden_network
 
+from jntrt.calib.check_build import build
 from jntrt.calib.precisions.fp16 import to_float16
+from jntrt.export.families.ostrack.family import plain
 from jntrt.export.families.ostrack.fast.graphs import build_graphs
+from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.engines.tensorrt.build import BuildOptions, build_plan, load_flavour, logger
 
 MEMORY = ("memory_tokens", "memory_qkv")
@@ -55,3 +59,25 @@ def test_the_batch_builds(rtx: ModuleType, tmp_path: Path) -> None:
     _, track = build_graphs(recipe, weights, 2)
     half = to_float16(track, memory=MEMORY)
     assert build_plan(half.SerializeToString(), "tensorrt-rtx", BuildOptions(), targets=("SM89",))
+
+
+@pytest.mark.parametrize("target", ["SM75", "SM86", "SM89"])
+def test_two_elimination_blocks_launch_few_kernels_more(rtx: ModuleType, target: str) -> None:
+    """With queries of their own and a matrix product for the ranking row it was twenty and more."""
+    recipe = Recipe(
+        *("jn", 64, 2.0, 128, 4.0, 128, 4, 4, 256),
+        head_channels=16,
+        ce_layers=(1, 2),
+        keep_ratio=(0.7, 0.7),
+    )
+    kernels = {}
+    for eliminates in (True, False):
+        taken = recipe if eliminates else replace(recipe, ce_layers=(), keep_ratio=())
+        weights = {name: value.numpy() for name, value in plain(taken).state_dict().items()}
+        _, track = build_graphs(taken, weights)
+        made = build(to_float16(track, memory=MEMORY).SerializeToString(), "fp16", target.removeprefix("SM"))
+        assert made.failure is None
+        assert made.attentions == made.attentions_total == recipe.depth
+        kernels[eliminates] = made.layers
+    assert kernels[True] - kernels[False] <= 10
+    assert kernels[True] <= 70

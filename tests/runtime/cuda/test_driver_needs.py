@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import tomllib
 
-from jntrt.runtime.engines import driver_needs
-from jntrt.runtime.engines.driver_needs import driver_obstacle, wheel_cuda
+from jntrt.runtime.cuda import driver_needs
+from jntrt.runtime.cuda.driver_needs import driver_obstacle, wheel_cuda
 from jntrt.runtime.engines.tensorrt.engine import LEAST
 
 ROOT = Path(__file__).parents[3]

@@ -1,0 +1,137 @@
+"""Which engine runs a bundle here and in which precision: what was asked for by name, or `auto`.
+
+`auto` takes the fastest precision that is safe: float16 on a GPU, where the bundle's stored samples show that
+its engine computes the same, else float32. A CPU computes float16 graphs in float32, and what bf16 and int8
+cost in accuracy is for the user to weigh: they are taken by name.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.engines import BACKENDS, ON_CPU, Choice, backend_class, choose_backend
+from jntrt.runtime.engines.options import EngineOptions
+from jntrt.runtime.engines.pair import Pair
+from jntrt.runtime.engines.precision import AUTO, Precision, find_precision
+from jntrt.runtime.engines.remembered import remembered_backend
+from jntrt.runtime.engines.tensorrt.build import FLAVOURS
+from jntrt.runtime.errors import GateError, UserError
+
+log = logging.getLogger(__name__)
+
+ON_GPU = tuple(name for name in BACKENDS if name not in ON_CPU)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An engine and a precision, and why `auto` took that precision ("" where it was named)."""
+
+    backend: Choice
+    precision: Precision
+    why: str = ""
+
+    @property
+    def precision_text(self) -> str:
+        """The precision for a line of a report, with `auto`'s reason."""
+        return f"{self.precision} ({self.why})" if self.why else str(self.precision)
+
+
+def resolve(bundle: Bundle, precision: str, backend: str = "auto", device: int = 0) -> Resolved:
+    """What a bundle is to run in, before anything is opened. Raises UserError as `choose_backend`.
+
+    `device`: the number of the GPU.
+    """
+    return next(_plans(bundle, precision, backend, device))
+
+
+def open_pair(
+    bundle: Bundle, precision: str, options: EngineOptions, backend: str = "auto"
+) -> tuple[Pair, Resolved]:
+    """A bundle's two graphs, open, and in what.
+
+    backend `auto`: what was measured to be the fastest and kept (`remembered`), else as `choose_backend`.
+    precision `auto`: float16 gives way to float32 where its engine fails the gate.
+
+    Raises UserError as `choose_backend`, the bundle and the engine do, GateError where a compiled engine
+    computes something else than its graphs.
+    """
+    refusal: GateError | None = None
+    for plan in _plans(bundle, precision, backend, options.device):
+        stored = plan.precision.stored
+        if bundle.failed_gate(stored):
+            text = "bundle %s: %s failed its gate, its boxes are not those of fp32"
+            log.warning(text, bundle.name, stored)
+        try:
+            return _open(bundle, plan, options), plan
+        except GateError as error:
+            log.warning("%s", error)
+            refusal = error
+    assert refusal is not None
+    raise refusal
+
+
+def _open(bundle: Bundle, plan: Resolved, options: EngineOptions) -> Pair:
+    name = plan.backend.name
+    pair = backend_class(name).open(bundle, plan.precision, options)
+    if plan.why and plan.precision.fp16 and name not in FLAVOURS:  # TensorRT's engines pass a gate of theirs
+        try:
+            _check(bundle, plan.precision, name, pair, options)
+        except BaseException:
+            pair.close()
+            raise
+    return pair
+
+
+def _plans(bundle: Bundle, precision: str, backend: str, device: int) -> Iterator[Resolved]:
+    """What to try, the best first; the next where a gate refuses it."""
+    if precision != AUTO:
+        named = find_precision(precision)
+        yield Resolved(_backend(bundle, named, backend, BACKENDS, device), named)
+        return
+    fp16, fp32 = find_precision("fp16"), find_precision("fp32")
+    why, refused = _obstacle_to_fp16(bundle), False
+    if not why and backend not in ON_CPU:
+        try:
+            gpu = _backend(bundle, fp16, backend, ON_GPU, device)
+        except UserError as error:
+            log.info("auto looked for fp16 on a GPU: %s", error)
+            why = "no engine on a GPU runs fp16 here"
+        else:
+            yield Resolved(gpu, fp16, "auto: on a GPU, where it equals fp32 on the bundle's samples")
+            why, refused = f"{gpu.name} fails the gate in fp16", True
+    choice = _backend(bundle, fp32, backend, BACKENDS, device)
+    if choice.name in ON_CPU and not refused:
+        why = "on a CPU; bf16 and int8 go by name"
+    yield Resolved(choice, fp32, f"auto: {why}")
+
+
+def _obstacle_to_fp16(bundle: Bundle) -> str:
+    if "fp16" not in bundle.precisions:
+        return "the bundle has no fp16, calib-jn adds it"
+    if bundle.failed_gate("fp16"):
+        return "the bundle's fp16 failed its gate"
+    return "" if "parity" in bundle.manifest else "the bundle has no samples to judge fp16 by"
+
+
+def _backend(bundle: Bundle, precision: Precision, backend: str, among: Iterable[str], device: int) -> Choice:
+    """The backend of that name; `auto`: the one that was kept as the fastest, else the first that runs."""
+    if backend == AUTO:
+        name = remembered_backend(bundle, precision)
+        if name is not None and name in among and not backend_class(name).obstacle(precision, device):
+            choice = Choice(name, {}, "the fastest here by bench-jn latency --remember")
+            log.info("auto took %s", choice)
+            return choice
+    return choose_backend(backend, precision, among, device)
+
+
+def _check(bundle: Bundle, precision: Precision, backend: str, pair: Pair, options: EngineOptions) -> None:
+    """Raises GateError where the pair computes something else than the bundle's samples say."""
+    from jntrt.runtime.engines.parity import compare_pair
+
+    engine = backend_class(backend)
+    difference = compare_pair(bundle, precision, engine, pair, options)
+    if not difference.passed:  # one swapped token moves a box; TensorRT's own gate looks twice as well
+        difference = compare_pair(bundle, precision, engine, pair, options, kept_sets=True)
+    if not difference.passed:
+        raise GateError(f"{backend} computes something else than {bundle.name} in {precision} ({difference})")
