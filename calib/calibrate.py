@@ -226,6 +226,14 @@ class _Judge:
         return judge(candidate.engine, thresholds, figures, sequences, self._clipped)
 
 
+def check_changeable(bundle: Bundle, output: Path | None) -> None:
+    """UserError for a packaged bundle without a folder for its copy."""
+    if output is None and is_packaged(bundle):
+        raise UserError(
+            f"{bundle.name} is packaged with jntrt and stays as it is: add -o COPY for a folder of yours"
+        )
+
+
 def calibrate(
     bundle: Bundle,
     data: Sequence[str | Path],
@@ -241,10 +249,7 @@ def calibrate(
     No graph is written before the gate has passed. Raises GateError when it refuses; what it measured is then
     in the bundle's calibration.json and calibration.html, as refused.
     """
-    if output is None and is_packaged(bundle):
-        raise UserError(
-            f"{bundle.name} is packaged with jntrt and stays as it is: add -o COPY for a folder of yours"
-        )
+    check_changeable(bundle, output)
     sequences = load_clips(data)
     if gate_data:
         held_back = load_clips(gate_data)

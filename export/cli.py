@@ -75,6 +75,27 @@ def export(
         print_result(result)
 
 
+@app.command(name="--list")
+def list_families(*, json: bool = False) -> None:
+    """Print the trackers that are known: what weights show of them and what has to be said.
+
+    Parameters
+    ----------
+    json:
+        Print the list as JSON.
+    """
+    from dataclasses import asdict
+
+    from jntrt.export.families import family, folder_names
+    from jntrt.export.report import print_supported
+
+    supported = [(name, one) for name in folder_names() for one in family(name).supported()]
+    if json:
+        print_json([{"family": name, **asdict(one)} for name, one in supported])
+    else:
+        print_supported(supported)
+
+
 @app.command
 def inspect(bundle: str, *, json: bool = False) -> None:
     """Print what a bundle is: network, crops, precisions, files, figures, where it came from.

@@ -79,24 +79,9 @@ def export_checkpoint(
     output = output or Path(_stem(path))
     target = output.resolve()
     check_target(target, str(output), overwrite=True)
-    given = {} if flags is None else {key: said for key, said in vars(flags).items() if said is not None}
-    beside = None if config else _yaml_beside(path)
-    said_by = config or beside
-    experiment = read_experiment_yaml(said_by) if said_by else None
-    renames = read_key_map(key_map) if key_map else None
     progress(f"reading {path.name}")
-    checkpoint = read_checkpoint(path)
-    weights = rename(checkpoint.weights, renames) if renames else checkpoint.weights
-    try:
-        name, source = _family_name(given, experiment, weights)
-        kind = family(name)
-        inferred = kind.infer(weights, experiment, family_flags(name, given), _recipe_names(checkpoint))
-        first = [("recognised as", name, source)]
-        if beside:
-            first.append(("experiment file", printable(beside.name), "found beside the checkpoint"))
-        inferred = replace(inferred, rows=(*first, *inferred.rows))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    name, inferred, checkpoint, weights = read_network(path, flags=flags, config=config, key_map=key_map)
+    kind = family(name)
 
     # Only now the slow imports: what is wrong with the file is said at once. All of them: a missing one
     # must not be found after a minute of work.
@@ -151,6 +136,33 @@ def export_checkpoint(
     return ExportResult(
         output, bundle.manifest, inferred, tuple(unused), checkpoint.skipped, checkpoint.names
     )
+
+
+def read_network(
+    path: Path, *, flags: object = None, config: Path | None = None, key_map: Path | None = None
+) -> tuple[str, Inferred, Checkpoint, Weights]:
+    """The family's name, the recipe, the checkpoint at `path` and its weights under the family's own names.
+
+    Arguments and errors as `export_checkpoint`'s.
+    """
+    given = {} if flags is None else {key: said for key, said in vars(flags).items() if said is not None}
+    beside = None if config else _yaml_beside(path)
+    said_by = config or beside
+    experiment = read_experiment_yaml(said_by) if said_by else None
+    renames = read_key_map(key_map) if key_map else None
+    checkpoint = read_checkpoint(path)
+    weights: Weights = rename(checkpoint.weights, renames) if renames else checkpoint.weights
+    try:
+        name, source = _family_name(given, experiment, weights)
+        kind = family(name)
+        inferred = kind.infer(weights, experiment, family_flags(name, given), _recipe_names(checkpoint))
+        weights = kind.own_names(weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    first = [("recognised as", name, source)]
+    if beside:
+        first.append(("experiment file", printable(beside.name), "found beside the checkpoint"))
+    return name, replace(inferred, rows=(*first, *inferred.rows)), checkpoint, weights
 
 
 def _stem(path: Path) -> str:

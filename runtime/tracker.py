@@ -28,6 +28,7 @@ from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import AUTO
 from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.inputs import side_inputs
+from jntrt.runtime.redetect import Redetection, Search
 
 NOBODY = (math.nan,) * 4  # the box of an idle row
 MAX_COORDINATE = 1e6  # pixels; a crop's pixels are counted in 32 bits
@@ -58,19 +59,22 @@ class TrackResult:
 
     box: float64 (4,) or (B, 4): x, y, w, h in pixels.
     score: presence at the chosen cell, 0 … 1, float or (B,). Box and score of an idle row are NaN.
-    lost: score below the bundle's threshold, bool or (B,); a report only, the state moves all the same.
+    lost: score below the bundle's threshold, bool or (B,); a report only, the state moves all the same. With
+    `redetect` also while the target is searched for.
+    redetected: the search for a lost target has found it here, bool or (B,); never without `redetect`.
     """
 
     box: NDArray[np.float64]
     score: float | NDArray[np.float64]
     lost: bool | NDArray[np.bool_]
+    redetected: bool | NDArray[np.bool_] = False
 
 
 class Tracker:
     """Tracks what `init` was shown, frame by frame. A context manager; `close` lets the engines go.
 
     `stage_ms` holds the last update's milliseconds: crop (rectangle, pixels), network, box (mapping,
-    state).
+    state), and with `redetect` also search.
 
     An engine on a GPU brings a device loop: the three steps then run there as one launch (`network` is
     all of it but a host frame's crop), and a frame may lie on the GPU already, as any H×W×3 uint8 object
@@ -85,6 +89,7 @@ class Tracker:
         color: str = "rgb",
         choice: str | None = None,
         precision: str = "fp32",
+        redetect: Redetection | None = None,
     ) -> None:
         """A bundle's graphs, open, which the tracker closes; most callers want `from_bundle`.
 
@@ -101,6 +106,7 @@ class Tracker:
         self._frame_shape: tuple[int, ...] = ()
         self._pair, self._color = pair, color
         self._loop = pair.loop(bundle, swap=color == "bgr")
+        self._search = Search(self._loop, bundle, redetect) if redetect else None
         self._closed = False
 
     @classmethod
@@ -113,6 +119,7 @@ class Tracker:
         color: str = "rgb",
         options: EngineOptions | None = None,
         device: int | None = None,
+        redetect: bool | Redetection = False,
     ) -> Self:
         """Open a bundle's two graphs in an engine.
 
@@ -123,6 +130,7 @@ class Tracker:
         (OpenVINO's), `tf32` (on a GPU).
         threads: None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
         options: all that an engine may be told; `threads` and `device`, the GPU's number, go before its own.
+        redetect: search for a lost target, in the time that `Redetection` gives (bundles of batch 1).
         """
         if not isinstance(bundle, Bundle):
             bundle = open_bundle(bundle)
@@ -133,7 +141,14 @@ class Tracker:
             options = replace(options, device=device)
         pair, taken = open_pair(bundle, precision, options, backend)
         try:
-            return cls(bundle, pair, color=color, choice=str(taken.backend), precision=taken.precision_text)
+            return cls(
+                bundle,
+                pair,
+                color=color,
+                choice=str(taken.backend),
+                precision=taken.precision_text,
+                redetect=Redetection() if redetect is True else redetect or None,
+            )
         except BaseException:
             pair.close()
             raise
@@ -150,7 +165,12 @@ class Tracker:
         pair = self._pair.share()
         try:
             return type(self)(
-                self.bundle, pair, color=self._color, choice=self.choice, precision=self.precision
+                self.bundle,
+                pair,
+                color=self._color,
+                choice=self.choice,
+                precision=self.precision,
+                redetect=self._search.options if self._search else None,
             )
         except BaseException:
             pair.close()
@@ -170,6 +190,7 @@ class Tracker:
         state = [geometry.start_box(box, self.bundle.state) for box in given]
         state += [NOBODY] * (self.bundle.batch - len(state))
         self._loop.start(accepted, state, self._side(state))
+        self._begin_search(accepted, state[0])
         self._state, self._frame_shape = np.array(state, np.float64), accepted.shape
 
     @_one_at_a_time
@@ -189,6 +210,7 @@ class Tracker:
             )
         target, begun = int(idle[0]), geometry.start_box(given, self.bundle.state)
         self._loop.join(accepted, target, begun, self._side([begun]))
+        self._begin_search(accepted, begun)
         state[target] = begun
         self._state = state
         return target
@@ -219,10 +241,13 @@ class Tracker:
         not finite (the state then stays where it was).
         """
         accepted, _ = self._next(frame, "update")
-        step = self._loop.step(accepted)
-        self._state = step.boxes
+        step, redetected = self._loop.step(accepted), False
         self.stage_ms = {"crop": step.crop_ms, "network": step.network_ms, "box": step.box_ms}
-        return self._result(step.boxes.copy(), step.scores)
+        if self._search and self.active.any():
+            step, redetected = self._search.follow(accepted, step)
+            self.stage_ms["search"] = self._search.milliseconds
+        self._state = step.boxes
+        return self._result(step.boxes.copy(), step.scores, redetected)
 
     @property
     def state(self) -> NDArray[np.float64]:
@@ -246,6 +271,9 @@ class Tracker:
         state[active] = self._checked_boxes(rows, width, height, least=count, most=count)
         self._state = state
         self._loop.move(state.tolist())
+        if self._search and count:
+            x, y, w, h = state[0].tolist()
+            self._search.trust((x, y, w, h))
 
     def describe(self) -> dict[str, Any]:
         """The bundle and what its engine says of itself."""
@@ -285,6 +313,12 @@ class Tracker:
             )
         return accepted, self._state.copy()
 
+    def _begin_search(self, frame: Any, box: geometry.Box) -> None:
+        if self._search:
+            if not isinstance(frame, np.ndarray):
+                raise TrackerError("redetect compares pixels on the host: give frames as NumPy arrays")
+            self._search.begin(frame, box)
+
     def _side(self, state: geometry.Boxes) -> Mapping[str, NDArray[Any]]:
         return side_inputs(state, self.bundle.template, self.bundle.target_box_format, self._inputs)
 
@@ -311,12 +345,15 @@ class Tracker:
                 raise TrackerError(f"the box {text} lies outside the frame of {width}×{height} pixels")
         return state
 
-    def _result(self, boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> TrackResult:
+    def _result(
+        self, boxes: NDArray[np.float64], scores: NDArray[np.float64], redetected: bool
+    ) -> TrackResult:
         threshold = self.bundle.presence_threshold
         if self.bundle.batch == 1:
             score = float(scores[0])
-            return TrackResult(boxes[0], score, score < threshold)
-        return TrackResult(boxes, scores, scores < threshold)
+            searching = self._search is not None and self._search.searching
+            return TrackResult(boxes[0], score, score < threshold or searching, redetected)
+        return TrackResult(boxes, scores, scores < threshold, np.zeros(len(boxes), np.bool_))
 
 
 def _rows(boxes: ArrayLike) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ ALLOWED = {
     "calib": {"runtime", "bench.sequences", "export.rules", "export.onnx"},
     "train": {
         *("runtime", "export.families", "export.checkpoint", "export.bounded_yaml", "bench.sequences"),
+        "export.pipeline",
     },
 }
 # Whole commands that are run as a user would run them.

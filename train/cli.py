@@ -6,6 +6,9 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
@@ -51,13 +54,22 @@ def train(
 
 
 @app.command
-def sequences(*, data: Path, out: Path, count: int = 50, frames: int = 60, seed: int = 2026) -> None:
+def sequences(
+    *,
+    data: Path,
+    out: Path,
+    count: int = 50,
+    frames: int = 60,
+    seed: int = 2026,
+    scenes: Literal["ordinary", "vanishing", "staying"] = "ordinary",
+    training: bool = False,
+) -> None:
     """Render the synthetic validation sequences (GOT-10k layout with absence.label).
 
     Parameters
     ----------
     data
-        Folder with images/ and masks/; only the held-out part of both is used.
+        Folder with images/ and masks/; only the held-out part of both is used, unless --training is given.
     out
         A new folder.
     count
@@ -66,10 +78,15 @@ def sequences(*, data: Path, out: Path, count: int = 50, frames: int = 60, seed:
         Frames of each.
     seed
         The same seed gives the same frames.
+    scenes
+        vanishing: every target is away for 1 to 5 s of 30 frames and comes back elsewhere; staying: none is
+        ever away. Both have a distractor of the target's kind.
+    training
+        Of the photographs and objects that training sees: sequences to calibrate with.
     """
     from jntrt.train.data.write_sequences import write_sequences
 
-    write_sequences(data, out, count, frames, seed)
+    write_sequences(data, out, count, frames, seed, scenes=scenes, held_out=not training)
 
 
 @app.command
@@ -166,6 +183,56 @@ def reference(
     figures = reference_run(data, teacher, run, out, config, workers)
     if figures:
         print("  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+
+
+@app.command
+def finetune(
+    *,
+    start: Annotated[str, Parameter(name="--from")],
+    data: Path,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    name: str = "tuned",
+    pictures: Path | None = None,
+    steps: int | None = None,
+    workers: int = 1,
+    threads: int | None = None,
+    json: bool = False,
+) -> None:
+    """Teach a trained tracker your kind of video: clips in, a checked bundle out.
+
+    A fifth of the clips is held back. How long to train, and how far to go from the weights before to those
+    after, is chosen on half of these, and the result measured on the other half. Where the tracker before was
+    as good, the exit code is 3 and no bundle is left. The same command again goes on after a stop.
+
+    Parameters
+    ----------
+    start
+        What to begin with: nanotrack-v3, jn-nano, or a checkpoint that export-jn reads.
+    data
+        Annotated clips: a folder of what bench-jn accuracy takes. Broken ones are named and left out.
+    out
+        Folder for the run, NAME.safetensors, NAME.yaml and the bundle NAME/.
+    name
+        Name of the checkpoint.
+    pictures
+        A folder of other pictures, of any kind: there the tracker is to stay as it was.
+    steps
+        In place of the family's number of steps.
+    workers
+        Processes that make batches.
+    threads
+        CPU threads of the network.
+    json
+        Print the figures as JSON.
+    """
+    from jntrt.train.finetune.command import Request
+    from jntrt.train.finetune.command import finetune as run_finetune
+
+    lines, figures = run_finetune(Request(start, data, out, name, pictures, steps, workers, threads))
+    if json:
+        print_json(figures)
+    else:
+        print("\n".join(lines))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -49,6 +49,7 @@ class Bundle:
     state: StateSpec
     state_inputs: dict[str, StateInput]
     presence_threshold: float
+    redetect_threshold: float | None  # None: not measured
     recipe: dict[str, Any]
     _verified: set[tuple[str, str]] = field(default_factory=set, repr=False, compare=False)
 
@@ -74,6 +75,9 @@ class Bundle:
             state=state_spec(reader),
             state_inputs=state_inputs(reader),
             presence_threshold=reader.number("presence_threshold", 0, 1),
+            redetect_threshold=(
+                reader.section("redetect").number("threshold", 0, 1) if "redetect" in manifest else None
+            ),
             recipe=reader.section("recipe").values,
         )
         for spec in (bundle.template, bundle.search):

@@ -99,6 +99,20 @@ def add_precision(
     return Bundle.open(bundle.path)
 
 
+def change_manifest(bundle: Bundle, **entries: Any) -> Bundle:
+    """Put entries that name no files into the manifest of a bundle on disk, in one step; open the result."""
+    try:
+        with locked(bundle.path):
+            content = json.loads((bundle.path / MANIFEST).read_bytes())
+            _write_manifest(bundle.path, content | entries)
+    except OSError as error:
+        text = os.strerror(error.errno or 0)
+        raise UserError(
+            f"the bundle {bundle.path} cannot be changed: {text}: copy it where you may write"
+        ) from error
+    return Bundle.open(bundle.path)
+
+
 def _add_precision(bundle: Bundle, name: str, files: Mapping[str, Content], entry: dict[str, Any]) -> None:
     content = json.loads((bundle.path / MANIFEST).read_bytes())
     for file_name, data in files.items():

@@ -60,6 +60,11 @@ class Options:
         Scale frames first, to 640x360 or by 0.5; boxes, the first too, are then in scaled pixels.
     trail:
         Draw where each target was during the last N frames (--save).
+    redetect:
+        Search for a lost target, in the time that a frame of the source leaves; JSON lines say where it was
+        found again.
+    stop_when_lost:
+        End once every target has been lost for N frames in a row.
     view:
         A page in the browser: the first frame to draw the targets on, then the run, to pause, to step, to
         draw anew and to stop. On 127.0.0.1, also through ssh -L; elsewhere only where you say so:
@@ -113,6 +118,8 @@ class Options:
     every: int = 1
     resize: str | None = None
     trail: int = 0
+    redetect: bool = False
+    stop_when_lost: int | None = None
     view: bool = False
     show: bool = False
     overwrite: bool = False
@@ -133,6 +140,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.trail < 0:
             raise UserError(f"--trail {self.trail}: give a number of frames")
+        if self.stop_when_lost is not None and self.stop_when_lost < 1:
+            raise UserError(f"--stop-when-lost {self.stop_when_lost}: give a number of frames from 1")
+        if self.redetect and self.decode == "gpu":
+            raise UserError("--redetect compares pixels on the host: leave --decode gpu out")
         _ = self.selection, self.encoding, self.build  # each refuses what it cannot mean
 
     @cached_property

@@ -46,13 +46,14 @@ class OneEach:
         return {stage: sum(tracker.stage_ms[stage] for tracker in self._trackers) for stage in stages}
 
     def update(self, frame: Frame) -> "TrackResult":
-        """Find the targets in the next frame; boxes B×4, scores and lost B."""
+        """Find the targets in the next frame; boxes B×4, scores, lost and redetected B."""
         from jntrt.runtime.tracker import TrackResult
 
         results = [tracker.update(frame) for tracker in self._trackers]
         scores = np.array([result.score for result in results], np.float64)
         lost = np.array([result.lost for result in results])
-        return TrackResult(np.stack([result.box for result in results]), scores, lost)
+        redetected = np.array([result.redetected for result in results])
+        return TrackResult(np.stack([result.box for result in results]), scores, lost, redetected)
 
 
 def follow(
@@ -78,5 +79,6 @@ def follow(
         elapsed = 1e3 * (time.perf_counter() - began)
         scores = tuple(float(score) for score in np.atleast_1d(result.score)[:count])
         lost = tuple(bool(flag) for flag in np.atleast_1d(result.lost)[:count])
+        again = tuple(bool(flag) for flag in np.atleast_1d(result.redetected)[:count])
         found = np.atleast_2d(result.box)[:count]  # a batch may have idle rows after them
-        yield frame, Tracked(number, found, scores, lost, elapsed, 1e3 * (began - asked))
+        yield frame, Tracked(number, found, scores, lost, elapsed, 1e3 * (began - asked), again)

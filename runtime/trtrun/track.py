@@ -3,6 +3,7 @@
 import sys
 import time
 from contextlib import ExitStack
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from jntrt.runtime.command.start import BEGAN
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.tensorrt.build_ahead import build_bar
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.redetect import Redetection
 from jntrt.runtime.tracker import Tracker
 from jntrt.runtime.trtrun.draw_box import draw_box
 from jntrt.runtime.trtrun.first_box import check_boxes, given_boxes
@@ -71,7 +73,7 @@ def track(
             targets = len(boxes)
             outputs = _outputs(job, options, targets, named, profile)
         check_boxes(boxes, first)
-        tracker = _tracker(stack, model, options, targets)
+        tracker = _tracker(stack, model, options, targets, stream.fps)
         # From here on Ctrl-C ends the stream, and never what is being written.
         stack.enter_context(interrupts.deferred(lambda: stop(stream, session)))
         if profile:
@@ -81,6 +83,7 @@ def track(
             Status(stream.length, outputs.paths, bar=not outputs.on_terminal, live=stream.live)
         )
         stack.enter_context(outputs.open(stream.fps, stream.name))
+        gone = 0
         for frame, tracked in follow(tracker, first, stream.numbered(), boxes, number):
             seen = look(session, tracker, frame, tracked) if session else tracked
             with status.writing():
@@ -89,6 +92,10 @@ def track(
             if profile:
                 profile.frame(tracked, tracker.stage_ms, status.wrote)
             if (session and session.stopped) or (window and not window.show(frame, seen)):
+                break
+            gone = gone + 1 if all(seen.lost) else 0
+            if gone == options.stop_when_lost:
+                print(f"lost for {gone} frames: stopped at frame {seen.frame}", file=sys.stderr)
                 break
 
 
@@ -128,8 +135,14 @@ def _drawn(session: Session | None, first: npt.NDArray[np.uint8], targets: int) 
     return np.stack([draw_box(first) for _ in range(targets)])
 
 
-def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) -> Tracker | OneEach:
-    """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on."""
+def _tracker(
+    stack: ExitStack, model: Bundle, options: Options, targets: int, fps: Fraction | None
+) -> Tracker | OneEach:
+    """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on.
+
+    fps: of the source; a search for lost targets takes what a frame's time leaves.
+    """
+    search = Redetection(milliseconds=1e3 / float(fps or 30) / targets) if options.redetect else False
     with build_bar() as bar:
         engine_options = EngineOptions(
             threads=options.threads,
@@ -138,7 +151,9 @@ def _tracker(stack: ExitStack, model: Bundle, options: Options, targets: int) ->
             progress=bar,
             own_graph=options.own_graph,
         )
-        first = Tracker.from_bundle(model, options.backend, options.precision, options=engine_options)
+        first = Tracker.from_bundle(
+            model, options.backend, options.precision, options=engine_options, redetect=search
+        )
         trackers = [stack.enter_context(first)]
         while len(trackers) * model.batch < targets:
             trackers.append(stack.enter_context(first.another()))

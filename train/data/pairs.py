@@ -16,11 +16,13 @@ from jntrt.runtime.bundle.conventions import StateInput
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.geometry import Box, CropRectangle, crop_rectangle, state_input
 from jntrt.train.data.assets import Assets
+from jntrt.train.data.regions import Regions
 from jntrt.train.data.scene import Image
 from jntrt.train.data.synthetic import FRAME, Shot, random_pair
 from jntrt.train.data.videos import Still, VideoPairs
 
 BRIGHTNESS = 0.2
+BRAKED = 1 / 3  # share of the pairs that a fine-tuned network stays itself on
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +48,8 @@ class PairSource:
     """Draws pairs, `positive` (ρ) of them with the target in the search crop.
 
     objective: says how far the tracker may be off, and what it takes beside the crops. crops: how they are
-    cut. synthetic: the share of pairs that are rendered scenes; the others
-    come from `videos`.
+    cut. synthetic: the share of pairs that are rendered scenes; the others come from `videos`. regions: a
+    third of all pairs come from there.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class PairSource:
         videos: VideoPairs | None,
         synthetic: float = 0.7,
         positive: float = 0.7,
+        regions: Regions | None = None,
     ) -> None:
         if assets is None and videos is None:
             raise ValueError("a pair source needs scenes, videos or both")
@@ -65,6 +68,7 @@ class PairSource:
         self._crops = crops
         self._synthetic = 1.0 if videos is None else 0.0 if assets is None else synthetic
         self._positive = positive
+        self._regions = regions
 
     def draw(self, rng: np.random.Generator) -> Pair:
         """One random pair; the same generator state gives the same pair.
@@ -79,6 +83,9 @@ class PairSource:
         raise UserError("a hundred pairs in a row had no target of 2 px or more: check the annotations")
 
     def _try(self, rng: np.random.Generator, absent: bool) -> Pair | None:
+        if self._regions is not None and rng.random() < BRAKED:
+            first, second = self._regions.draw(rng)
+            return self._pair(first, second, second.box, False, rng)
         if self._assets is not None and rng.random() < self._synthetic:
             # Half of the negatives show the scene without its target (one that is a part of the photograph
             # leaves with it), half another scene altogether.

@@ -24,6 +24,14 @@ class Shot:
     region: bool = False
 
 
+@dataclass(frozen=True)
+class Absence:
+    """The target is away from frame `first` until `back`, and then comes again in another place."""
+
+    first: int
+    back: int
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """What stays the same over a scene: photograph, target (None: a region of the photograph), others."""
@@ -95,7 +103,7 @@ def random_pair(assets: Assets, rng: np.random.Generator, absent: bool) -> tuple
         gone = absent and number == 1
         box: Box | None
         if scene.target is None:
-            moved, box = region_camera(scene, pose)
+            moved, box = region_camera(scene.photo, scene.bend, pose)
             if gone:  # a camera elsewhere over the same photograph may well show the target
                 elsewhere = [photo for photo in assets.photos if photo is not scene.photo] or assets.photos
                 scene = replace(scene, photo=elsewhere[rng.integers(len(elsewhere))])
@@ -151,15 +159,15 @@ def random_camera(scene: Scene, rng: np.random.Generator) -> Affine:
     return np.concatenate((linear, (np.array(FRAME) / 2 - linear @ look)[:, None]), axis=1)
 
 
-def region_camera(scene: Scene, pose: Pose) -> tuple[Affine, Box]:
+def region_camera(photo: Image, bend: np.ndarray, pose: Pose) -> tuple[Affine, Box]:
     """A camera for which the photograph's middle region is the target at `pose`, and its box there."""
-    height, width = scene.photo.shape[:2]
+    height, width = photo.shape[:2]
     # The field's first numbers stand in for the region's place and shape: fixed over the scene.
-    u, v, aspect = np.tanh(scene.bend[0, :2].ravel()[:3]) * (0.25, 0.25, 0.4)
+    u, v, aspect = np.tanh(bend[0, :2].ravel()[:3]) * (0.25, 0.25, 0.4)
     middle = np.array([(0.5 + u) * width, (0.5 + v) * height])
     half = 0.14 * min(width, height) * np.array([math.exp(aspect / 2), math.exp(-aspect / 2)])
     corners = middle + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
-    plain = Sprite(scene.photo, corners)
+    plain = Sprite(photo, corners)
     matrix = replace(pose, angle=0.3 * math.sin(pose.angle)).affine(plain)
     points = corners @ matrix[:, :2].T + matrix[:, 2]
     low, high = points.min(axis=0), points.max(axis=0)
@@ -218,11 +226,19 @@ def wave(rng: np.random.Generator, amplitude: float, slowest: float, fastest: fl
     return value
 
 
-def random_video(assets: Assets, rng: np.random.Generator, frames: int) -> list[Shot]:
-    """The moments of a sequence: smooth motion of target, distractors and camera; some have an absence."""
+def random_video(
+    assets: Assets, rng: np.random.Generator, frames: int, absence: Absence | None = None
+) -> list[Shot]:
+    """The moments of a sequence: smooth motion of target, distractors and camera; some have an absence.
+
+    absence: in place of the drawn one; then one distractor at least is of the target's kind.
+    """
     scene = random_scene(assets, rng)
     while scene.target is None:
         scene = random_scene(assets, rng)
+    target = scene.target
+    if absence is not None:
+        scene = replace(scene, others=(*scene.others, recoloured(target, rng)))
     size = math.exp(rng.uniform(math.log(22), math.log(80)))
     start = rng.uniform(0.3, 0.7, 2) * FRAME
     reach = rng.uniform(0.5, 2.5) * size
@@ -237,10 +253,14 @@ def random_video(assets: Assets, rng: np.random.Generator, frames: int) -> list[
     base = Pose(0, 0, size, rng.normal(0, 0.2), rng.normal(0, 0.1), bool(rng.random() < 0.5))
     away = int(rng.integers(frames // 3, frames - 8)) if rng.random() < 0.4 else frames
     back = away + int(rng.integers(6, 14))
+    if absence is not None:
+        away, back = absence.first, absence.back
     covered = int(rng.integers(10, frames - 10)) if rng.random() < 0.3 else -frames
     noise = rng.uniform(0, 5)
     shots = []
     for t in range(frames):
+        if absence is not None and t == back:
+            start = _elsewhere(start, 2 * size, rng) - [path(t) for path in move]
         x, y = (float(np.clip(start[i] + move[i](t), 0.06 * FRAME[i], 0.94 * FRAME[i])) for i in range(2))
         pose = replace(
             base,
@@ -254,7 +274,7 @@ def random_video(assets: Assets, rng: np.random.Generator, frames: int) -> list[
             (other, replace(base, x=origin[0] + path[0](t), y=origin[1] + path[1](t)))
             for other, origin, path in zip(scene.others, starts, paths, strict=True)
         ]
-        sprite = scene.target.deformed(scene.bend, bend(t))
+        sprite = target.deformed(scene.bend, bend(t))
         present = not away <= t < back
         if present:
             layers.append((sprite, pose))
@@ -272,3 +292,11 @@ def random_video(assets: Assets, rng: np.random.Generator, frames: int) -> list[
         )
         shots.append(Shot(view, visible_part(pose.box(sprite)) if present else None))
     return shots
+
+
+def _elsewhere(place: np.ndarray, distance: float, rng: np.random.Generator) -> np.ndarray:
+    """A point of the frame at least `distance` from `place`, or the farthest of twenty."""
+    points = rng.uniform(0.12, 0.88, (20, 2)) * FRAME
+    far = np.hypot(*(points - place).T)
+    point: np.ndarray = points[int(np.argmax(far >= distance) if far.max() >= distance else np.argmax(far))]
+    return point

@@ -26,16 +26,17 @@ Report = Callable[[int, dict[str, float]], None]
 
 
 class InPrecision:
-    """The model as a loss calls it: bfloat16 inside on a GPU, results in float32."""
+    """The model as a loss calls it: bfloat16 inside on a GPU or where it is asked for, results in float32."""
 
-    def __init__(self, model: PlainForm, device: torch.device) -> None:
+    def __init__(self, model: PlainForm, device: torch.device, bfloat16: bool = False) -> None:
         self._model, self._device = model, device
+        self._lower = bfloat16 or device.type == "cuda"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def __call__(self, *inputs: Any, **options: Any) -> dict[str, Tensor]:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._lower):
             out = self._model(*inputs, **options)
         return {k: v.float() if v.is_floating_point() else v for k, v in out.items()}
 
@@ -79,12 +80,13 @@ def train(
     save_seconds: float = 120.0,
     report: Report | None = None,
     teacher_channels: int = 0,
+    bfloat16: bool = False,
 ) -> dict[str, Tensor]:
     """Trains from the state in `folder`, if there is one, to `config.steps` (or stops at `stop_at`).
 
     feed: first batch's number → batches. Appends to `folder`/log.csv, saves the state every `save_seconds`
-    and at the end. Returns the averaged weights (the weights themselves without EMA). UserError where the
-    loss or its gradient is not finite; the state is then the last good one.
+    and at the end. bfloat16: autocast on a CPU too. Returns the averaged weights (the weights themselves
+    without EMA). UserError where the loss or its gradient is not finite; the state is then the last good one.
     """
     rank, world, device = _processes()
     model.to(device).train()
@@ -98,7 +100,7 @@ def train(
     if world > 1:
         for tensor in [*parameters, *model.buffers()]:
             torch.distributed.broadcast(tensor.data, 0)
-    network = InPrecision(model, device)
+    network = InPrecision(model, device, bfloat16)
     end = config.steps if stop_at is None else min(stop_at, config.steps)
     if rank == 0:
         trim_log(folder / "log.csv", step)

@@ -17,6 +17,8 @@ from jntrt.export.families.ostrack import objective as ostrack
 from jntrt.export.families.plain import PlainForm
 from jntrt.runtime.errors import UserError
 
+FINE_TUNING = None
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.families.contract import Box
 from jntrt.export.families.ostrack.family import side_inputs
 from jntrt.export.families.ostrack.plain.encoder import Block
@@ -20,12 +21,31 @@ from jntrt.export.families.ostrack.plain.form import ViTForm
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.families.ostrack.training.initialise import initialise, load_encoder
-from jntrt.export.families.ostrack.training.losses import LOSSES, keep_ratio_at
-from jntrt.export.families.plain import PlainForm
+from jntrt.export.families.ostrack.training.losses import LOSSES, departure, keep_ratio_at
+from jntrt.export.families.plain import PlainForm, load_weights
 from jntrt.runtime.errors import UserError
+
+FINE_TUNING: dict[str, Any] = {
+    "lr": 1e-4,
+    "backbone_lr": 0.5,
+    "steady": 0.5,
+    "batch": 18,
+    "steps": 450,
+    "positive": 0.8,
+    "weight_decay": 1e-4,
+    "beta2": 0.999,
+    "warmup": 20,
+    "decay": "linear",
+    "decay_from": 0.6,
+    "clip": 1.0,
+    "ema": 0.98,
+    "brake": 2.0,
+}
+"""What a configuration says to teach a trained network a new kind of video."""
 
 SCALE_JITTER = 0.25  # OSTrack's: each side times exp(0.25·N(0, 1))
 CENTRE_JITTER = 3.0  # at search factor 4: centre + 3·sqrt(w·h)·(U - 0.5) per axis
+PARTS = ("l1", "giou", "dfl", "qfl+", "qfl-", "focal", "focal-", "bce-")
 STEADY = 0.4  # of both jitters, in the pairs of a steady tracker
 
 
@@ -36,6 +56,8 @@ class Settings:
     backbone_lr: the encoder's share of the learning rate; drop_path: largest stochastic-depth rate;
     ce_start, ce_warm: the warm-up of the keep ratio in steps; steady: share of pairs with two fifths of
     OSTrack's jitter.
+    original: the checkpoint that a fine-tuned network stays near ("": none), by `brake`, the weight of the
+    distance from its outputs on regions of photographs.
     """
 
     backbone_lr: float = 1.0
@@ -43,8 +65,13 @@ class Settings:
     ce_start: int = 0
     ce_warm: int = 0
     steady: float = 0.0
+    original: str = ""
+    brake: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_range("brake", self.brake, math.inf)
+        if self.brake and not self.original:
+            raise UserError("brake needs original: name the checkpoint that training begins with")
         for name, high in (("backbone_lr", math.inf), ("drop_path", 0.99), ("steady", 1)):
             _check_range(name, getattr(self, name), high)
         for name in ("ce_start", "ce_warm"):
@@ -54,15 +81,15 @@ class Settings:
 class Objective:
     """The papers' training of one recipe."""
 
-    parts = ("l1", "giou", "dfl", "qfl+", "qfl-", "focal", "focal-", "bce-")
-
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
         if min(recipe.dim, recipe.depth, recipe.mlp_dim) < 1 or recipe.head_channels < 8:
             raise UserError("dim, depth and mlp_dim have to be at least 1, head_channels at least 8")
         if recipe.head == "distribution" and (recipe.bins < 4 or recipe.quality_dim < 1):
             raise UserError("the distribution head needs bins (17 in the paper) and quality_dim (64)")
         self.recipe, self.settings = recipe, settings
+        self.parts = (*PARTS, "brake") if settings.brake else PARTS
         self._loss = LOSSES[recipe.head]
+        self._before: OSTrack | None = None
 
     def network(self) -> OSTrack:
         """The plain form with drop-path."""
@@ -71,9 +98,14 @@ class Objective:
     def initialise(
         self, model: PlainForm, start: str, photos: list[NDArray[np.uint8]] | None, seed: int
     ) -> None:
-        """start: "plain" (as built), "principal" (`initialise`), or a file of an encoder's weights."""
+        """start: "plain" (as built), "principal" (`initialise`), or a file of an encoder's weights.
+
+        With `original`, its checkpoint: one whose weights the model has to fill.
+        """
         assert isinstance(model, ViTForm)
-        if start == "principal":
+        if self.settings.original and start == self.settings.original:
+            load_weights(model, read_checkpoint(Path(start)).weights)
+        elif start == "principal":
             if photos is None:
                 raise UserError("start: principal needs images/ and masks/ in --data, and synthetic above 0")
             initialise(model, photos, seed)
@@ -103,19 +135,44 @@ class Objective:
         return side_inputs | {"template_weights": np.ascontiguousarray(rows).reshape(-1)}
 
     def loss(self, network: Any, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """The head's loss (`losses`) with the keep ratio of this step."""
-        out = network(
+        """The head's loss (`losses`) with the keep ratio of this step.
+
+        With the brake, a region of a photograph is no target to learn: the network stays itself there.
+        """
+        inputs = (
             network.normalise(batch["template"]),
             network.normalise(batch["search"]),
             batch.get("target_box"),
             batch.get("template_weights"),
-            keep_ratio=self._ratios(step) or None,
         )
-        return self.loss_of(out, batch)
+        ratio = self._ratios(step) or None
+        out = network(*inputs, keep_ratio=ratio)
+        if not self.settings.brake:
+            return self.loss_of(out, batch)
+        region = batch["region"]
+        maps = {name: value for name, value in out.items() if not name.startswith(("kept.", "similarity."))}
+        taught = {name: batch[name][~region] for name in ("box", "present")}
+        parts = self.loss_of({name: value[~region] for name, value in maps.items()}, taught)
+        parts["brake"] = maps["features"].sum() * 0
+        if region.any():
+            if self._before is None:
+                self._before = self._original().to(region.device)
+            with torch.no_grad():
+                before = self._before(*(None if x is None else x[region] for x in inputs), keep_ratio=ratio)
+            parts["brake"] = departure({name: value[region] for name, value in maps.items()}, before)
+        parts["loss"] = parts["loss"] + self.settings.brake * parts["brake"]
+        return parts
 
     def loss_of(self, out: dict[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The head's loss of its maps."""
         return self._loss(out, batch["box"], batch["present"])
+
+    def _original(self) -> OSTrack:
+        # Fresh weights take random numbers: a run that resumes, and builds them later, draws the same.
+        with torch.random.fork_rng(devices=[]):
+            model = OSTrack(self.recipe)
+        load_weights(model, read_checkpoint(Path(self.settings.original)).weights)
+        return model.eval()
 
     def distillation(self, model: PlainForm, channels: int) -> nn.Module:
         """`Distillation` of the encoder's tokens."""

@@ -25,6 +25,24 @@ from jntrt.export.families.siamese.training import losses
 from jntrt.export.families.siamese.training.emphasis import Emphasis, emphasis_loss
 from jntrt.runtime.errors import UserError
 
+FINE_TUNING: dict[str, Any] = {
+    "lr": 2e-4,
+    "backbone_lr": 0.1,
+    "frozen_norm": True,
+    "batch": 18,
+    "steps": 450,
+    "positive": 1.0,
+    "weight_decay": 1e-4,
+    "beta2": 0.999,
+    "warmup": 20,
+    "decay": "linear",
+    "decay_from": 0.6,
+    "clip": 5.0,
+    "ema": 0.98,
+    "brake": 2.0,
+}
+"""What a configuration says to teach a trained network a new kind of video."""
+
 SHIFT = 64.0  # ± pixels of the search crop, per axis
 SCALE = 0.18  # ± of the target's size
 EMPHASIS_WEIGHT = 0.1

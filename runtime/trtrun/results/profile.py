@@ -9,13 +9,14 @@ import numpy as np
 from jntrt.runtime.trtrun.results.tracked import Tracked
 
 _ENOUGH = 64  # frames that a p90 needs behind it
-_TRACKER = ("crop", "network", "box")
+_TRACKER = ("crop", "network", "box", "search")
 _IN_THREAD = ("draw", "encode")  # beside the tracker
 _STAGES = {
     "decode wait": "for the next frame, which a thread decodes ahead",
     "crop": "the search crop, on the host",
     "network": "the graph, with upload and download where it is on a GPU",
     "box": "box to frame pixels, clip, state",
+    "search": "windows for a lost target, and what else looks like it (--redetect)",
     "write": "box files, lines, and the wait for room in the video's thread",
     "draw": "boxes into the picture, after --save-height; in a thread beside",
     "encode": "the picture into the video; in that thread",
@@ -52,7 +53,8 @@ class Profile:
                 self._first_box = 1e3 * (now - self._began)
             self.add("decode wait", tracked.waited)
             for stage in _TRACKER:
-                self.add(stage, stages[stage])
+                if stage in stages:
+                    self.add(stage, stages[stage])
             self.add("write", written)
             self.add("whole", 1e3 * (now - self._ended))
         self._ended = now

@@ -24,7 +24,7 @@ class Status:
 
     def __init__(self, length: int | None, files: list[Path], *, bar: bool, live: bool) -> None:
         self._files, self._live = files, live
-        self._frames = self._lost = 0
+        self._frames = self._lost = self._found = 0
         self._spent = {"decoding": 0.0, "the tracker": 0.0, "writing": 0.0}  # milliseconds
         self.wrote = 0.0
         self._ends: deque[float] = deque(maxlen=_WINDOW + 1)
@@ -55,6 +55,7 @@ class Status:
             self._spent["the tracker"] += tracked.milliseconds
             self._spent["decoding"] += tracked.waited
         self._lost += any(tracked.lost)
+        self._found += sum(tracked.redetected)
         note = f"{self.fps:.1f} FPS, bound by {self._bound_by()}" if self.fps else ""
         if len(tracked.boxes) == 1:
             note += "  " + ",".join(f"{value:.0f}" for value in tracked.boxes[0])
@@ -77,6 +78,8 @@ class Status:
             alone = self._spent["the tracker"] / (self._frames - 1)
             line += f", bound by {self._bound_by()}; the tracker alone {alone:.1f} ms per frame"
         line += f"), lost in {self._lost}"
+        if self._found:
+            line += f", found again {self._found} times"
         written = ", ".join(str(path) for path in self._files if path.exists())
         print(line + (f"; written: {written}" if written else ""), file=sys.stderr)
 

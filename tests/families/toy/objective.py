@@ -8,6 +8,8 @@ from jntrt.runtime.errors import UserError
 
 from .family import plain
 
+FINE_TUNING = None
+
 
 @dataclass(frozen=True)
 class Settings:

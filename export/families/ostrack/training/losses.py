@@ -185,6 +185,25 @@ def corner_loss(out: dict[str, Tensor], box: Tensor, present: Tensor) -> dict[st
     }
 
 
+def departure(out: dict[str, Tensor], before: dict[str, Tensor]) -> Tensor:
+    """How far the head's maps have gone from those of the network `before`, mean over samples.
+
+    KL of the presence, mean over cells, plus the difference of the boxes' maps where the network before saw
+    the target; KL of both maps for the corner head, whose cells are one distribution.
+    """
+    if "tl" in out:
+        logs = [(maps["tl"].log(), maps["br"].log()) for maps in (before, out)]
+        return torch.stack(
+            [(p.exp() * (p - q)).sum(dim=(1, 2, 3)) for p, q in zip(*logs, strict=True)]
+        ).mean()
+    name = "sigma" if "sigma" in out else "score"
+    p, q = (maps[name][:, 0].clamp(1e-6, 1 - 1e-6) for maps in (before, out))
+    divergence = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+    boxes = [kind for kind in ("distances", "offset", "size") if kind in out]
+    apart = torch.cat([(out[kind] - before[kind]).abs() for kind in boxes], dim=1).mean(dim=1)
+    return (divergence.mean(dim=(1, 2)) + (p * apart).sum(dim=(1, 2)) / p.sum(dim=(1, 2))).mean()
+
+
 def keep_ratio_at(epoch: float, ratio: float, start: float, warm: float) -> float:
     """OSTrack's warm-up of the keep ratio: 1 until `start`, a cosine over `warm` epochs, then `ratio`."""
     if epoch < start:

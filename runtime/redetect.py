@@ -1,0 +1,228 @@
+"""Searching for a target that is gone.
+
+Lost for some frames in a row, the target is looked for in windows of the frame, all of the search crop's
+scale at `init`: first around the last sure place, ring by ring, until they have covered the frame, then from
+the start again. The networks are the tracker's own: its loop is put at a window and steps, as if it had
+believed the target there. What it finds is judged by presence score times likeness to the target's pixels
+(runtime/likeness.py). The best of a frame is looked at once more from close by, and is the target where that
+reaches a threshold that was measured for the bundle (calib-jn redetect). While the target is followed, now
+and then a window elsewhere shows what else the networks would take for it: what is liker to that is never
+taken.
+"""
+
+import math
+from dataclasses import dataclass
+from time import perf_counter
+
+from jntrt.runtime import geometry
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle.conventions import CropSpec
+from jntrt.runtime.errors import UserError
+from jntrt.runtime.likeness import Seen, Views
+from jntrt.runtime.loops import Image, Loop, Step
+
+STRIDE = 0.5  # of a window's side, from one window to the next: the target then lies well inside of one
+DOUBT = 0.7  # of the threshold: what is followed and is less like the target may be something else
+LIKER = 0.05  # than what is followed has to be what takes its place
+REMEMBER = 8  # frames between two patches of the target that are kept
+ASIDE = 3  # frames between two windows elsewhere while the target is followed, once they covered the frame
+RATIO = 1.4  # likeness to the target over that to other things, at least
+FAINT = 0.5  # of the presence threshold: enough for something else
+SIMILAR = (0.2, 0.9)  # other things worth a patch: a little like the target, and not known yet
+
+
+@dataclass(frozen=True)
+class Redetection:
+    """How a lost target is searched for.
+
+    threshold: presence times likeness from which something found is the target; None: the bundle's.
+    after: lost frames in a row until the search begins.
+    milliseconds: time for an update with its search; one window is looked at in any case.
+    windows: so many of them a frame, whatever time that takes: the same on every machine.
+    """
+
+    threshold: float | None = None
+    after: int = 5
+    milliseconds: float = 33.0
+    windows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UserError(f"threshold {self.threshold}: a presence score lies between 0 and 1")
+        if self.after < 1 or (self.windows is not None and self.windows < 1):
+            raise UserError("after how many lost frames to search, and in how many windows: at least 1")
+        if not self.milliseconds > 0:
+            raise UserError(f"milliseconds {self.milliseconds}: the time for a frame has to be above 0")
+
+
+class Search:
+    """Follows what a loop finds and looks for its target once that is lost."""
+
+    def __init__(self, loop: Loop, bundle: Bundle, options: Redetection) -> None:
+        """UserError for a bundle of several targets, or one without a threshold where none is given."""
+        if bundle.batch != 1:
+            raise UserError(
+                f"bundle {bundle.name} tracks {bundle.batch} targets at once: redetect needs batch 1"
+            )
+        threshold = bundle.redetect_threshold if options.threshold is None else options.threshold
+        if threshold is None:
+            raise UserError(
+                f"bundle {bundle.name} has no threshold for redetection: measure one with calib-jn redetect,"
+                " or give one"
+            )
+        self.threshold = threshold
+        self.milliseconds = 0.0  # that the last frame's search took
+        self._loop, self._bundle, self.options = loop, bundle, options
+
+    @property
+    def searching(self) -> bool:
+        """Whether the target has been lost for long enough to be looked for."""
+        return self._lost >= self.options.after
+
+    def begin(self, frame: Image, box: geometry.Box) -> None:
+        """The target is at `box` of `frame`, from `init`."""
+        self._size = box[2], box[3]
+        self._frame = frame.shape[0], frame.shape[1]
+        self._target, self._others = Views(), Views()
+        self._target.add(Seen(frame, box))
+        self._number = 0
+        self._covered = False
+        self.trust(box)
+
+    def trust(self, box: geometry.Box) -> None:
+        """The target is at `box`."""
+        self._sure = box
+        self._lost = 0
+        self._windows: list[geometry.Box] = []
+        self._next = 0
+
+    def follow(self, frame: Image, step: Step) -> tuple[Step, bool]:
+        """`step`, which the loop has just found in `frame`, or in its place what the search has found.
+
+        The flag says which. The loop's state is then at the step's box.
+        """
+        began = perf_counter()
+        self._number += 1
+        box, score = _found(step)
+        seen = Seen(frame, box)
+        likeness = self._likeness(seen, score)
+        doubtful = score < self._bundle.presence_threshold or likeness < DOUBT * self.threshold
+        if likeness >= self.threshold or not (doubtful or self.searching):
+            self._lost, self._sure = 0, box
+            if self._number % REMEMBER == 0:
+                self._target.add(seen)
+        elif doubtful:
+            self._lost += 1
+            if self._lost == self.options.after:
+                self._windows = []  # about the last sure place
+        best = None
+        if self.searching:
+            used = step.crop_ms + step.network_ms + step.box_ms
+            best = self._look(frame, began, self.options.milliseconds - used)
+        elif self._lost == 0 and (not self._covered or self._number % ASIDE == 0):
+            self._look_aside(frame, box)
+        taken = best is not None and self._judged(frame, best) >= max(self.threshold, likeness + LIKER)
+        if best is not None and taken:
+            step = best
+            self.trust(_found(best)[0])
+        self._loop.move(step.boxes.tolist())
+        self.milliseconds = 1e3 * (perf_counter() - began)
+        return step, taken
+
+    def _judged(self, frame: Image, step: Step) -> float:
+        box, score = _found(step)
+        return self._likeness(Seen(frame, box), score)
+
+    def _likeness(self, seen: Seen, score: float) -> float:
+        """Presence times likeness to the target; 0 where it is nearly as like to other things."""
+        if score < self._bundle.presence_threshold:
+            return 0.0
+        own, other = self._target.likeness(seen), self._others.likeness(seen)
+        return score * own if own > RATIO * other else 0.0
+
+    def _look_aside(self, frame: Image, box: geometry.Box) -> None:
+        """One window elsewhere, for what else the networks take for the target."""
+        found, score = _found(self._near(frame, self._at(frame, self._window(box))))
+        if score >= FAINT * self._bundle.presence_threshold and not _touch(found, box):
+            seen = Seen(frame, found)
+            if self._target.likeness(seen) > SIMILAR[0] and self._others.likeness(seen) < SIMILAR[1]:
+                self._others.add(seen)
+
+    def _window(self, box: geometry.Box) -> geometry.Box:
+        if self._next >= len(self._windows):
+            x, y, w, h = box
+            height, width = self._frame
+            self._windows = windows((x + w / 2, y + h / 2), self._size, self._bundle.search, width, height)
+            self._next = 0
+        self._next += 1
+        self._covered |= self._next == len(self._windows)
+        return self._windows[self._next - 1]
+
+    def _look(self, frame: Image, began: float, milliseconds: float) -> Step | None:
+        """The likest of this frame's windows, seen from close by."""
+        best: tuple[float, Step] | None = None
+        number = 0
+        while True:
+            spent = 1e3 * (perf_counter() - began)
+            # The look from close by takes about as long as a window does.
+            if number and self.options.windows is None and spent * (number + 2) / number > milliseconds:
+                break
+            if self.options.windows is not None and number >= self.options.windows:
+                break
+            number += 1
+            found = self._at(frame, self._window(self._sure))
+            likeness = self._judged(frame, found)
+            if likeness > 0 and (best is None or likeness > best[0]):
+                best = likeness, found
+            if self._next >= len(self._windows):
+                break
+        if best is None:
+            return None
+        return self._near(frame, best[1])
+
+    def _near(self, frame: Image, step: Step) -> Step:
+        """What `step` has found, seen from close by."""
+        x, y, w, h = _found(step)[0]
+        return self._at(frame, (x + (w - self._size[0]) / 2, y + (h - self._size[1]) / 2, *self._size))
+
+    def _at(self, frame: Image, box: geometry.Box) -> Step:
+        self._loop.move([box])
+        return self._loop.step(frame)
+
+
+def _touch(a: geometry.Box, b: geometry.Box) -> bool:
+    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+
+
+def windows(
+    centre: tuple[float, float],
+    size: tuple[float, float],
+    spec: CropSpec,
+    width: int,
+    height: int,
+) -> list[geometry.Box]:
+    """Boxes of `size` (w, h) whose search crops cover a frame of `width`×`height`, from `centre` outwards.
+
+    They lie on a lattice through `centre`; those of the outermost ring that would lie outside are moved in.
+    """
+    w, h = size
+    stride = STRIDE * geometry.crop_span((0.0, 0.0, w, h), spec)
+    places = {
+        (x, y): None for y in _places(centre[1], stride, height) for x in _places(centre[0], stride, width)
+    }
+    near = sorted(places, key=lambda place: math.dist(place, centre))
+    return [(x - w / 2, y - h / 2, w, h) for x, y in near]
+
+
+def _places(centre: float, stride: float, limit: int) -> list[float]:
+    """Points in 0 … limit, at most `stride` apart, through `centre`; the ends half of it from them."""
+    centre = min(max(centre, 0.0), float(limit))
+    before = max(0, math.ceil((centre - stride / 2) / stride))
+    after = max(0, math.ceil((limit - centre - stride / 2) / stride))
+    points = [centre + number * stride for number in range(-before, after + 1)]
+    return [min(max(point, 0.0), float(limit)) for point in points]
+
+
+def _found(step: Step) -> tuple[geometry.Box, float]:
+    x, y, w, h = step.boxes[0].tolist()
+    return (x, y, w, h), float(step.scores[0])
