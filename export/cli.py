@@ -11,6 +11,7 @@ from jntrt.export.families import command_flags
 from jntrt.export.triton.serving import Serving
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
+from jntrt.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from typing import Any as FamilyFlags
@@ -184,6 +185,7 @@ def build(
     workspace: int | None = None,
     optimization_level: int | None = None,
     timing_cache: Path | None = None,
+    device: int = 0,
     json: bool = False,
 ) -> None:
     """Build a bundle's TensorRT engines ahead of time, for the GPU of this machine.
@@ -205,6 +207,8 @@ def build(
         0 (quick build) to 5 (quick engine). Default: the library's, 3.
     timing_cache:
         A file of measured kernels, read where it exists and written after the build (tensorrt only).
+    device:
+        The number of the GPU that they are for. Default: the first, 0.
     json:
         Print the result as JSON.
     """
@@ -212,9 +216,33 @@ def build(
     from jntrt.runtime.engines.tensorrt.build import BuildOptions
     from jntrt.runtime.engines.tensorrt.build_ahead import build_engine, print_engines
 
-    options = BuildOptions(workspace, optimization_level, timing_cache)
-    engines = build_engine(open_bundle(bundle), precision, backend, options)
+    options = BuildOptions(workspace, optimization_level, timing_cache=timing_cache)
+    engines = build_engine(open_bundle(bundle), precision, backend, options, device)
     if json:
         print_json([engine.to_dict() for engine in engines])
     else:
         print_engines(engines)
+
+
+@app.command
+def cache(*, prune: float | None = None, json: bool = False) -> None:
+    """List the TensorRT engines that this machine keeps, or remove those that are not used.
+
+    Parameters
+    ----------
+    prune:
+        Remove engines that were not used for this many days (0: all), and list what went.
+    json:
+        Print the list as JSON.
+    """
+    from jntrt.runtime.engines.tensorrt import kept
+    from jntrt.runtime.engines.tensorrt.cache import EngineCache
+
+    if prune is not None and not prune >= 0:
+        raise UserError(f"--prune {prune:g}: give a number of days")
+    engines = EngineCache()
+    found = kept.kept_engines(engines) if prune is None else kept.prune(engines, prune)
+    if json:
+        print_json([engine.to_dict() for engine in found])
+    else:
+        kept.print_kept(engines, found, "engines" if prune is None else "removed engines")

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,7 +222,7 @@ def _manifest(
             "checkpoint": printable(checkpoint.path.name),
             "sha256": file_sha256(checkpoint.path),
             **{package: _version(package) for package in ("jntrt", "torch", "onnx")},
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         },
     }
 

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Self
 
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle, open_bundle
@@ -119,6 +120,7 @@ class Tracker:
         threads: int | None = None,
         color: str = "rgb",
         options: EngineOptions | None = None,
+        device: int | None = None,
         redetect: bool | Redetection = False,
     ) -> Self:
         """Open a bundle's two graphs in an engine.
@@ -129,7 +131,7 @@ class Tracker:
         and why), one of the bundle's, or a reading of its fp32 or int8 graphs: `bf16` and `int8-bf16`
         (OpenVINO's), `tf32` (on a GPU).
         threads: None leaves their number to the engine. color: `bgr` takes OpenCV's frames as they are.
-        options: all that an engine may be told; `threads` goes before its own.
+        options: all that an engine may be told; `threads` and `device`, the GPU's number, go before its own.
         redetect: search for a lost target, in the time that `Redetection` gives (bundles of batch 1).
         """
         if not isinstance(bundle, Bundle):
@@ -137,6 +139,8 @@ class Tracker:
         options = options or EngineOptions()
         if threads is not None:
             options = replace(options, threads=threads)
+        if device is not None:
+            options = replace(options, device=device)
         pair, taken = open_pair(bundle, precision, options, backend)
         try:
             return cls(

@@ -1,10 +1,10 @@
 """The help in the documents is what the commands print."""
 
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 HELP = Path(__file__).parents[1] / "docs" / "help"
 sys.path.insert(0, str(HELP))

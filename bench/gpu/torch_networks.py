@@ -1,13 +1,14 @@
 """The plain form in torch on a GPU: what engines are compared with, and the network where there is none."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from jntrt.bench.gpu.loop import Figures, Image, measure_loop, percentiles
+from jntrt.bench.gpu.rows import EAGER
 from jntrt.bench.latency.drawn_video import BOX
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.cuda.driver import Device, Stream
@@ -16,11 +17,14 @@ from jntrt.runtime.errors import UserError
 
 # A label, how it is launched, and the times.
 TorchFigures = tuple[str, str, Figures]
-EAGER = "torch eager fp16"
+COMPILED, FUSED, IN_LOOP = "torch.compile fp16", "torch.compile SDPA fp16", "torch fp16 in the loop"
+LABELS = (EAGER, COMPILED, FUSED, IN_LOOP)
 
 
 class TorchNetwork:
     """The plain form in torch, as a CUDA graph of torch's own: for machines without any other engine."""
+
+    own_stream: Stream | None = None
 
     def __init__(self, model: Any, tensors: Mapping[str, Any], compute: Callable[[Any], None]) -> None:
         import torch
@@ -59,6 +63,8 @@ class TorchNetwork:
 class TorchTemplate:
     """The template graph's place: the crop stays in torch's tensor, the network comes after it."""
 
+    own_stream: Stream | None = None
+
     def __init__(self, tensors: Mapping[str, Any]) -> None:
         self.tensors = {
             name: DeviceTensor(value.data_ptr(), tuple(value.shape), _numpy_type(value))
@@ -79,16 +85,22 @@ def _numpy_type(value: Any) -> np.dtype[Any]:
     return np.dtype(str(value.dtype).removeprefix("torch."))
 
 
-def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: int) -> list[TorchFigures]:
-    """Eager, torch.compile and torch in the loop, in fp16; random weights, as time needs no others."""
+def measure_torch(
+    device: Device, bundle: Bundle, frames: list[Image], calls: int, wanted: Collection[str] = LABELS
+) -> Iterator[TorchFigures]:
+    """Eager, torch.compile without and with fused attention, torch in the loop, in fp16; random weights.
+
+    `wanted`: those of them that are measured.
+    """
     try:
         import torch
     except ImportError:
         print("torch is not installed: no comparison with it", file=sys.stderr)
-        return []
+        return
     if not torch.cuda.is_available():
         print("this torch has no CUDA: no comparison with it", file=sys.stderr)
-        return []
+        return
+    from jntrt.bench.gpu.sdpa import with_fused_attention
     from jntrt.bench.latency.plain_network import Positional, example_inputs, plain_form
 
     plain = plain_form(bundle)
@@ -104,9 +116,13 @@ def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: in
     def run(network: Any) -> Any:
         return network(*(plain.normalise(crop).half() for crop in crops.values()), *beside)
 
-    rows: list[TorchFigures] = []
-    compiled = torch.compile(model, mode="max-autotune")
-    for label, network in ((EAGER, model), ("torch.compile fp16", compiled)):
+    networks = {EAGER: model, COMPILED: torch.compile(model, mode="max-autotune")}
+    fused = with_fused_attention(model)
+    if fused is not None:
+        networks[FUSED] = torch.compile(fused, mode="max-autotune")
+    for label, network in networks.items():
+        if label not in wanted:
+            continue
 
         def call(_: int, network: Any = network) -> float:
             begin = perf_counter()
@@ -120,7 +136,10 @@ def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: in
         except RuntimeError as error:
             _say(bundle, label, error)
             continue
-        rows.append((label, "whole plain form", (None, None, None, figures)))
+        yield label, "whole plain form", (None, None, None, figures)
+
+    if IN_LOOP not in wanted:
+        return
 
     outputs = {
         "box": torch.zeros((bundle.batch, 4), device="cuda"),
@@ -132,18 +151,18 @@ def measure_torch(device: Device, bundle: Bundle, frames: list[Image], calls: in
         tensors["box"].copy_(box)
         tensors["score"].copy_(score.reshape(-1))
 
-    label = "torch fp16 in the loop"
     try:
         track = TorchNetwork(model, {"search": crops["search"], **outputs}, compute)
         template = TorchTemplate({"template": crops["template"]})
         loop = DeviceLoop(device, template, track, bundle, swap=False)
         loop.start(frames[0], [BOX] * bundle.batch, {})
         times = measure_loop(device, loop, frames, calls)
-        rows.append((label, loop.launch, times))
+        launch = loop.launch
         loop.close()
     except RuntimeError as error:
-        _say(bundle, label, error)
-    return rows
+        _say(bundle, IN_LOOP, error)
+    else:
+        yield IN_LOOP, launch, times
 
 
 def _say(bundle: Bundle, label: str, error: Exception) -> None:

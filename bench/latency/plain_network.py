@@ -11,10 +11,11 @@ import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from jntrt.export.checkpoint import read_checkpoint
 from jntrt.export.families import family

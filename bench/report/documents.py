@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def join(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def dated(base: Path) -> Path:
     """A new folder in `base`, named by the time; UserError where it cannot be made."""
-    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
     try:
         for number in range(100):
             folder = base / (stamp if not number else f"{stamp}-{number}")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from jntrt.calib.graph.operators import OPERATORS
 from jntrt.calib.graph.view import Array, GraphView, attributes, place_of

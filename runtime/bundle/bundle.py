@@ -5,6 +5,7 @@ sha256 were compared.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,15 @@ class Bundle:
         check_file_entry(Reader(entry, f"{self.path}: {MANIFEST}: parity"))
         return self._verify(entry)
 
+    @property
+    def verified(self) -> list[tuple[str, str]]:
+        """Names and digests of the files that were compared so far."""
+        return sorted(self._verified)
+
+    def assume(self, verified: Iterable[tuple[str, str]]) -> None:
+        """Takes over what another process of ours, which waits for this one, has just `verified`."""
+        self._verified.update((name, digest) for name, digest in verified)
+
     def verify(self) -> list[Path]:
         """Compare every file that the manifest names with its size and sha256; all of them, fresh."""
         self._verified.clear()
@@ -169,8 +179,11 @@ class Bundle:
 
 def file_sha256(file: Path) -> str:
     """sha256 of a file's bytes, hexadecimal."""
+    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def is_bundle(path: str | Path) -> bool:

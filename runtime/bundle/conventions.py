@@ -6,63 +6,69 @@ box.h.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from typing import TypeVar
 
 from jntrt.runtime.bundle.manifest import MAX_CROP, Reader, short
 from jntrt.runtime.errors import UserError
 
 
-class Context(StrEnum):
+class Word(str, Enum):
+    """A choice that the manifest says in one word, which is the member's text."""
+
+    __str__ = str.__str__
+
+
+class Context(Word):
     """The crop's side in pixels of the frame, before it is rounded, of a box w×h."""
 
     AREA = "area"  # sqrt(w·h)·factor
     PADDED = "padded"  # sqrt((w+p)(h+p))·size/127, p = (w+h)/2
 
 
-class Border(StrEnum):
+class Border(Word):
     """What a crop shows outside the frame."""
 
     ZERO = "zero"
     MEAN = "mean"  # colour of the frame at `init`, per channel, the fraction dropped
 
 
-class Side(StrEnum):
+class Side(Word):
     """How the side becomes a whole number."""
 
     CEIL = "ceil"
     HALF_EVEN = "half-even"
 
 
-class Corner(StrEnum):
+class Corner(Word):
     """Where the square begins, per axis; c is the box's centre."""
 
     HALF_EVEN = "half-even"  # round(c - side/2)
     FLOOR = "floor"  # ⌊c - (side+1)/2 + ½⌋
 
 
-class Edge(StrEnum):
+class Edge(Word):
     """Which pixels of the frame show."""
 
     OSTRACK = "ostrack"  # all but the last column and the last row
     EXACT = "exact"
 
 
-class Scale(StrEnum):
+class Scale(Word):
     """What lengths of the crop are mapped by."""
 
     CROP = "crop"  # the crop's side
     EXACT = "exact"  # the side before it was rounded
 
 
-class Clip(StrEnum):
+class Clip(Word):
     """How the next state is kept in the frame; m is `least_size`."""
 
     BOX = "box"  # cut to the frame, at least m pixels of it inside, sides at least m
     CENTRE = "centre"  # the centre into the frame, sides m … those of the frame
 
 
-class StateInput(StrEnum):
+class StateInput(Word):
     """What an input of the track graph tells of the state before the frame."""
 
     SIZE = "size"  # its w and h in pixels of the search crop
@@ -134,7 +140,7 @@ def state_inputs(manifest: Reader) -> dict[str, StateInput]:
     return rules
 
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
+_Choice = TypeVar("_Choice", bound=Word)
 
 
 def _choice(reader: Reader, key: str, choices: type[_Choice]) -> _Choice:

@@ -21,26 +21,24 @@ _RENAME_EXCHANGE = 2
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Others who write bundles beside `folder` wait: a lock on the folder around it, which stays in place."""
-    handle = _lock(folder.parent)
+    """Others who write bundles beside `folder` wait: a lock on the folder around it, which stays in place.
+
+    Windows locks no folders: there a file beside the bundle is locked, and left.
+    """
     try:
+        import fcntl
+    except ImportError:
+        from filelock import FileLock
+
+        with FileLock(folder.parent / ".jntrt.lock"):
+            yield
+        return
+    handle = os.open(folder.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)  # which lets the lock go
-
-
-def _lock(parent: Path) -> int:
-    if sys.platform == "win32":
-        import msvcrt
-
-        handle = os.open(parent / ".jntrt.lock", os.O_RDWR | os.O_CREAT)
-        msvcrt.locking(handle, msvcrt.LK_LOCK, 1)
-        return handle
-    import fcntl
-
-    handle = os.open(parent, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    return handle
 
 
 def work_folder(target: Path) -> Path:

@@ -35,7 +35,7 @@ class Replacement:
             self._lock = os.open(self.part, os.O_CREAT | os.O_RDWR | os.O_TRUNC, permissions)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}): name another folder") from None
-        if fcntl is not None:
+        if fcntl is not None:  # elsewhere the open file is lock enough: it cannot be removed
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -47,6 +47,8 @@ class Replacement:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+            if fcntl is None:
+                self._release()  # Windows renames no file that is open
             taken = self._take_name()
         finally:
             self._release()

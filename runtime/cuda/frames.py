@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jntrt.runtime.errors import TrackerError
 
 if TYPE_CHECKING:
-    from jntrt.runtime.cuda.driver import Event
+    from jntrt.runtime.cuda.driver import Device, Event
 
 LEGACY_STREAM = 1  # the handle of CUDA's legacy default stream, for producers that do not name theirs
 
@@ -52,10 +52,10 @@ class DeviceFrame:
         }
 
 
-def device_frame(frame: Any, stream: int, ordinal: int = 0) -> DeviceFrame | None:
+def device_frame(frame: Any, stream: int, device: "Device") -> DeviceFrame | None:
     """The frame where it lies on the GPU, or None for one that does not.
 
-    `stream`: ours, a handle, on the GPU `ordinal`. Raises TrackerError for device memory that is no H×W×3
+    `stream`: ours, a handle, on `device`. Raises TrackerError for device memory that is no H×W×3
     uint8 picture with whole pixels side by side, or is another GPU's.
     """
     if isinstance(frame, DeviceFrame):
@@ -63,11 +63,23 @@ def device_frame(frame: Any, stream: int, ordinal: int = 0) -> DeviceFrame | Non
     place = getattr(frame, "__dlpack_device__", None)
     kind, where = place() if place is not None else (0, 0)
     if int(kind) in _DLPACK_CUDA:
-        if int(where) != ordinal:
-            raise TrackerError(f"the frame lies on GPU {where}, the tracker on GPU {ordinal}: copy it there")
+        _check_place(int(where), device)
         return _from_dlpack(frame, stream)
     interface = getattr(frame, "__cuda_array_interface__", None)
-    return _from_interface(frame, interface) if interface is not None else None
+    if interface is None:
+        return None
+    found = _from_interface(frame, interface)
+    # The protocol does not say whose memory it is, and reading another GPU's ends the shared context.
+    _check_place(device.ordinal_of(found.pointer), device)
+    return found
+
+
+def _check_place(ordinal: int | None, device: "Device") -> None:
+    ours = device.info.ordinal
+    if ordinal is None:
+        raise TrackerError("the frame lies in memory that CUDA does not know: hand an array on the GPU over")
+    if ordinal != ours:
+        raise TrackerError(f"the frame lies on GPU {ordinal}, the tracker on GPU {ours}: copy it there")
 
 
 def _from_interface(frame: Any, interface: dict[str, Any]) -> DeviceFrame:

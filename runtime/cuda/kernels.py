@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 import jntrt.runtime
 from jntrt.runtime.bundle.conventions import CropSpec, StateInput, StateSpec
-from jntrt.runtime.cuda.driver import CudaError, Device, Stream, compile_kernels
+from jntrt.runtime.cuda.compiler import compile_kernels
+from jntrt.runtime.cuda.driver import CUDA_13, CudaError, Device, Stream, cuda_version
 from jntrt.runtime.geometry import crop_rectangle, crop_span, state_input
 from jntrt.runtime.inputs import IDLE, is_idle
 
@@ -115,7 +116,7 @@ def native_file(name: str) -> Path | None:
 
 
 def compile_sources(capability: tuple[int, int]) -> bytes:
-    """A cubin of the packaged sources, by NVRTC. Raises CudaError where that cannot be."""
+    """An image of the packaged sources, by NVRTC. Raises CudaError where that cannot be."""
     paths = {name: native_file(name) for name in ("kernels.cu", *HEADERS)}
     missing = [name for name, path in paths.items() if path is None]
     if missing:
@@ -156,9 +157,18 @@ class Kernels:
             try:
                 return "fatbin", device.functions(fatbin.read_bytes(), NAMES)
             except CudaError as error:
-                # An older driver without a JIT for the PTX, say: NVRTC knows the device by its own name.
+                # A driver older than the nvcc, say, which NVRTC need not be: it comes with the extra.
                 log.info("the packaged kernels do not load (%s); compiling them", error)
-        return "nvrtc", device.functions(compile_sources(device.info.compute_capability), NAMES)
+        image = compile_sources(device.info.compute_capability)
+        try:
+            return "nvrtc", device.functions(image, NAMES)
+        except CudaError as error:
+            if device.info.driver >= CUDA_13:
+                raise
+            raise CudaError(
+                f"this driver (CUDA {cuda_version(device.info.driver)}) does not load what its NVRTC"
+                " compiles: pip install 'jntrt[gpu-cu12]', or a driver from r580 on"
+            ) from error
 
     def crop(
         self, stream: Stream, frame: int, lanes: int, count: int, out: int, size: int, *, swap: bool

@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.conventions import Border, CropSpec, StateInput
 from jntrt.runtime.crop import BLACK, Colour, border_colour, crop
-from jntrt.runtime.cuda.driver import Buffer, CudaError, Device, Event, Graph, PinnedBuffer, Stream
+from jntrt.runtime.cuda.driver import (
+    Buffer,
+    CudaError,
+    Device,
+    Event,
+    Graph,
+    PinnedBuffer,
+    Stream,
+    in_context,
+)
 from jntrt.runtime.cuda.frames import DeviceFrame, device_frame
 from jntrt.runtime.cuda.kernels import (
     FRAME,
@@ -70,6 +79,10 @@ class DeviceNetwork(Protocol):
     def obstacle_to_capture(self, stream: Stream) -> str | None:
         """Why its work cannot be part of a CUDA graph, or None."""
 
+    @property
+    def own_stream(self) -> Stream | None:
+        """The stream that its work is bound to, which the loop then takes; None where it goes on any."""
+
 
 class DeviceLoop:
     """Tracks `batch` objects through frames of one size. `start` shows the targets, `step` follows them."""
@@ -92,9 +105,13 @@ class DeviceLoop:
         self._bundle = bundle
         self._swap = swap
         self.batch = track.tensors["search"].shape[0]
-        device.activate()
         self.kernels = shared_kernels(device)
-        self.stream = Stream(device)
+        with device.current():
+            self._allocate(graph)
+
+    def _allocate(self, graph: bool) -> None:
+        device, bundle, track = self.device, self._bundle, self.track
+        self.stream = track.own_stream or Stream(device)
         self._producer = Event(device)
         # Host side, page-locked: what goes up (one description, the crops) and what comes down.
         self._up = PinnedBuffer(device, FRAME.itemsize)
@@ -138,11 +155,13 @@ class DeviceLoop:
                 return tensor.pointer
         return 0
 
+    @in_context
     def accept(self, frame: Any) -> DeviceFrame | NDArray[np.uint8]:
         """The frame where it lies on the GPU, or the host array that it is. Raises TrackerError."""
-        found = device_frame(frame, self.stream.handle, self.device.info.ordinal)
+        found = device_frame(frame, self.stream.handle, self.device)
         return checked_frame(frame) if found is None else found
 
+    @in_context
     def start(
         self,
         frame: DeviceFrame | NDArray[np.uint8],
@@ -153,11 +172,11 @@ class DeviceLoop:
 
         `side`: the other inputs, of either graph, that depend on the target.
         """
-        self.device.activate()
         self._borders = self._borders_of(frame)
         self._show(frame, aim(np.array(boxes, np.float64), self._bundle.template), side)
         self.move(boxes)
 
+    @in_context
     def join(
         self,
         frame: DeviceFrame | NDArray[np.uint8],
@@ -166,7 +185,6 @@ class DeviceLoop:
         side: Mapping[str, NDArray[Any]],
     ) -> None:
         """Puts another target into the row `target`; the others keep template and state."""
-        self.device.activate()
         boxes = self._boxes.copy()
         boxes[target] = box
         self._show(frame, aim(boxes[target : target + 1], self._bundle.template), side, target)
@@ -208,22 +226,23 @@ class DeviceLoop:
         self.template.enqueue(self.stream)
         self.stream.synchronize()
 
+    @in_context
     def move(self, boxes: Boxes) -> None:
         """Puts the state at `boxes` (B of x, y, w, h) and keeps the template."""
-        self.device.activate()
         self._boxes = np.array(boxes, np.float64)
         self._upload(aim(self._boxes, self._bundle.search), self._lanes.pointer)
         if self._sizes:
             self._upload(sizes(self._boxes, self._bundle.search), self._sizes)
 
+    @in_context
     def step(self, frame: DeviceFrame | NDArray[np.uint8]) -> Step:
         """Follows the targets into the next frame. Raises TrackerError when the output is not finite."""
         self.begin(frame)
         return self.finish()
 
+    @in_context
     def begin(self, frame: DeviceFrame | NDArray[np.uint8]) -> None:
         """Puts the step's work into the stream and returns; the frame is held until `finish`."""
-        self.device.activate()
         begin = perf_counter()
         on_device = isinstance(frame, DeviceFrame)
         spec = self._bundle.search
@@ -237,10 +256,10 @@ class DeviceLoop:
         self._begun = (begin, begin if on_device else cropped)
         self._held = frame
 
+    @in_context
     def finish(self) -> Step:
         """What the step that `begin` started gave. Raises as `step` does."""
         begin, cropped = self._begun
-        self.device.activate()
         self.stream.synchronize()
         self._held = None
         end = perf_counter()
@@ -372,10 +391,13 @@ class DeviceLoop:
         self.stream.copy(pointer, array.ctypes.data, array.nbytes)
         self.stream.synchronize()
 
+    @in_context
     def close(self) -> None:
         """Lets graphs, stream and memory go; the networks belong to their owner."""
-        self.device.activate()
-        self.stream.synchronize()
+        try:
+            self.stream.synchronize()
+        except CudaError as error:  # it was said where it happened, or nobody waited for that work
+            log.warning("what the GPU was at when the tracker was closed failed: %s", error)
         for graph in self._graphs.values():
             if graph is not None:
                 graph.close()
@@ -386,7 +408,8 @@ class DeviceLoop:
         ):  # fmt: skip
             memory.free()
         self._producer.close()
-        self.stream.close()
+        if self.stream is not self.track.own_stream:
+            self.stream.close()
 
 
 def _rectangle(lane: Any) -> CropRectangle:

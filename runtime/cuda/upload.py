@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from jntrt.runtime.cuda.driver import Buffer, Device, Event, PinnedBuffer, Stream
+from jntrt.runtime.cuda.driver import Buffer, Device, Event, PinnedBuffer, Stream, in_context
 from jntrt.runtime.cuda.frames import DeviceFrame
 from jntrt.runtime.errors import TrackerError
 
@@ -22,25 +22,26 @@ class FrameUploader:
         self.device = device
         self.shape = shape
         nbytes = int(np.prod(shape))
-        self._stream = Stream(device)
-        self._pinned = [PinnedBuffer(device, nbytes) for _ in range(depth)]
-        self._buffers = [Buffer(device, nbytes) for _ in range(depth)]
-        self._events = [Event(device) for _ in range(depth)]
+        with device.current():
+            self._stream = Stream(device)
+            self._pinned = [PinnedBuffer(device, nbytes) for _ in range(depth)]
+            self._buffers = [Buffer(device, nbytes) for _ in range(depth)]
+            self._events = [Event(device) for _ in range(depth)]
         self._next = 0
 
+    @in_context
     def staging(self) -> NDArray[np.uint8]:
         """The page-locked H×W×3 array of the next upload, for a decoder to fill; waits until it is free."""
-        self.device.activate()
         self._events[self._next].synchronize()
         return self._pinned[self._next].view(np.uint8, self.shape)
 
+    @in_context
     def upload(self, frame: NDArray[np.uint8] | None = None) -> DeviceFrame:
         """Starts the copy of `frame`, or of what was written into `staging()`."""
         if frame is not None:
             if frame.shape != self.shape:
                 raise TrackerError(f"the frame has the shape {frame.shape}, the first one had {self.shape}")
             self.staging()[:] = frame
-        self.device.activate()
         index, self._next = self._next, (self._next + 1) % len(self._buffers)
         pinned, buffer, copied = self._pinned[index], self._buffers[index], self._events[index]
         stream = self._stream.handle
@@ -49,9 +50,9 @@ class FrameUploader:
         height, width = self.shape[:2]
         return DeviceFrame(buffer.pointer, width, height, 3 * width, stream, owner=self, ready=copied)
 
+    @in_context
     def close(self) -> None:
         """Lets the buffers go."""
-        self.device.activate()
         self._stream.synchronize()
         for pinned in self._pinned:
             pinned.free()

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
+
+from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.options import EngineOptions
@@ -29,8 +31,11 @@ class Engine(Protocol):
         """One graph by itself, of a file whose digest was verified. Raises UserError with the reason."""
 
     @classmethod
-    def obstacle(cls, precision: Precision) -> str | None:
-        """Why this engine cannot run `precision` on this machine (one line with the remedy), or None."""
+    def obstacle(cls, precision: Precision, device: int = 0) -> str | None:
+        """Why this engine cannot run `precision` on this machine (one line with the remedy), or None.
+
+        `device`: the number of the GPU that it would run on.
+        """
 
     @classmethod
     def open(cls, bundle: Bundle, precision: Precision, options: EngineOptions) -> Pair:
@@ -82,20 +87,24 @@ def _brief(name: str, obstacle: str) -> str:
     return re.sub(r" \(.*?\)", "", obstacle.split(": ")[0]).removeprefix(f"{name} is ")
 
 
-def choose_backend(name: str, precision: Precision, among: Iterable[str] = BACKENDS) -> Choice:
+def choose_backend(
+    name: str, precision: Precision, among: Iterable[str] = BACKENDS, device: int = 0
+) -> Choice:
     """Resolve a backend's name; `auto` takes the first `among` them that can run `precision` and logs why.
+
+    `device`: the number of the GPU.
 
     Raises UserError: an unknown name, a backend asked for by name that cannot run (it never falls back), or
     no backend at all.
     """
     if name != "auto":
-        obstacle = backend_class(name).obstacle(precision)
+        obstacle = backend_class(name).obstacle(precision, device)
         if obstacle:
             raise UserError(f"backend {name} cannot run {precision} here: {obstacle}")
         return Choice(name, {})
     passed_over: dict[str, str] = {}
     for candidate in among:
-        obstacle = backend_class(candidate).obstacle(precision)
+        obstacle = backend_class(candidate).obstacle(precision, device)
         if obstacle is None:
             choice = Choice(candidate, passed_over)
             log.info("auto took %s [%s]", choice, "; ".join(passed_over.values()))

@@ -37,9 +37,12 @@ class Resolved:
         return f"{self.precision} ({self.why})" if self.why else str(self.precision)
 
 
-def resolve(bundle: Bundle, precision: str, backend: str = "auto") -> Resolved:
-    """What a bundle is to run in, before anything is opened. Raises UserError as `choose_backend`."""
-    return next(_plans(bundle, precision, backend))
+def resolve(bundle: Bundle, precision: str, backend: str = "auto", device: int = 0) -> Resolved:
+    """What a bundle is to run in, before anything is opened. Raises UserError as `choose_backend`.
+
+    `device`: the number of the GPU.
+    """
+    return next(_plans(bundle, precision, backend, device))
 
 
 def open_pair(
@@ -54,7 +57,7 @@ def open_pair(
     computes something else than its graphs.
     """
     refusal: GateError | None = None
-    for plan in _plans(bundle, precision, backend):
+    for plan in _plans(bundle, precision, backend, options.device):
         stored = plan.precision.stored
         if bundle.failed_gate(stored):
             text = "bundle %s: %s failed its gate, its boxes are not those of fp32"
@@ -80,24 +83,24 @@ def _open(bundle: Bundle, plan: Resolved, options: EngineOptions) -> Pair:
     return pair
 
 
-def _plans(bundle: Bundle, precision: str, backend: str) -> Iterator[Resolved]:
+def _plans(bundle: Bundle, precision: str, backend: str, device: int) -> Iterator[Resolved]:
     """What to try, the best first; the next where a gate refuses it."""
     if precision != AUTO:
         named = find_precision(precision)
-        yield Resolved(_backend(bundle, named, backend, BACKENDS), named)
+        yield Resolved(_backend(bundle, named, backend, BACKENDS, device), named)
         return
     fp16, fp32 = find_precision("fp16"), find_precision("fp32")
     why, refused = _obstacle_to_fp16(bundle), False
     if not why and backend not in ON_CPU:
         try:
-            gpu = _backend(bundle, fp16, backend, ON_GPU)
+            gpu = _backend(bundle, fp16, backend, ON_GPU, device)
         except UserError as error:
             log.info("auto looked for fp16 on a GPU: %s", error)
             why = "no engine on a GPU runs fp16 here"
         else:
             yield Resolved(gpu, fp16, "auto: on a GPU, where it equals fp32 on the bundle's samples")
             why, refused = f"{gpu.name} fails the gate in fp16", True
-    choice = _backend(bundle, fp32, backend, BACKENDS)
+    choice = _backend(bundle, fp32, backend, BACKENDS, device)
     if choice.name in ON_CPU and not refused:
         why = "on a CPU; bf16 and int8 go by name"
     yield Resolved(choice, fp32, f"auto: {why}")
@@ -111,15 +114,15 @@ def _obstacle_to_fp16(bundle: Bundle) -> str:
     return "" if "parity" in bundle.manifest else "the bundle has no samples to judge fp16 by"
 
 
-def _backend(bundle: Bundle, precision: Precision, backend: str, among: Iterable[str]) -> Choice:
+def _backend(bundle: Bundle, precision: Precision, backend: str, among: Iterable[str], device: int) -> Choice:
     """The backend of that name; `auto`: the one that was kept as the fastest, else the first that runs."""
     if backend == AUTO:
         name = remembered_backend(bundle, precision)
-        if name is not None and name in among and not backend_class(name).obstacle(precision):
+        if name is not None and name in among and not backend_class(name).obstacle(precision, device):
             choice = Choice(name, {}, "the fastest here by bench-jn latency --remember")
             log.info("auto took %s", choice)
             return choice
-    return choose_backend(backend, precision, among)
+    return choose_backend(backend, precision, among, device)
 
 
 def _check(bundle: Bundle, precision: Precision, backend: str, pair: Pair, options: EngineOptions) -> None:

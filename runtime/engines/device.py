@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.cuda.driver import Buffer, Device, DeviceInfo, Stream
+from jntrt.runtime.cuda.driver import Buffer, CudaError, Device, DeviceInfo, Stream, in_context
+from jntrt.runtime.cuda.kernels import shared_kernels
 from jntrt.runtime.cuda.loop import DeviceLoop, DeviceTensor
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair, open_graphs
@@ -23,9 +25,16 @@ def shared_device(ordinal: int = 0) -> Device:
     """The process's one `Device` of a GPU; its primary context lives as long as the process."""
     if ordinal not in _devices:
         _devices[ordinal] = Device(ordinal)
-    device = _devices[ordinal]
-    device.activate()
-    return device
+    return _devices[ordinal]
+
+
+def kernel_obstacle(device: Device) -> str | None:
+    """Why the device loop's own kernels do not load on `device`, or None."""
+    try:
+        shared_kernels(device)
+    except CudaError as error:
+        return str(error)
+    return None
 
 
 class Tensors:
@@ -124,7 +133,8 @@ class DeviceEngine:
         self._tensors: Tensors | None = None
         self._inputs: list[str] = []
         try:
-            self._open(graph)
+            with self.device.current():
+                self._open(graph)
         except BaseException:
             self.close()
             raise
@@ -165,11 +175,16 @@ class DeviceEngine:
         """Why its work cannot be part of a CUDA graph, or None."""
         raise NotImplementedError
 
+    @property
+    def own_stream(self) -> Stream | None:
+        """The stream that its work is bound to; None where it goes on any."""
+        return None
+
+    @in_context
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """All outputs by name: a track graph's as arrays, the template graph's as they lie on the device."""
         tensors, stream = self._loaded(), self._stream
         assert stream is not None
-        tensors.device.activate()
         tensors.upload(stream, feeds)
         self.enqueue(stream)
         stream.synchronize()
@@ -186,6 +201,7 @@ class DeviceEngine:
         """What a figure has to say about the engine."""
         raise NotImplementedError
 
+    @in_context
     def close(self) -> None:
         """Lets the memory go; a child lets its engine go first."""
         if self._tensors is not None:

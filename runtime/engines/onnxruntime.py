@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.cpu import NO_TF32, saturates_int8
@@ -45,7 +46,7 @@ class OnnxRuntime:
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     @classmethod
-    def obstacle(cls, precision: Precision) -> str | None:
+    def obstacle(cls, precision: Precision, device: int = 0) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("onnxruntime") is None:
             return "onnxruntime is not installed: pip install 'jntrt[cpu]'"

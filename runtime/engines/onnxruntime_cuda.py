@@ -1,8 +1,8 @@
 """ONNX Runtime on the GPU: its CUDA provider, with every tensor at a fixed address in device memory.
 
 Its graph cannot sit inside the device loop's, so a frame there is crop launch, session, box launch, all
-on one stream. The provider needs CUDA 13 and cuDNN 9; where it does not load, ONNX Runtime says so only
-in its log and runs on the CPU, so what a session really got is looked up.
+on one stream. The provider needs the CUDA that it was built for and cuDNN 9; where it does not load, ONNX
+Runtime says so only in its log and runs on the CPU, so what a session really got is looked up.
 """
 
 import importlib.util
@@ -16,9 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from jntrt.runtime.cuda.driver import CudaError, Event, Stream
+from jntrt.runtime.cuda.driver import INSTALL, CudaError, Event, Stream, in_context
+from jntrt.runtime.cuda.driver_needs import driver_obstacle
 from jntrt.runtime.cuda.loop import DeviceTensor
-from jntrt.runtime.engines.device import DeviceEngine, describe_device, shared_device, tf32_obstacle
+from jntrt.runtime.engines.device import (
+    DeviceEngine,
+    describe_device,
+    kernel_obstacle,
+    shared_device,
+    tf32_obstacle,
+)
 from jntrt.runtime.engines.onnxruntime_session import open_session, ort_errors
 from jntrt.runtime.engines.precision import Precision
 from jntrt.runtime.errors import TrackerError, UserError
@@ -26,7 +33,7 @@ from jntrt.runtime.errors import TrackerError, UserError
 log = logging.getLogger(__name__)
 
 PROVIDER = "CUDAExecutionProvider"
-NEEDS = "it needs CUDA 13 and cuDNN 9 (pip install 'onnxruntime-gpu[cuda,cudnn]' nvidia-cublas)"
+NEEDS = "it needs cuDNN 9 and the CUDA that it was built for: pip install 'jntrt[gpu]', or jntrt[gpu-cu12]"
 
 TYPES = {
     "tensor(float)": np.float32,
@@ -52,10 +59,10 @@ class OnnxRuntimeCuda(DeviceEngine):
     _order: Event | None = None
 
     @classmethod
-    def obstacle(cls, precision: Precision) -> str | None:
+    def obstacle(cls, precision: Precision, device: int = 0) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("onnxruntime") is None:
-            return "onnxruntime-gpu is not installed: pip install 'jntrt[gpu]'"
+            return f"onnxruntime-gpu is not installed: {INSTALL}"
         if precision.bf16 or precision.int8:
             return f"its CUDA provider has no {precision}: take fp16"
         import onnxruntime as ort
@@ -65,10 +72,16 @@ class OnnxRuntimeCuda(DeviceEngine):
         if PROVIDER not in ort.get_available_providers():
             return "this onnxruntime has no CUDA: pip uninstall onnxruntime, pip install 'jntrt[gpu]'"
         try:
-            device = shared_device()
+            gpu = shared_device(device)
         except CudaError as error:
             return str(error)
-        return tf32_obstacle(precision, device.info) or provider_obstacle()
+        built_for = int((getattr(ort, "cuda_version", "") or "0").split(".")[0])
+        return (
+            tf32_obstacle(precision, gpu.info)
+            or driver_obstacle("onnxruntime-gpu", built_for, gpu.info.driver, "gpu")
+            or provider_obstacle(device)
+            or kernel_obstacle(gpu)
+        )
 
     def _open(self, graph: Path) -> None:
         import onnxruntime as ort
@@ -121,6 +134,11 @@ class OnnxRuntimeCuda(DeviceEngine):
         if stream.handle != own.handle:
             stream.wait_for(own.handle, order)
 
+    @property
+    def own_stream(self) -> Stream | None:
+        """The session's: a loop on it needs no marks to wait for before and after the session."""
+        return self._stream
+
     def obstacle_to_capture(self, stream: Stream) -> str | None:
         """Why its work cannot be part of a CUDA graph: a session is not ours to capture."""
         return "ONNX Runtime's session cannot be part of another's graph"
@@ -136,6 +154,7 @@ class OnnxRuntimeCuda(DeviceEngine):
             "own graph": self.options.own_graph,
         }
 
+    @in_context
     def close(self) -> None:
         """Lets the session and its memory go."""
         self._binding = self._session = None
@@ -146,15 +165,16 @@ class OnnxRuntimeCuda(DeviceEngine):
 
 
 @cache
-def provider_obstacle() -> str | None:
-    """Why the CUDA provider does not run here, or None: a session of one node tells."""
+def provider_obstacle(device: int) -> str | None:
+    """Why the CUDA provider does not run on that GPU, or None: a session of one node tells."""
     import onnxruntime as ort
 
     # It finds the CUDA and cuDNN libraries that lie in wheels, and prints; stdout is for boxes.
     with redirect_stdout(sys.stderr):
         ort.preload_dlls()
     try:
-        session = cuda_session(PROBE, {}, shared_device().info.ordinal)
+        with shared_device(device).current():  # a session changes the thread's device
+            session = cuda_session(PROBE, {}, device)
     except ort_errors() as error:
         log.info("ONNX Runtime's CUDA provider: %s", error)
     else:

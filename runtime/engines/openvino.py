@@ -6,10 +6,11 @@ import logging
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.cpu import NO_TF32, saturates_int8
@@ -61,7 +62,7 @@ class OpenVino:
         self._outputs = [(port.any_name, port) for port in compiled.outputs]
 
     @classmethod
-    def obstacle(cls, precision: Precision) -> str | None:
+    def obstacle(cls, precision: Precision, device: int = 0) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("openvino") is None:
             return "openvino is not installed: pip install 'jntrt[cpu]'"

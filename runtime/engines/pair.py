@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.manifest import GRAPHS

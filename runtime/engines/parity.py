@@ -22,6 +22,7 @@ from jntrt.runtime.engines.graph.onnx_bytes import read_kept_names, with_outputs
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Network, Pair
 from jntrt.runtime.engines.precision import Precision, find_precision
+from jntrt.runtime.errors import UserError
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -94,7 +95,8 @@ def compare_pair(
     kept_sets: also compare which tokens each layer kept, in a copy of the graph that returns them, with the
     stored sets. The copy is another engine, so box and score stay the shipped graph's: where only that one is
     beyond the limit, it counts as having kept other tokens, which no more than half of the samples may.
-    Raises UserError as the engine does.
+    Raises UserError as the engine does, and for an older bundle without stored sets where there is no ONNX
+    Runtime to tell them.
     """
     stored = read_samples(bundle)
     got = _run(bundle, pair.template, pair.track, stored)
@@ -117,6 +119,11 @@ def _reference(bundle: Bundle, layers: list[str], stored: Arrays, options: Engin
     if all(KEPT + layer in stored for layer in layers):
         return {layer: stored[KEPT + layer] for layer in layers}
     engine, fp32 = backend_class("onnxruntime"), find_precision("fp32")
+    if engine.obstacle(fp32):
+        raise UserError(
+            f"bundle {bundle.name} is older than its engine's check and has no kept sets in parity.npz:"
+            " export the checkpoint again, or pip install onnxruntime, which tells them"
+        )
     with (
         closing(engine(bundle.graph("template", "fp32"), fp32, options)) as template,
         _copy(bundle.graph("track", "fp32").read_bytes(), layers, engine, fp32, options) as track,

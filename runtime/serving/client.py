@@ -5,11 +5,12 @@ from contextlib import suppress
 from importlib import import_module
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Self
 
 from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.serving import protocol

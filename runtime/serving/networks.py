@@ -1,7 +1,9 @@
 """A bundle's two graphs as models of the same server, in place of an engine of the tracker's own."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from jntrt.runtime.errors import TrackerError
 from jntrt.runtime.serving.dlpack import from_dlpack, to_dlpack

@@ -95,6 +95,10 @@ class Options:
         CPU threads of the engine. Default: the engine's own choice.
     decode:
         gpu: by NVDEC, with an engine on the GPU; frames then never leave it (no --save).
+    device:
+        The number of the GPU, for an engine on one. Default: the first, 0.
+    own_graph:
+        onnxruntime-cuda: replay a CUDA graph of its own, one launch in place of one for every kernel.
     workspace:
         TensorRT: MiB of scratch memory that a layer may take. Default: what the GPU has.
     optimization_level:
@@ -137,6 +141,8 @@ class Options:
     precision: str = "auto"
     threads: int | None = None
     decode: Literal["cpu", "gpu"] = "cpu"
+    device: int = 0
+    own_graph: bool = False
     workspace: int | None = None
     optimization_level: int | None = None
     timing_cache: Path | None = None
@@ -175,4 +181,4 @@ class Options:
         """How TensorRT builds an engine that the cache lacks."""
         from jntrt.runtime.engines.tensorrt.build import BuildOptions
 
-        return BuildOptions(self.workspace, self.optimization_level, self.timing_cache)
+        return BuildOptions(self.workspace, self.optimization_level, timing_cache=self.timing_cache)

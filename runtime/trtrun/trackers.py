@@ -32,7 +32,7 @@ def shared_opener(stack: ExitStack, model: Bundle, options: Options, threads: in
     if options.server:
         return _server(options)
     with build_bar() as bar:
-        given = EngineOptions(threads=options.threads or threads, build=options.build, progress=bar)
+        given = _engine_options(options, bar, options.threads or threads)
         first = Tracker.from_bundle(model, options.backend, options.precision, options=given)
         stack.enter_context(first)
     _say(first, options, "for all sources")
@@ -59,7 +59,7 @@ def _own(
     """A tracker, or one for each target on a bundle of one, in one engine."""
     search = _search(options, targets, fps)
     with build_bar() as bar:
-        given = EngineOptions(threads=options.threads, build=options.build, progress=bar)
+        given = _engine_options(options, bar, options.threads)
         first = Tracker.from_bundle(
             model, options.backend, options.precision, options=given, redetect=search or False
         )
@@ -70,6 +70,18 @@ def _own(
         raise UserError(f"--decode gpu: {first.choice} runs on the CPU: leave --decode gpu out")
     _say(first, options, f"{len(trackers)} trackers, one for each target" if len(trackers) > 1 else "")
     return first if len(trackers) == 1 else OneEach(trackers)
+
+
+def _engine_options(
+    options: Options, bar: Callable[[str, int, int], bool], threads: int | None
+) -> EngineOptions:
+    return EngineOptions(
+        threads=threads,
+        device=options.device,
+        build=options.build,
+        progress=bar,
+        own_graph=options.own_graph,
+    )
 
 
 def _search(options: Options, targets: int, fps: Fraction | None) -> Redetection | None:

@@ -4,10 +4,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.trtrun.results.tracked import Tracked

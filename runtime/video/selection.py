@@ -5,9 +5,9 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Self
 
 import numpy as np
+from typing_extensions import Self
 
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.stream import MAX_SIDE, Frame, Numbered, Opened

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.damage import Damage

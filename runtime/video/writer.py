@@ -7,10 +7,11 @@ from pathlib import Path
 from queue import Queue
 from threading import Thread
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 from jntrt.runtime.command.files import Replacement
 from jntrt.runtime.errors import UserError

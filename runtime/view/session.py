@@ -7,7 +7,7 @@ The server's threads read `state` and `latest`, and give `order`s.
 import math
 from collections import deque
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum
 from threading import Condition
 from typing import Any
 
@@ -23,7 +23,7 @@ Box = tuple[float, float, float, float]
 HISTORY = 2000  # scores kept for viewers that come late
 
 
-class Phase(StrEnum):
+class Phase(str, Enum):
     """What the run is doing: waiting for boxes, tracking, paused, or over."""
 
     CHOOSE = "choose"

@@ -1,6 +1,5 @@
 """The tracker: golden loops in both engines, batches, colours, and what it refuses."""
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.bundle import bundle as bundles
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import find_precision
@@ -366,13 +366,13 @@ def test_choices(bundle: Bundle, caplog: pytest.LogCaptureFixture, monkeypatch: 
     cpu = {name: engines.BACKENDS[name] for name in ("openvino", "onnxruntime")}
     for module in (engines, auto):
         monkeypatch.setattr(module, "BACKENDS", cpu)  # whatever GPU this machine has
-    monkeypatch.setattr(OpenVino, "obstacle", lambda precision: "openvino is not installed")
+    monkeypatch.setattr(OpenVino, "obstacle", lambda *_: "openvino is not installed")
     with caplog.at_level(logging.INFO):
         tracker = Tracker.from_bundle(bundle, threads=1)
     assert tracker.choice == "onnxruntime; not openvino (not installed)"
     assert f"auto took {tracker.choice}" in caplog.text
     assert tracker.describe()["backend"] == "onnxruntime"
-    monkeypatch.setattr(OnnxRuntime, "obstacle", lambda precision: "no onnxruntime")
+    monkeypatch.setattr(OnnxRuntime, "obstacle", lambda *_: "no onnxruntime")
     with pytest.raises(UserError, match=r"no backend can run fp32 here .*onnxruntime: no onnx.*"):
         Tracker.from_bundle(bundle)
 
@@ -396,12 +396,12 @@ def test_a_graph_that_is_none(bundle: Bundle, tmp_path: Path, backend: str) -> N
 def test_each_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = export_golden("jn256", tmp_path / "jn256").path
     hashed: list[str] = []
-    digest = hashlib.file_digest
+    digest = bundles.file_sha256
 
-    def counted(stream: Any, name: str) -> Any:
-        hashed.append(Path(stream.name).name)
-        return digest(stream, name)
+    def counted(file: Path) -> str:
+        hashed.append(file.name)
+        return digest(file)
 
-    monkeypatch.setattr(hashlib, "file_digest", counted)
+    monkeypatch.setattr(bundles, "file_sha256", counted)
     Tracker.from_bundle(path, backend="onnxruntime", threads=1).close()
     assert sorted(hashed) == ["template.onnx", "track.onnx"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -61,7 +61,7 @@ def collect(plan: Plan, command: str, step: Step) -> dict[str, Any]:
     document: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
         "machine": describe_machine(),
         "clip": {"source": "drawn" if plan.drawn else Path(plan.source).name, "box": list(plan.box)},

@@ -1,4 +1,4 @@
-"""An ONNX file to a TensorRT plan: TensorRT 10.13 and later, 11, and TensorRT-RTX through one code path.
+"""An ONNX file to a TensorRT plan: TensorRT 10.3 and later, 11, and TensorRT-RTX through one code path.
 
 The three share what is used here: networks are strongly typed (types come from the graph, no precision
 flag is ever touched), tensors have names, a failed build returns None. Where their tables of names
@@ -24,8 +24,13 @@ from jntrt.runtime.errors import UserError
 log = logging.getLogger(__name__)
 
 FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # backend name → module
-INSTALL = {"tensorrt": "pip install 'jntrt[trt]'", "tensorrt-rtx": "pip install 'jntrt[rtx]'"}
-OLDEST = (10, 13)
+EXTRAS = {"tensorrt": "trt", "tensorrt-rtx": "rtx"}
+INSTALL = {
+    name: f"pip install 'jntrt[{extra}]' ({extra}-cu12 for a driver before r580)"
+    for name, extra in EXTRAS.items()
+}
+RECIPE = 2  # of `_build`: counted up where it makes another engine of the same graph and options
+OLDEST = (10, 3)  # JetPack 6's; the oldest whose names were compared
 
 # Called with the innermost phase's name, its step and its number of steps; False cancels the build.
 Progress = Callable[[str, int, int], bool]
@@ -37,6 +42,7 @@ class BuildOptions:
 
     workspace_mib: int | None = None  # scratch memory that a layer may ask for; None: all of the device's
     optimization_level: int | None = None  # 0 … 5; None: the library's default, 3
+    max_aux_streams: int | None = None  # beside the main one; None: the library's choice
     timing_cache: Path | None = None  # read where it exists, written after the build
 
     def __post_init__(self) -> None:
@@ -44,6 +50,8 @@ class BuildOptions:
             raise UserError(f"--workspace {self.workspace_mib}: give whole MiB above zero")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise UserError(f"--optimization-level {self.optimization_level}: give 0 to 5")
+        if self.max_aux_streams is not None and self.max_aux_streams < 0:
+            raise UserError(f"--max-aux-streams {self.max_aux_streams}: give 0 or more")
 
     def key(self) -> dict[str, Any]:
         """The part that makes another engine. (A timing cache only spares measuring again.)"""
@@ -62,9 +70,7 @@ def load_flavour(flavour: str) -> ModuleType:
         raise UserError(f"{flavour} does not load ({error}): install it again") from error
     version = tuple(int(part) for part in re.findall(r"\d+", trt.__version__)[:2])
     if flavour == "tensorrt" and version < OLDEST:
-        raise UserError(
-            f"TensorRT {trt.__version__} is too old: 10.13 or later is needed, {INSTALL[flavour]}"
-        )
+        raise UserError(f"TensorRT {trt.__version__} is too old: 10.3 or later is needed, {INSTALL[flavour]}")
     return trt
 
 
@@ -205,6 +211,8 @@ def _build(
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
+    if options.max_aux_streams is not None:
+        config.max_aux_streams = options.max_aux_streams
     if detailed:
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if targets:

@@ -55,13 +55,18 @@ def build_bar() -> Iterator[BuildProgress]:
 
 
 def build_engine(
-    bundle: Bundle, precision: str, backend: str = "tensorrt", options: BuildOptions | None = None
+    bundle: Bundle,
+    precision: str,
+    backend: str = "tensorrt",
+    options: BuildOptions | None = None,
+    device: int = 0,
 ) -> list[BuiltEngine]:
     """Put both engines of a bundle's precision into the cache, built and gated where they are not there yet.
 
-    precision: one of the bundle's, or `auto`. Raises UserError where that backend cannot run here (an engine
-    is for the GPU that it was built on) or the build fails, GateError when the engines compute something else
-    than their graphs.
+    precision: one of the bundle's, or `auto`. device: the number of the GPU that they are for.
+
+    Raises UserError where that backend cannot run here (an engine is for the GPU that it was built on) or the
+    build fails, GateError when the engines compute something else than their graphs.
     """
     from jntrt.runtime.engines.auto import resolve
     from jntrt.runtime.engines.device import shared_device
@@ -69,11 +74,12 @@ def build_engine(
 
     if backend not in FLAVOURS:
         raise UserError(f"backend {backend} has no engines to build: take {' or '.join(FLAVOURS)}")
-    wanted = resolve(bundle, precision, backend).precision
+    wanted = resolve(bundle, precision, backend, device).precision
     begin = time.perf_counter()
-    with build_bar() as progress:
-        given = EngineOptions(build=options or BuildOptions(), progress=progress)
-        verdict, engines = engine_gate.ensure(bundle, wanted, backend, shared_device().info, given)
+    gpu = shared_device(device)
+    with build_bar() as progress, gpu.current():
+        given = EngineOptions(device=device, build=options or BuildOptions(), progress=progress)
+        verdict, engines = engine_gate.ensure(bundle, wanted, backend, gpu.info, given)
     cache = EngineCache()
     return [
         BuiltEngine(

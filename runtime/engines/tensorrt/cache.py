@@ -7,7 +7,6 @@ bytes that were read. All of this is compared before the bytes reach TensorRT, w
 no protection against tampering.
 """
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -16,10 +15,12 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
@@ -48,11 +49,17 @@ class EngineKey:
     compute_capability: str
     driver: int
     options: dict[str, Any] = field(default_factory=dict)
+    recipe: int = 0  # the version of our own build
 
     @property
     def digest(self) -> str:
         """The engine's name in the cache."""
         return hashlib.sha256(_canonical(asdict(self))).hexdigest()
+
+
+def compiled_key(key: EngineKey) -> EngineKey:
+    """Of the kernels that RTX compiled of the engine `key`."""
+    return replace(key, options={**key.options, "part": "compiled kernels"})
 
 
 # How a field of the key is called in a refusal.
@@ -65,6 +72,7 @@ FOREIGN = {
     "gpu_uuid": "another GPU",
     "compute_capability": "another compute capability",
     "driver": "another driver",
+    "recipe": "another version of jntrt's build",
     "options": "other build options",
 }
 
@@ -123,7 +131,17 @@ class EngineCache:
             )
         if not _same_digest(hashlib.sha256(plan).hexdigest(), manifest["sha256"]):
             raise EngineRefused(f"{path.name} is refused: its bytes are not those that were written (sha256)")
+        with suppress(OSError):
+            os.utime(self.manifest_path(key))  # when it was used last
         return Engine(plan, manifest)
+
+    def remove(self, name: str) -> None:
+        """Removes the engine with that digest, if it is there; first its manifest, which makes it one."""
+        for suffix in (".json", ".engine"):
+            try:
+                (self.root / f"{name}{suffix}").unlink(missing_ok=True)
+            except OSError as error:
+                raise UserError(f"{name}{suffix} in {self.root} stays: {error.strerror}") from error
 
     def obtain(self, key: EngineKey, build: Callable[[], bytes]) -> Engine:
         """The engine of `key`, built by `build` where the cache has none or refuses the one it has.
@@ -224,6 +242,8 @@ class EngineCache:
             status = self.root.stat()
         except OSError as error:
             raise UserError(f"the engine cache {self.root} cannot be used: {error.strerror}") from error
+        if not hasattr(os, "geteuid"):  # Windows, where a user's own folders are nobody else's
+            return
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
             raise UserError(
                 f"the engine cache {self.root} belongs to or is writable by others: chmod go-w it,"
@@ -233,15 +253,16 @@ class EngineCache:
     @contextmanager
     def _locked(self, key: EngineKey) -> Iterator[None]:
         self._check_root()
-        path = self.root / f"{key.digest}.lock"
-        with path.open("wb") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning("another process builds this engine: waiting for it")
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            # The file stays: deleting it would let two processes lock two files of one name.
+        lock = FileLock(self.root / f"{key.digest}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            log.warning("another process builds this engine: waiting for it")
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
     def _secret(self, *, create: bool) -> bytes | None:
         path = self._key_file

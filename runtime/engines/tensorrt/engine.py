@@ -3,18 +3,21 @@
 import copy
 import importlib.util
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle, file_sha256
-from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream
+from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream, in_context
+from jntrt.runtime.cuda.driver_needs import LEAST_DRIVER, driver_obstacle, wheel_cuda
 from jntrt.runtime.cuda.loop import DeviceTensor
 from jntrt.runtime.engines.device import (
     DeviceEngine,
     DevicePair,
     describe_device,
+    kernel_obstacle,
     shared_device,
     tf32_obstacle,
 )
@@ -23,18 +26,28 @@ from jntrt.runtime.engines.pair import Pair, open_graphs
 from jntrt.runtime.engines.precision import Precision, find_precision
 from jntrt.runtime.engines.tensorrt import gate as engine_gate
 from jntrt.runtime.engines.tensorrt.build import (
+    EXTRAS,
     FLAVOURS,
     INSTALL,
+    RECIPE,
     BuildOptions,
     build_plan,
     last_error,
     load_flavour,
     logger,
 )
-from jntrt.runtime.engines.tensorrt.cache import Engine, EngineCache, EngineKey, EngineRefused
+from jntrt.runtime.engines.tensorrt.cache import (
+    Engine,
+    EngineCache,
+    EngineKey,
+    EngineRefused,
+    compiled_key,
+)
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
+
+LEAST = {**LEAST_DRIVER, 12: (12020, "r535")}  # TensorRT's wheels ask for more than CUDA 12 does
 
 
 def engine_key(
@@ -51,6 +64,7 @@ def engine_key(
         gpu_uuid=device.uuid,
         compute_capability=f"{major}.{minor}",
         driver=device.driver,
+        recipe=RECIPE,
         options=options.key(),
     )
 
@@ -91,7 +105,7 @@ class CompiledKernels:
 
     def __init__(self, runtime_config: Any, cache: EngineCache, key: EngineKey) -> None:
         self._cache = cache
-        self._key = replace(key, options={**key.options, "part": "compiled kernels"})
+        self._key = compiled_key(key)
         self._runtime_config = runtime_config  # kept alive as long as what it made
         self._runtime_cache = runtime_config.create_runtime_cache()
         try:
@@ -144,18 +158,12 @@ class TensorRT(DeviceEngine):
         than its graph.
         """
         device = shared_device(options.device)
-        _, engines = engine_gate.ensure(bundle, precision, cls.name, device.info, options)
-        given = iter(engines)
-        networks = open_graphs(
-            lambda graph, precision, options: cls(graph, precision, options, next(given)),
-            bundle,
-            precision,
-            options,
-        )
-        return DevicePair(device, *networks)
+        with device.current():  # TensorRT builds for the GPU whose context is current
+            _, engines = engine_gate.ensure(bundle, precision, cls.name, device.info, options)
+        return open_engines(cls, bundle, precision, options, engines)
 
     @classmethod
-    def obstacle(cls, precision: Precision) -> str | None:
+    def obstacle(cls, precision: Precision, device: int = 0) -> str | None:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec(FLAVOURS[cls.name]) is None:
             return f"{cls.name} is not installed: {INSTALL[cls.name]}"
@@ -164,11 +172,16 @@ class TensorRT(DeviceEngine):
                 f"{precision} is OpenVINO's reading of the {precision.stored} graphs: take --backend openvino"
             )
         try:
-            device = shared_device().info  # first: a flavour takes a second to import
+            gpu = shared_device(device)  # first: a flavour takes a second to import
+            too_old = driver_obstacle(
+                cls.name, wheel_cuda(FLAVOURS[cls.name]), gpu.info.driver, EXTRAS[cls.name], LEAST
+            )
+            if too_old:
+                return too_old
             trt = load_flavour(cls.name)
         except UserError as error:
             return str(error)
-        return cls._device_obstacle(trt, device, precision)
+        return cls._device_obstacle(trt, gpu.info, precision) or kernel_obstacle(gpu)
 
     @classmethod
     def _device_obstacle(cls, trt: Any, device: DeviceInfo, precision: Precision) -> str | None:
@@ -224,9 +237,9 @@ class TensorRT(DeviceEngine):
         self._loaded()
         other = copy.copy(self)  # of runtime and engine the last one that holds them lets go
         other._context = other._scratch = other._compiled = other._stream = other._tensors = None
-        self.device.activate()
         try:
-            other._prepare(load_flavour(self.name))
+            with self.device.current():
+                other._prepare(load_flavour(self.name))
         except BaseException:
             other.close()
             raise
@@ -291,6 +304,7 @@ class TensorRT(DeviceEngine):
             "options": self.options.build.key(),
         }
 
+    @in_context
     def close(self) -> None:
         """Lets the engine and its memory go."""
         self._context = self._engine = self._runtime = self._compiled = None
@@ -304,3 +318,21 @@ class TensorRTRTX(TensorRT):
     """One graph in a TensorRT-RTX engine."""
 
     name = "tensorrt-rtx"
+
+
+def open_engines(
+    flavour: Callable[..., Any],
+    bundle: Bundle,
+    precision: Precision,
+    options: EngineOptions,
+    engines: list[tuple[EngineKey, Engine]],
+) -> DevicePair:
+    """A bundle's two graphs in `engines`, whatever their gate says. Raises UserError as `TensorRT` does."""
+    given = iter(engines)
+    networks = open_graphs(
+        lambda graph, precision, options: flavour(graph, precision, options, next(given)),
+        bundle,
+        precision,
+        options,
+    )
+    return DevicePair(shared_device(options.device), *networks)

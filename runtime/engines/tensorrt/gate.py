@@ -17,14 +17,18 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.bundle.manifest import GRAPHS
 from jntrt.runtime.cuda.driver import DeviceInfo
 from jntrt.runtime.engines.options import EngineOptions
-from jntrt.runtime.engines.pair import Pair, open_graphs
 from jntrt.runtime.engines.precision import Precision, find_precision
 from jntrt.runtime.engines.tensorrt.build import BuildOptions
-from jntrt.runtime.engines.tensorrt.cache import Engine, EngineCache, EngineKey
+from jntrt.runtime.engines.tensorrt.cache import Engine, EngineCache, EngineKey, compiled_key
 from jntrt.runtime.errors import GateError, UserError
 
 log = logging.getLogger(__name__)
 
+# The folder that the user stands in, which is "" on the path, is no place to import from.
+CHILD = (
+    "import sys; sys.path[:] = filter(None, sys.path);"
+    " from jntrt.runtime.engines.tensorrt.gate import main; sys.exit(main())"
+)
 TIMEOUT = 900  # seconds; RTX compiles its kernels in the first run
 
 
@@ -37,13 +41,56 @@ def ensure(
 ) -> tuple[dict[str, Any], list[tuple[EngineKey, Engine]]]:
     """Build what the cache lacks of a bundle's two engines, and gate them if no verdict stands.
 
+    Engines that do not pass are removed.
+
     Returns the verdict (`parity.Difference.to_dict`) and the engines. Raises GateError when they compute
     something else.
     """
+    cache = EngineCache()
+    engines = obtain_engines(bundle, precision, flavour, device, options, cache)
+    pair = [engine.sha256 for _, engine in engines]
+    verdicts = [engine.manifest.get("parity", {}) for _, engine in engines]
+    if all(verdict.get("engines") == pair for verdict in verdicts):
+        verdict = dict(verdicts[0])
+    else:
+        try:
+            verdict = {**_measure(bundle, precision, flavour, options), "engines": pair}
+        except GateError:
+            _forget(cache, engines)
+            raise
+        if not verdict["passed"]:
+            _forget(cache, engines)
+        else:
+            for graph, (key, engine) in zip(GRAPHS, engines, strict=True):
+                cache.record(key, engine, {"parity": verdict, "graph": f"{bundle.name} {graph}"})
+    if not verdict["passed"]:
+        raise GateError(
+            f"the {flavour} engine of {bundle.name} in {precision} computes something else than its graph"
+            f" ({verdict['text']}): take {_remedy(bundle, precision)}"
+        )
+    return verdict, engines
+
+
+def _forget(cache: EngineCache, engines: list[tuple[EngineKey, Engine]]) -> None:
+    """Nobody may use them: neither they nor the kernels that were compiled for them stay."""
+    for key, _ in engines:
+        cache.remove(key.digest)
+        cache.remove(compiled_key(key).digest)
+
+
+def obtain_engines(
+    bundle: Bundle,
+    precision: Precision,
+    flavour: str,
+    device: DeviceInfo,
+    options: EngineOptions,
+    cache: EngineCache,
+) -> list[tuple[EngineKey, Engine]]:
+    """A bundle's two engines, from the cache or built into it; each ONNX file is hashed once."""
     from jntrt.runtime.engines.tensorrt.engine import obtain_engine
 
-    cache, entry = EngineCache(), bundle.entry(precision.stored)
-    engines = [
+    entry = bundle.entry(precision.stored)
+    return [
         obtain_engine(
             bundle.graph(graph, precision.stored),
             entry[graph]["sha256"],
@@ -55,20 +102,6 @@ def ensure(
         )
         for graph in GRAPHS
     ]
-    pair = [engine.sha256 for _, engine in engines]
-    verdicts = [engine.manifest.get("parity", {}) for _, engine in engines]
-    if all(verdict.get("engines") == pair for verdict in verdicts):
-        verdict = dict(verdicts[0])
-    else:
-        verdict = {**_measure(bundle, precision, flavour, options), "engines": pair}
-        for key, engine in engines:
-            cache.record(key, engine, {"parity": verdict})
-    if not verdict["passed"]:
-        raise GateError(
-            f"the {flavour} engine of {bundle.name} in {precision} computes something else than its graph"
-            f" ({verdict['text']}): take {_remedy(bundle, precision)}"
-        )
-    return verdict, engines
 
 
 def _remedy(bundle: Bundle, precision: Precision) -> str:
@@ -84,13 +117,13 @@ def _measure(bundle: Bundle, precision: Precision, flavour: str, options: Engine
     """The child's verdict. Raises GateError when it gave none: that is not kept, but asked again."""
     request = {
         "bundle": str(bundle.path),
+        "verified": bundle.verified,
         "precision": precision.name,
         "flavour": flavour,
         "device": options.device,
         "build": options.build.key(),
     }
-    # -P: the folder that the user stands in is no place to import from.
-    command = [sys.executable, "-P", "-m", "jntrt.runtime.engines.tensorrt.gate"]
+    command = [sys.executable, "-c", CHILD]
     log.info("checking the new engine against the bundle's samples")
     try:
         child = subprocess.run(
@@ -121,9 +154,13 @@ def _measure(bundle: Bundle, precision: Precision, flavour: str, options: Engine
 def check(bundle: Bundle, precision: Precision, flavour: str, options: EngineOptions) -> dict[str, Any]:
     """What the child does: compare, and where that fails, look whether only the kept tokens differ."""
     from jntrt.runtime.engines import backend_class, parity
+    from jntrt.runtime.engines.device import shared_device
+    from jntrt.runtime.engines.tensorrt.engine import open_engines
 
-    engine = backend_class(flavour)
-    with closing(Pair(*open_graphs(engine, bundle, precision, options))) as pair:  # not through its gate
+    engine, device = backend_class(flavour), shared_device(options.device)
+    with device.current():
+        engines = obtain_engines(bundle, precision, flavour, device.info, options, EngineCache())
+    with closing(open_engines(engine, bundle, precision, options, engines)) as pair:  # not through its gate
         difference = parity.compare_pair(bundle, precision, engine, pair, options)
         if not difference.passed:
             # One swapped token moves a box without any miscompilation.
@@ -137,13 +174,10 @@ def main() -> int:
     options = EngineOptions(device=request["device"], build=BuildOptions(**request["build"]))
     try:
         bundle, precision = Bundle.open(Path(request["bundle"])), find_precision(request["precision"])
+        bundle.assume(request["verified"])
         verdict = check(bundle, precision, request["flavour"], options)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     print(json.dumps(verdict))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,7 +16,7 @@ from jntrt.runtime.trtrun.doctor.rows import Row
 _PROBES = "jntrt.runtime.trtrun.doctor.probes"
 _SMOKE = "jntrt.runtime.trtrun.doctor.smoke"
 _SMOKE_TIMEOUT = 420.0  # seconds: TensorRT builds its engine first
-_OLDEST_PYTHON = (3, 11)
+_OLDEST_PYTHON = (3, 10)
 _CUDA = 13000  # what the wheels of the extras gpu and trt are made for
 
 # Names and distributions in `auto`'s order; `runtime.engines` has the table, but needs NumPy, which may be
@@ -56,7 +56,7 @@ def _machine() -> Iterator[Row]:
         "Python",
         "old" if old else "ok",
         f"{python}, {platform.python_implementation()}, {bits} bits",
-        "install Python 3.11 or later, then jntrt into it" if old else "",
+        "install Python 3.10 or later, then jntrt into it" if old else "",
         {"version": python},
     )
     libc = " ".join(part for part in platform.libc_ver() if part)

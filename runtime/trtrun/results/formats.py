@@ -8,7 +8,9 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from jntrt.runtime.command.files import Replacement
 from jntrt.runtime.errors import UserError

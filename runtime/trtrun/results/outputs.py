@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Self, TextIO
+from typing import TextIO
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 from jntrt.runtime.command.files import Replacement
 from jntrt.runtime.errors import UserError

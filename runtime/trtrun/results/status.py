@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from typing_extensions import Self
 
 from jntrt.runtime.command.progress import progress_bar
 from jntrt.runtime.trtrun.results.tracked import Tracked

@@ -3,8 +3,8 @@
     python make_names.py tensorrt_rtx > rtx.txt        from an installed module
     python make_names.py --list names.txt > 11.txt     from such a list of all its names
 
-The lists here: `10.txt` of tensorrt 10.16.1.11, `11.txt` of tensorrt 11.4.0.106, `rtx.txt` of tensorrt-rtx
-1.7.1.116.
+The lists here: `10.3.txt` of tensorrt 10.3.0 (JetPack 6's), `10.txt` of 10.16.1.11, `11.txt` of 11.4.0.106,
+`rtx.txt` of tensorrt-rtx 1.7.1.116.
 """
 
 import importlib

@@ -114,16 +114,39 @@ def test_a_folder_that_is_not_ours_is_not_taken_for_a_left_over(tmp_path: Path) 
     assert os.listdir(tmp_path) == [".tiny.old.abcdefgh"]
 
 
-def test_the_commands_need_no_posix_module() -> None:
-    """Windows has no fcntl: nothing on the way to a tracker may import it."""
+def test_the_commands_need_no_posix_module(tmp_path: Path) -> None:
+    """Windows has no fcntl and no user numbers: the way to a tracker or an engine needs none."""
     code = """
-import sys
+import os, sys
 sys.modules["fcntl"] = None
+del os.geteuid
+from pathlib import Path
+from jntrt.runtime.bundle.replace import locked
+from jntrt.runtime.command.files import Replacement, replacing
+from jntrt.runtime.engines.tensorrt.cache import EngineCache, EngineKey
+import jntrt.export.cli, jntrt.runtime.engines.tensorrt.engine
+folder = Path(sys.argv[1])
+key = EngineKey("model", "fp32", "tensorrt", "11", "GPU", "00", "8.9", 13000)
+cache = EngineCache(folder / "cache", folder / "key")
+assert cache.obtain(key, lambda: b"plan").plan == b"plan"
+assert cache.read(key).plan == b"plan"
+with locked(folder / "bundle"):
+    assert (folder / ".jntrt.lock").exists()
+rename = os.replace
+def closed(part, path):  # Windows renames no file that is open
+    assert str(part) not in {os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")
+                             if os.path.islink(f"/proc/self/fd/{n}")}
+    rename(part, path)
+os.replace = closed
+with replacing(folder / "text") as stream:
+    stream.write("whole")
+os.replace = rename
 import jntrt.runtime.trtrun.cli, jntrt.runtime.trtrun.run
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import default_bundle
 Tracker.from_bundle(default_bundle(), "onnxruntime").close()
 print("opened")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "opened\n", done.stderr

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <string>
@@ -27,11 +28,19 @@ struct Function {
 
 enum { kSuccess = 0, kInvalidValue = 1, kNotFound = 500, kCaptureUnsupported = 900 };
 
-std::map<void*, size_t> memory;
+struct Block {
+  size_t bytes;
+  int device;  // -1: the host's
+};
+std::map<void*, Block> memory;
 std::map<std::string, long> calls;
 std::mutex lock;
-char context_token;
-thread_local void* current = nullptr;
+char contexts[8];                       // one a device, by its address
+thread_local std::vector<void*> stack;  // of contexts, the current one on top
+std::atomic<bool> broken{false};        // a fault on the device: from then on every call fails
+
+void* current() { return stack.empty() ? nullptr : stack.back(); }
+int fault() { return broken ? 700 : kSuccess; }
 
 int setting(const char* name, int otherwise) {
   const char* value = std::getenv(name);
@@ -43,12 +52,12 @@ void count(const char* name) {
   ++calls[name];
 }
 
-int allocate(void** pointer, size_t bytes) {
-  if (!current) return kInvalidValue;  // a call from a thread without the context
+int allocate(void** pointer, size_t bytes, bool on_host) {
+  if (!current()) return kInvalidValue;  // a call from a thread without the context
   *pointer = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   std::memset(*pointer, 0xCD, bytes);
   const std::lock_guard<std::mutex> guard(lock);
-  memory[*pointer] = bytes;
+  memory[*pointer] = {bytes, on_host ? -1 : static_cast<int>(static_cast<char*>(current()) - contexts)};
   return kSuccess;
 }
 
@@ -56,11 +65,12 @@ int release(void* pointer) {
   const std::lock_guard<std::mutex> guard(lock);
   if (!memory.erase(pointer)) return kInvalidValue;
   std::free(pointer);
-  return kSuccess;
+  return fault();
 }
 
 int enqueue(Queue* queue, Work work) {
-  if (!current || !queue) return kInvalidValue;
+  if (!current() || !queue) return kInvalidValue;
+  if (broken) return 700;
   if (queue->capture)
     queue->capture->work.push_back(std::move(work));
   else
@@ -82,30 +92,58 @@ int device_uuid(char* uuid, int) {
 }
 int device_attribute(int* value, int attribute, int) {
   const int capability = setting("EMULATED_CAPABILITY", 89);
-  *value = attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : 0;
+  *value = attribute == 75   ? capability / 10
+           : attribute == 76 ? capability % 10
+           : attribute == 18 ? setting("EMULATED_INTEGRATED", 0)
+                             : 0;
   return kSuccess;
 }
-int primary_retain(void** context, int) { return count("retain"), *context = &context_token, kSuccess; }
+int primary_state(int, unsigned* flags, int* active) {
+  return *flags = setting("EMULATED_FLAGS", 0), *active = 0, kSuccess;
+}
+int primary_flags(int, unsigned flags) { return count(("flags " + std::to_string(flags)).c_str()), kSuccess; }
+int primary_retain(void** context, int device) { return count("retain"), *context = contexts + device, kSuccess; }
 int primary_release(int) { return count("release"), kSuccess; }
-int context_set(void* context) { return current = context, kSuccess; }
-int memory_allocate(void** pointer, size_t bytes) { return allocate(pointer, bytes); }
-int host_allocate(void** pointer, size_t bytes, unsigned) { return allocate(pointer, bytes); }
+int context_set(void* context) {
+  if (!stack.empty()) stack.pop_back();
+  return stack.push_back(context), kSuccess;
+}
+int context_push(void* context) { return stack.push_back(context), kSuccess; }
+int context_pop(void** context) {
+  if (stack.empty()) return 201;
+  *context = stack.back();
+  return stack.pop_back(), fault();
+}
+int context_get(void** context) { return *context = current(), kSuccess; }
+int memory_allocate(void** pointer, size_t bytes) { return allocate(pointer, bytes, false); }
+int host_allocate(void** pointer, size_t bytes, unsigned) { return allocate(pointer, bytes, true); }
+int pointer_attribute(int* value, int attribute, void* pointer) {
+  const std::lock_guard<std::mutex> guard(lock);
+  const auto next = memory.upper_bound(pointer);
+  if (attribute != 9 || next == memory.begin()) return kInvalidValue;
+  const auto& [start, block] = *std::prev(next);
+  if (static_cast<char*>(pointer) >= static_cast<char*>(start) + block.bytes) return kInvalidValue;
+  return *value = block.device < 0 ? 0 : block.device, kSuccess;
+}
 int copy(void* target, const void* source, size_t bytes, Queue* queue) {
   count("copy");
   return enqueue(queue, [=] { std::memcpy(target, source, bytes); });
 }
 int stream_create(Queue** queue, unsigned) { return *queue = new Queue, kSuccess; }
-int stream_destroy(Queue* queue) { return delete queue, kSuccess; }
-int stream_synchronize(Queue* queue) { return queue->capture ? kCaptureUnsupported : kSuccess; }
+int stream_destroy(Queue* queue) { return count("stream gone"), delete queue, fault(); }
+int stream_synchronize(Queue* queue) { return queue->capture ? kCaptureUnsupported : fault(); }
 int stream_wait(Queue*, void*, unsigned) { return count("wait"), kSuccess; }
 int event_create(void** event, unsigned) { return *event = new char, kSuccess; }
-int event_destroy(void* event) { return delete static_cast<char*>(event), kSuccess; }
+int event_destroy(void* event) { return delete static_cast<char*>(event), fault(); }
 int event_record(void*, Queue*) { return count("record"), kSuccess; }
 int event_synchronize(void*) { return kSuccess; }
 int module_load(void** module, const void* image) {
   count("module");
   const bool is_cubin = std::memcmp(image, "\x7f" "ELF", 4) == 0;
   if (!is_cubin && setting("EMULATED_NO_FATBIN", 0)) return 209;  // no binary for this GPU
+  // A CUDA 13 compiler's cubins say so in the ELF header's OSABI, which no older driver knows.
+  const bool is_cuda_13 = is_cubin && static_cast<const unsigned char*>(image)[7] == 0x41;
+  if (is_cuda_13 && setting("EMULATED_DRIVER", 13000) < 13000) return 200;  // invalid image
   return *module = new char, kSuccess;
 }
 int module_unload(void* module) { return delete static_cast<char*>(module), kSuccess; }
@@ -148,11 +186,12 @@ int graph_instantiate(Sequence** executable, Sequence* graph, unsigned long long
   return *executable = new Sequence(*graph), kSuccess;
 }
 int graph_launch(Sequence* executable, Queue*) {
+  if (broken) return 700;
   count("graph");
   for (auto& work : executable->work) work();
   return kSuccess;
 }
-int graph_destroy(Sequence* graph) { return delete graph, kSuccess; }
+int graph_destroy(Sequence* graph) { return delete graph, fault(); }
 
 const std::map<std::string, void*> functions = {
     {"cuInit", (void*)init},
@@ -163,8 +202,14 @@ const std::map<std::string, void*> functions = {
     {"cuDeviceGetUuid", (void*)device_uuid},
     {"cuDeviceGetAttribute", (void*)device_attribute},
     {"cuDevicePrimaryCtxRetain", (void*)primary_retain},
+    {"cuDevicePrimaryCtxGetState", (void*)primary_state},
+    {"cuDevicePrimaryCtxSetFlags", (void*)primary_flags},
     {"cuDevicePrimaryCtxRelease", (void*)primary_release},
     {"cuCtxSetCurrent", (void*)context_set},
+    {"cuCtxPushCurrent", (void*)context_push},
+    {"cuCtxPopCurrent", (void*)context_pop},
+    {"cuCtxGetCurrent", (void*)context_get},
+    {"cuPointerGetAttribute", (void*)pointer_attribute},
     {"cuMemAlloc", (void*)memory_allocate},
     {"cuMemFree", (void*)release},
     {"cuMemHostAlloc", (void*)host_allocate},
@@ -208,7 +253,7 @@ extern "C" int cuGetProcAddress(const char* symbol, void** function, int version
 extern "C" size_t emulated_bytes() {
   const std::lock_guard<std::mutex> guard(lock);
   size_t sum = 0;
-  for (const auto& [pointer, bytes] : memory) sum += bytes;
+  for (const auto& [pointer, block] : memory) sum += block.bytes;
   return sum;
 }
 extern "C" long emulated_calls(const char* name) {
@@ -216,3 +261,4 @@ extern "C" long emulated_calls(const char* name) {
   const auto found = calls.find(name);
   return found == calls.end() ? 0 : found->second;
 }
+extern "C" void emulated_break(int is_broken) { broken = is_broken != 0; }

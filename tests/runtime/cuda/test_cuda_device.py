@@ -23,7 +23,9 @@ TOLERANCE_PX = 0.1  # of a GPU's fp32 against the released tracker's boxes
 @pytest.fixture(scope="module")
 def device() -> Device:
     try:
-        return shared_device()
+        device = shared_device()
+        device.activate()
+        return device
     except CudaError as error:
         if "no NVIDIA driver" in str(error) or "NO_DEVICE" in str(error):
             pytest.skip(f"no driver: {error}")

@@ -1,5 +1,6 @@
 """Frames by protocol: what DLPack and __cuda_array_interface__ say is read right. No GPU needed."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,14 @@ import pytest
 
 from jntrt.runtime.cuda.frames import DeviceFrame, device_frame
 from jntrt.runtime.errors import TrackerError
+
+
+def gpu(ordinal: int) -> Any:
+    """A stand-in for a device: all memory is the first one's."""
+    return SimpleNamespace(info=SimpleNamespace(ordinal=ordinal), ordinal_of=lambda pointer: 0)
+
+
+GPU, SECOND = gpu(0), gpu(1)
 
 
 class Packed:
@@ -28,7 +37,7 @@ def test_dlpack() -> None:
     array = np.zeros((7, 9, 3), np.uint8)
     for view in (array, array[1:5], array[:, 2:6]):
         packed = Packed(view)
-        frame = device_frame(packed, 1234)
+        frame = device_frame(packed, 1234, GPU)
         assert frame is not None
         assert packed.streams == [1234]  # the producer makes this stream wait
         assert frame.stream is None
@@ -43,21 +52,21 @@ def test_dlpack() -> None:
 )
 def test_dlpack_of_something_else(array: np.ndarray) -> None:
     with pytest.raises(TrackerError, match="H×W×3 of uint8"):
-        device_frame(Packed(array), 1)
+        device_frame(Packed(array), 1, GPU)
 
 
 def test_another_gpus_memory_is_refused() -> None:
     packed = Packed(np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(TrackerError, match="lies on GPU 0, the tracker on GPU 1"):
-        device_frame(packed, 5, ordinal=1)
+        device_frame(packed, 5, SECOND)
     assert packed.streams == []
 
 
 def test_what_is_not_on_a_gpu() -> None:
     array = np.zeros((4, 4, 3), np.uint8)
-    assert device_frame(array, 1) is None
-    assert device_frame(Packed(array, device=1), 1) is None
-    assert device_frame("frame", 1) is None
+    assert device_frame(array, 1, GPU) is None
+    assert device_frame(Packed(array, device=1), 1, GPU) is None
+    assert device_frame("frame", 1, GPU) is None
 
 
 class Interface:
@@ -77,15 +86,15 @@ class Interface:
     ids=["named", "PyCUDA's", "unnamed", "older"],
 )
 def test_array_interface_streams(changes: dict[str, Any], stream: int | None) -> None:
-    frame = device_frame(Interface(**changes), 5)
+    frame = device_frame(Interface(**changes), 5, GPU)
     assert frame == DeviceFrame(4096, 5, 4, 15, stream)
 
 
 def test_a_device_frame_shows_itself_to_others() -> None:
     frame = DeviceFrame(4096, 5, 4, 20, 9)
-    assert device_frame(frame, 5) is frame
+    assert device_frame(frame, 5, GPU) is frame
 
     class Other:
         __cuda_array_interface__ = frame.__cuda_array_interface__
 
-    assert device_frame(Other(), 5) == frame
+    assert device_frame(Other(), 5, GPU) == frame

@@ -37,7 +37,8 @@ ROOT = Path(__file__).parents[3]
 NATIVE = ROOT / "runtime" / "native"
 GOLDEN = ROOT / "tests" / "data" / "golden"
 CROPS = [c for c in json.loads((GOLDEN / "crops/crops.json").read_text())["cases"] if c["result"] == "ok"]
-ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_120", "compute_75"]
+NUMBERS = (75, 80, 86, 87, 89, 90, 100, 103, 110, 120, 121)  # 87: Orin, 110: Thor, 121: Spark
+ARCHITECTURES = [*(f"sm_{number}" for number in NUMBERS), "compute_75"]
 
 
 @cache

@@ -43,7 +43,9 @@ def put_gpu(monkeypatch: pytest.MonkeyPatch, *runs: str, backend: str = "onnxrun
         monkeypatch.setattr(
             backend_class(name),
             "obstacle",
-            lambda precision, here=name == backend: None if here and str(precision) in runs else "not here",
+            lambda precision, *_, here=name == backend: (
+                None if here and str(precision) in runs else "not here"
+            ),
         )
     monkeypatch.setattr(backend_class(backend), "open", lambda *given: cpu.open(*given))
 

@@ -84,7 +84,7 @@ def test_auto_on_a_cpu_takes_onnx_runtime_and_says_so_shortly(monkeypatch: pytes
     for name in BACKENDS:
         if name not in ENGINES:
             why = f"{name} is not installed (or too old): pip install it"
-            monkeypatch.setattr(backend_class(name), "obstacle", lambda _, why=why: why)
+            monkeypatch.setattr(backend_class(name), "obstacle", lambda *_, why=why: why)
     choice = choose_backend("auto", FP32)
     assert choice.name == "onnxruntime"
     assert str(choice) == (
@@ -129,6 +129,6 @@ def test_onnx_runtime_s_threads_sleep_between_calls_unless_told(
 
 def test_without_any_engine_the_one_for_every_machine_is_named_first(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in BACKENDS:
-        monkeypatch.setattr(backend_class(name), "obstacle", lambda _, name=name: f"{name} is not installed")
+        monkeypatch.setattr(backend_class(name), "obstacle", lambda *_, name=name: f"{name} is not installed")
     with pytest.raises(UserError, match=r"can run fp32 here \(onnxruntime: .*; openvino: .*; tensorrt: "):
         choose_backend("auto", FP32)

@@ -13,9 +13,12 @@ from golden_bundles import export_golden, golden_loop
 
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import KEPT, Bundle, read_samples
+from jntrt.runtime.engines.graph.onnx_bytes import read_kept_names
 from jntrt.runtime.engines.onnxruntime import OnnxRuntime
+from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
-from jntrt.runtime.engines.parity import Difference, compare
+from jntrt.runtime.engines.parity import Difference, compare, compare_pair
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "bare_onnxruntime.py"
@@ -56,6 +59,54 @@ def test_stored_kept_sets_are_the_reference(
     assert len(taken) < runs  # no second engine for the reference
     stored[name][0] += 1
     assert compare(bundle, "fp32", threads=2, kept_sets=True).kept_differs == 1
+
+
+def test_kept_sets_are_judged_without_onnxruntime(
+    golden_loop_bundle: tuple[str, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine with a GPU engine alone: the stored sets are enough, and without them it says so."""
+    _, bundle = golden_loop_bundle
+    stored, wanted = dict(read_samples(bundle)), find_precision("fp32")
+    model = bundle.graph("track", "fp32").read_bytes()
+    layers, count = read_kept_names(model), len(stored["search"])
+    sets = {name: np.arange(3 * count).reshape(count, 3) for name in layers}
+
+    class Engine:
+        """Gives the stored outputs, but for the first sample's box; its copy kept another token there."""
+
+        name = "gpu"
+
+        def __init__(self, *_: Any) -> None:
+            self.calls = 0
+
+        def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
+            if "search" not in feeds:
+                return {}
+            row, self.calls = self.calls, self.calls + 1
+            off = np.float32(0.1 * (row == 0))
+            kept = {name: values[row : row + 1] + (row == 0) for name, values in sets.items()}
+            return {
+                "box": stored["box"][row : row + 1] + off,
+                "score": stored["score"][row : row + 1],
+                **kept,
+            }
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    engine: Any = Engine
+    with pytest.raises(UserError, match=r"no kept sets in parity\.npz: export the checkpoint again"):
+        compare_pair(bundle, wanted, engine, Pair(Engine(), Engine()), EngineOptions(), kept_sets=True)
+    monkeypatch.setattr(
+        "jntrt.runtime.engines.parity.read_samples",
+        lambda _: stored | {KEPT + name: values for name, values in sets.items()},
+    )
+    difference = compare_pair(
+        bundle, wanted, engine, Pair(Engine(), Engine()), EngineOptions(), kept_sets=True
+    )
+    assert difference.kept_differs == 1
+    assert difference.passed
 
 
 def test_a_network_that_is_another_fails(tmp_path: Path) -> None:

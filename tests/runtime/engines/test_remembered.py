@@ -40,7 +40,7 @@ def test_auto_takes_what_was_kept_until_it_is_gone() -> None:
 
 def test_what_cannot_run_here_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     remember(default_bundle(), {"fp32": "openvino"})
-    monkeypatch.setattr(backend_class("openvino"), "obstacle", lambda precision: "gone")
+    monkeypatch.setattr(backend_class("openvino"), "obstacle", lambda *_: "gone")
     assert taken().startswith("onnxruntime")
 
 

@@ -39,6 +39,10 @@ class Emulated:
     def bytes(self) -> int:
         return int(self._library.emulated_bytes())
 
+    def breaks(self, broken: bool) -> None:
+        """A fault on the device, after which every call fails; or none any more."""
+        self._library.emulated_break(int(broken))
+
     def calls(self, name: str) -> int:
         return int(self._library.emulated_calls(name.encode()))
 
@@ -51,7 +55,10 @@ def emulated() -> Emulated:
 
 @pytest.fixture
 def device() -> Device:
-    return shared_device()
+    """The first GPU, current in the tests' thread: they allocate on it themselves."""
+    device = shared_device()
+    device.activate()
+    return device
 
 
 class HostNetwork:
@@ -61,6 +68,7 @@ class HostNetwork:
     """
 
     name = "host"
+    own_stream: Stream | None = None
 
     def __init__(self, graph: Path, precision: Precision, options: EngineOptions) -> None:
         self.poisoned: Any = None  # an index of targets whose numbers are not finite
@@ -70,16 +78,19 @@ class HostNetwork:
         self._inputs = [value.name for value in self._session.get_inputs()]
         self._outputs = [value.name for value in self._session.get_outputs()]
         values = (*self._session.get_inputs(), *self._session.get_outputs())
-        self._tensors = Tensors(shared_device(), {v.name: (tuple(v.shape), TYPES[v.type]) for v in values})
+        self.device = shared_device(options.device)
+        with self.device.current():
+            self._tensors = Tensors(self.device, {v.name: (tuple(v.shape), TYPES[v.type]) for v in values})
         self._callback = HOST_FUNCTION(self._run)
 
     @classmethod
-    def obstacle(cls, precision: Precision) -> str | None:
+    def obstacle(cls, precision: Precision, device: int = 0) -> str | None:
         return None
 
     @classmethod
     def open(cls, bundle: Bundle, precision: Precision, options: EngineOptions) -> Any:
-        return DevicePair(shared_device(), *open_graphs(cls, bundle, precision, options))
+        device = shared_device(options.device)
+        return DevicePair(device, *open_graphs(cls, bundle, precision, options))
 
     @property
     def tensors(self) -> Any:
@@ -121,7 +132,8 @@ class HostNetwork:
         return {"backend": self.name}
 
     def close(self) -> None:
-        self._tensors.free()
+        with self.device.current():
+            self._tensors.free()
 
 
 @pytest.fixture

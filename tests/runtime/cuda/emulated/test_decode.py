@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from golden_bundles import export_golden, golden_loop
@@ -33,6 +34,10 @@ class Decoded:
         return self.array.__dlpack__()
 
 
+class PyNvVCException(Exception):
+    """The module's own: it derives from Exception alone."""
+
+
 class ThreadedDecoder:
     """Its surface is taken back at the next call, as the real one's is."""
 
@@ -40,9 +45,12 @@ class ThreadedDecoder:
     fails_after: int | None = None
 
     def __init__(self, path: str, **settings: Any) -> None:
+        if not Path(path).read_bytes().startswith(b"video"):
+            raise PyNvVCException("no stream\nmore")
         assert settings["output_color_type"] == "RGB"
         assert settings["use_device_memory"]
         assert settings["cuda_context"]
+        assert settings["cuda_stream"] > 1  # neither the legacy stream, nor none
         self.device = DEVICES[0]
         self.waiting = list(FRAMES)
         self.lent: Decoded | None = None
@@ -52,7 +60,7 @@ class ThreadedDecoder:
         if self.lent is not None:
             self.lent.buffer.free()
         if self.fails_after is not None and len(FRAMES) - len(self.waiting) >= self.fails_after:
-            raise RuntimeError("cuvidDecodePicture failed\nmore")
+            raise PyNvVCException("cuvidDecodePicture failed\nmore")
         self.lent = Decoded(self.device, self.waiting.pop(0)) if self.waiting else None
         return [] if self.lent is None else [self.lent]
 
@@ -103,6 +111,28 @@ def test_a_decoder_that_stops(
     with pytest.raises(UserError, match=r"NVDEC stopped: cuvidDecodePicture failed$"):
         next(frames)
     assert codec.ended == 1
+
+
+def test_a_file_that_is_no_video(codec: type[ThreadedDecoder], device: Device, tmp_path: Path) -> None:
+    video = tmp_path / "clip.mp4"
+    video.write_bytes(b"corrupt")
+    with pytest.raises(UserError, match=r"clip\.mp4: NVDEC cannot decode it: no stream$"):
+        decode.nvdec_frames(str(video), device)
+
+
+def test_a_video_that_is_turned(codec: type[ThreadedDecoder], device: Device, tmp_path: Path) -> None:
+    """The CPU's frames are turned as a player turns them; NVDEC's would not be, and boxes lie elsewhere."""
+    video = tmp_path / "turned.mp4"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.set_display_rotation(90)
+        for _ in range(3):
+            picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    with pytest.raises(UserError, match=r"turned\.mp4: is to be turned by -?90°.*leave --decode out"):
+        decode.nvdec_frames(str(video), device)
 
 
 def test_without_it(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

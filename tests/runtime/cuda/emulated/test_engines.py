@@ -1,8 +1,10 @@
 """Engines from bundle to cache and gate, built by TensorRT-RTX for the emulated device, which runs none."""
 
+import io
 import json
 import logging
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,8 @@ from golden_bundles import export_golden
 
 from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.cuda.driver import DeviceInfo
+from jntrt.runtime.bundle import bundle as bundles
+from jntrt.runtime.cuda.driver import Device, DeviceInfo
 from jntrt.runtime.engines import choose_backend
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
@@ -66,22 +69,42 @@ def test_built_once_and_gated_once(bundle: Bundle, cache: Path, monkeypatch: pyt
     assert manifest["key"]["driver"] == 13000
     assert manifest["parity"]["passed"]
 
-    # A verdict that failed is kept as well, and said again without asking.
+    # Engines that failed leave nothing behind.
     monkeypatch.setattr(engine_gate, "_measure", lambda *_: {"passed": False, "text": "box 3.0e-01"})
     words = r"else than its graph \(box 3\.0e-01\): take --backend onnxruntime-cuda$"
     with pytest.raises(GateError, match=words):
         build_engine(bundle, "fp32", "tensorrt-rtx", BuildOptions(optimization_level=1))
-    monkeypatch.setattr(engine_gate, "_measure", measure)
-    with pytest.raises(GateError, match=r"box 3\.0e-01"):
-        build_engine(bundle, "fp32", "tensorrt-rtx", BuildOptions(optimization_level=1))
+    assert {Path(engine.path) for engine in first} == set(engines(cache))
+    assert {path.with_suffix(".json") for path in engines(cache)} == set(cache.glob("*.json"))
 
 
 def test_the_gate_runs_in_a_child_and_takes_no_silence_for_an_answer(bundle: Bundle, cache: Path) -> None:
-    """The child cannot run the engine here: refused with its reason, and not kept as a verdict."""
+    """The child cannot run the engine here: refused with its reason, and nothing is kept."""
     with pytest.raises(GateError, match=r"its check ended with code 2 .*cannot read its own engine"):
         Tracker.from_bundle(bundle, backend="tensorrt-rtx")
-    assert len(engines(cache)) == 2
-    assert "parity" not in json.loads(engines(cache)[0].with_suffix(".json").read_text())
+    assert engines(cache) == []
+    assert list(cache.glob("*.json")) == []
+
+
+def test_each_graph_is_hashed_once(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the parent and its gate's child together, which for ViT-B is 0.4 GB in fp16."""
+    hashed: list[str] = []
+    digest = bundles.file_sha256
+
+    def counted(file: Path) -> str:
+        hashed.append(file.name)
+        return digest(file)
+
+    def child(command: Any, input: str, **_: Any) -> Any:
+        monkeypatch.setattr("sys.stdin", io.StringIO(input))
+        return subprocess.CompletedProcess(command, engine_gate.main(), "", "in this process")
+
+    monkeypatch.setattr(bundles, "file_sha256", counted)
+    monkeypatch.setattr(tensorrt_engine, "file_sha256", counted)
+    monkeypatch.setattr(engine_gate.subprocess, "run", child)
+    with pytest.raises(GateError, match="in this process"):
+        Tracker.from_bundle(bundle.path, backend="tensorrt-rtx")
+    assert sorted(hashed) == ["template.onnx", "track.onnx"]
 
 
 @pytest.mark.parametrize(
@@ -120,13 +143,23 @@ def test_the_child_imports_nothing_from_where_the_user_stands(
 def test_auto_says_why_it_passed_engines_over(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TensorRT, "obstacle", classmethod(lambda cls, precision: f"no {cls.name} here"))
+    monkeypatch.setattr(TensorRT, "obstacle", classmethod(lambda cls, *_: f"no {cls.name} here"))
     with caplog.at_level(logging.INFO):
         choice = choose_backend("auto", FP32)
     assert list(choice.passed_over)[:3] == ["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"]
     assert "no tensorrt-rtx here" in caplog.text
     with pytest.raises(UserError, match="backend tensorrt-rtx cannot run fp32 here: no tensorrt-rtx here"):
         choose_backend("tensorrt-rtx", FP32)
+
+
+def test_auto_goes_on_where_the_driver_is_too_old(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The TensorRT-RTX here is CUDA 13's; a driver of CUDA 12 would fail midway."""
+    assert TensorRTRTX.obstacle(FP32) is None
+    monkeypatch.setattr(device, "info", replace(device.info, driver=12020))
+    choice = choose_backend("auto", FP32)
+    assert choice.name == "onnxruntime"
+    assert "pip install 'jntrt[rtx-cu12]', or a driver from r580 on" in choice.passed_over["tensorrt-rtx"]
+    assert "tensorrt-rtx (the driver is too old)" in str(choice)
 
 
 @pytest.mark.parametrize(

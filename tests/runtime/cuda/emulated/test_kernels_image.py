@@ -38,6 +38,29 @@ def test_no_fatbin(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
         Kernels(device)
 
 
+def test_a_driver_before_cuda_13(fatbin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loads no cubin that an NVRTC 13 made (marked in the ELF header), and the remedy is named."""
+    monkeypatch.setenv("EMULATED_DRIVER", "12040")
+    monkeypatch.setenv("EMULATED_NO_FATBIN", "1")
+    with Device() as old:
+        cuda_13 = kernels.compile_sources((8, 9))
+        assert cuda_13[:4] == b"\x7fELF"
+        monkeypatch.setattr(kernels, "compile_sources", lambda _: cuda_13[:7] + b"\x41" + cuda_13[8:])
+        words = r"CUDA 12\.4\) does not load what its NVRTC compiles: pip install 'jntrt\[gpu-cu12\]'"
+        with pytest.raises(CudaError, match=words):
+            Kernels(old)
+        # What an NVRTC 12 made is loaded, in the place of a build's fatbin.
+        monkeypatch.setattr(kernels, "compile_sources", lambda _: cuda_13[:7] + b"\x33" + cuda_13[8:])
+        assert Kernels(old).origin == "nvrtc"
+
+
+def test_a_device_that_nvrtc_does_not_know() -> None:
+    """PTX of the newest before it, which the driver compiles."""
+    ptx = kernels.compile_sources((12, 9)).decode()
+    assert ".target sm_121" in ptx
+    assert ".entry jntrt_crop" in ptx
+
+
 def test_sources_that_do_not_compile(device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "kernels.cu"
     broken.write_text("this is no CUDA")

@@ -95,6 +95,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return export_golden("jn256_ce", tmp_path_factory.mktemp("bundles") / "jn")
 
 
+def test_a_frame_needs_no_marks(cuda_provider: type[Session], bundle: Bundle, emulated: Any) -> None:
+    """The loop works on the session's stream: nothing to record before it and to wait for after it."""
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(bundle, backend="onnxruntime-cuda") as tracker:
+        tracker.init(loop.frame(0), loop.init_box)
+        before = emulated.calls("record"), emulated.calls("wait")
+        tracker.update(loop.frame(1))
+        assert (emulated.calls("record"), emulated.calls("wait")) == before
+        stream: Any = tracker._loop
+        assert str(stream.stream.handle) == cuda_provider.opened[1]["user_compute_stream"]
+
+
 def test_golden_loop(cuda_provider: type[Session], bundle: Bundle) -> None:
     loop = golden_loop("jn")
     with Tracker.from_bundle(bundle, backend="onnxruntime-cuda") as tracker:
@@ -123,7 +135,7 @@ def test_a_provider_that_does_not_load(
 ) -> None:
     """Then it is an obstacle, so that `auto` goes on to the CPU, and one line where it was asked for."""
     monkeypatch.setattr(Session, "falls_back", True)
-    with pytest.raises(UserError, match="does not load: it needs CUDA 13 and cuDNN 9") as caught:
+    with pytest.raises(UserError, match="does not load: it needs cuDNN 9 and the CUDA") as caught:
         Tracker.from_bundle(bundle, backend="onnxruntime-cuda")
     assert "\n" not in str(caught.value)
     assert capsys.readouterr().out == ""  # stdout is for boxes

@@ -31,9 +31,9 @@ def test_rtx_builds_for_each_architecture(
 
 
 def test_options_are_taken(rtx: ModuleType, small_graph: Callable[..., bytes], tmp_path: Path) -> None:
-    options = BuildOptions(workspace_mib=64, optimization_level=1, timing_cache=tmp_path / "timing")
+    options = BuildOptions(64, 1, max_aux_streams=2, timing_cache=tmp_path / "timing")
     assert build_plan(small_graph(), "tensorrt-rtx", options, targets=("SM89",))
-    assert options.key() == {"workspace_mib": 64, "optimization_level": 1}
+    assert options.key() == {"workspace_mib": 64, "optimization_level": 1, "max_aux_streams": 2}
 
 
 def test_tf32_is_off_unless_asked_for(
@@ -153,7 +153,7 @@ def test_a_missing_flavour_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_old_tensorrt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     old = ModuleType("tensorrt")
-    old.__version__ = "10.9.0.34"  # type: ignore[attr-defined]
+    old.__version__ = "10.2.0.19"  # type: ignore[attr-defined]
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", old)
-    with pytest.raises(UserError, match=r"TensorRT 10\.9\.0\.34 is too old: 10\.13"):
+    with pytest.raises(UserError, match=r"TensorRT 10\.2\.0\.19 is too old: 10\.3"):
         load_flavour("tensorrt")

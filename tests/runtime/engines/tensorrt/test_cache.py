@@ -99,8 +99,9 @@ def edit(**facts: Any) -> Callable[[bytes], bytes]:
         ({"version": "10.13.3"}, "it was built for another version of the library"),
         ({"driver": 12080}, "it was built for another driver"),
         ({"precision": "int8"}, "it was built for another precision"),
+        ({"recipe": 1}, "it was built for another version of jntrt's build"),
     ],
-    ids=["model", "gpu model", "gpu", "version", "driver", "precision"],
+    ids=["model", "gpu model", "gpu", "version", "driver", "precision", "recipe"],
 )
 def test_a_foreign_engine_is_refused(cache: EngineCache, change: dict[str, Any], reason: str) -> None:
     place(cache, replace(KEY, **change), KEY)
