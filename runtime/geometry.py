@@ -127,7 +127,7 @@ def target_box_in_crop(box: Sequence[float], spec: CropSpec, box_format: str) ->
         return (x1, y1, x2, y2)
     if box_format == "xyxy01":
         return (_unit(x1), _unit(y1), _unit(x2), _unit(y2))
-    raise UserError(f"target box format {box_format!r} is unknown: use cxcywh, cxcywh01, xyxy or xyxy01")
+    raise UserError(f"target box format {box_format!r} is unknown: use cxcywh, cxcywh01, xyxy01 or xyxy")
 
 
 def box_tokens(box: Sequence[float], spec: CropSpec) -> NDArray[np.bool_]:

@@ -87,7 +87,7 @@ def test_target_box_formats() -> None:
     assert wide[0] == 0
     assert wide[2] == 1
     assert wide[1] < wide[3]
-    with pytest.raises(UserError, match="use cxcywh, cxcywh01 or xyxy01"):
+    with pytest.raises(UserError, match=r"use cxcywh, cxcywh01, xyxy01 or xyxy$"):
         geometry.target_box_in_crop(box, CropSpec(144, 2.0), "xywh")
 
 
