@@ -2,13 +2,14 @@
 # make test   the whole test suite (make test ARGS="--slow" for the minutes-long ones too)
 # make test-pythons   the tests that need no torch, with the newest release of every dependency, on other Pythons
 # make lint   ruff and mypy
+# make help-texts   the commands' help, anew into docs/help
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := export,cpu,train,bench,calib,dev
 ARGS ?=
 
-.PHONY: env demo test test-pythons lint clean
+.PHONY: env demo test test-pythons lint help-texts clean
 
 env: $(VENV)/.installed
 
@@ -57,6 +58,10 @@ lint: env
 
 demo: env
 	$(BIN)/python examples/demo.py
+
+# What tests/test_help.py compares with the commands.
+help-texts: env
+	$(BIN)/python docs/help/write.py
 
 clean:
 	rm -rf build demo .pytest_cache .mypy_cache .ruff_cache

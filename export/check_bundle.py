@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jntrt.runtime.bundle import PARITY, Bundle, open_bundle
+from jntrt.runtime.engines.graph.graph_check import check_graph_file
 from jntrt.runtime.engines.parity import Difference, compare
 from jntrt.runtime.errors import GateError, UserError
 
@@ -55,6 +56,7 @@ def _check_rules(file: Path) -> None:
 
     from jntrt.export.rules import check_graph
 
+    check_graph_file(file)  # names that are text, before they are compared and printed
     try:
         check_graph(onnx.load_model(file, load_external_data=False))
     except UserError as error:

@@ -19,6 +19,7 @@ from jntrt.export.experiment_yaml import ExperimentYaml, read_experiment_yaml
 from jntrt.export.families import family, family_flags, folder_name, recognise
 from jntrt.export.families.inference import Inferred
 from jntrt.export.key_map import read_key_map, rename
+from jntrt.export.onnx.tensors import tensor_rows
 from jntrt.export.report import printable
 from jntrt.runtime.bundle import KEPT, PARITY, check_target, file_sha256, write_bundle
 from jntrt.runtime.bundle.manifest import FORMAT, MAX_BATCH
@@ -116,8 +117,12 @@ def export_checkpoint(
     progress("writing the bundle")
     manifest = _manifest(name, kind, inferred, checkpoint, output, batch)
     manifest["macs"] = {"plain": batch * kind.macs(inferred.recipe), "fast": count_macs(track)}
-    manifest["inputs"] = _tensors("template", template.graph.input) + _tensors("track", track.graph.input)
-    manifest["outputs"] = _tensors("template", template.graph.output) + _tensors("track", track.graph.output)
+    manifest["inputs"] = tensor_rows("template", template.graph.input) + tensor_rows(
+        "track", track.graph.input
+    )
+    manifest["outputs"] = tensor_rows("template", template.graph.output) + tensor_rows(
+        "track", track.graph.output
+    )
     manifest["precisions"] = {
         "fp32": {
             "template": {"file": "template.onnx"},
@@ -220,21 +225,6 @@ def _manifest(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     }
-
-
-def _tensors(graph: str, tensors: Any) -> list[dict[str, Any]]:
-    """The manifest's rows for a graph's inputs or outputs."""
-    from onnx import helper
-
-    return [
-        {
-            "graph": graph,
-            "name": tensor.name,
-            "dtype": str(helper.tensor_dtype_to_np_dtype(tensor.type.tensor_type.elem_type)),
-            "shape": [dimension.dim_value for dimension in tensor.type.tensor_type.shape.dim],
-        }
-        for tensor in tensors
-    ]
 
 
 def _npz(arrays: dict[str, NDArray[Any]]) -> bytes:

@@ -39,19 +39,23 @@ def crop(
     swap: bool = False,
     edge: Edge = Edge.OSTRACK,
     border: Colour = BLACK,
+    out: Image | None = None,
 ) -> Image:
     """`rectangle` of `frame` (H×W×3 uint8) as size×size×3 uint8, `border` where it leaves the frame.
 
     The channels keep their order, or change it (BGR to RGB) with `swap`. A rectangle without any pixel of the
-    frame is all border.
+    frame is all border. out: where to put it, and what is returned then; page-locked memory for a GPU, say.
     """
+    if out is None:
+        out = np.empty((size, size, 3), np.uint8)
     if _native is None:
-        return crop_opencv(frame, rectangle, size, swap=swap, edge=edge, border=border)
+        out[:] = crop_opencv(frame, rectangle, size, swap=swap, edge=edge, border=border)
+        return out
     if not rectangle.touches(frame.shape[1], frame.shape[0], edge):  # native code counts in int32
-        return np.full((size, size, 3), border[::-1] if swap else border, np.uint8)
+        out[:] = border[::-1] if swap else border
+        return out
     if frame.strides[1:] != (3, 1) or frame.strides[0] < 0:
         frame = np.ascontiguousarray(frame)
-    out = np.empty((size, size, 3), np.uint8)
     _native.crop(frame, out, rectangle.x, rectangle.y, rectangle.side, swap, hidden_lines(edge), border)
     return out
 

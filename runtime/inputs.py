@@ -45,13 +45,13 @@ def cut(
     swap: bool,
 ) -> Image:
     """The crops of `rectangles`: B×S×S×3 uint8; black for None."""
-    cuts = [
-        np.zeros((spec.size, spec.size, 3), np.uint8)
-        if rectangle is None
-        else crop(frame, rectangle, spec.size, swap=swap, edge=spec.edge, border=border)
-        for rectangle in rectangles
-    ]
-    return cuts[0][None] if len(cuts) == 1 else np.stack(cuts)  # one target's crop is not copied
+    cuts = np.empty((len(rectangles), spec.size, spec.size, 3), np.uint8)
+    for place, rectangle in zip(cuts, rectangles, strict=True):
+        if rectangle is None:
+            place[:] = 0
+        else:
+            crop(frame, rectangle, spec.size, swap=swap, edge=spec.edge, border=border, out=place)
+    return cuts
 
 
 def side_inputs(boxes: geometry.Boxes, spec: CropSpec, box_format: str, wanted: Container[str]) -> Inputs:

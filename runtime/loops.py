@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
@@ -65,6 +66,12 @@ class Loop(Protocol):
         Raises TrackerError when the output is not finite; the state then stays where it was.
         """
 
+    def begin(self, frame: Any) -> None:
+        """Starts `step` and returns at once; `finish` comes before any other call."""
+
+    def finish(self) -> Step:
+        """What the step that `begin` started gave. Raises as `step` does."""
+
     def move(self, boxes: geometry.Boxes) -> None:
         """Puts the state at `boxes` and keeps the template; a row whose box is NaN is idle from now on."""
 
@@ -85,6 +92,8 @@ class HostLoop:
         self._shown: dict[str, NDArray[Any]] = {}  # what the template graph was given, and the other inputs
         self._memory: dict[str, Any] = {}
         self._borders = (BLACK, BLACK)  # of template and search crops
+        self._helper: ThreadPoolExecutor | None = None  # a thread, once somebody does not wait
+        self._begun: Future[Step] | None = None
 
     def accept(self, frame: Any) -> Image:
         """The frame itself, when it is H×W×3 uint8. Raises TrackerError."""
@@ -147,8 +156,22 @@ class HostLoop:
         end = perf_counter()
         return Step(boxes, presence, (cropped - start) * 1e3, (found - cropped) * 1e3, (end - found) * 1e3)
 
+    def begin(self, frame: Image) -> None:
+        """Starts `step` in a thread of the loop's own: the engine runs without Python's lock."""
+        self._helper = self._helper or ThreadPoolExecutor(1, "jntrt-step")
+        self._begun = self._helper.submit(self.step, frame)
+
+    def finish(self) -> Step:
+        """What the step that `begin` started gave. Raises as `step` does."""
+        assert self._begun is not None
+        begun, self._begun = self._begun, None
+        return begun.result()
+
     def close(self) -> None:
-        """Lets the template's memory go."""
+        """Lets the template's memory go, and the thread, once its step is done."""
+        if self._helper is not None:
+            self._helper.shutdown()
+            self._helper = None
         self._memory, self._shown, self._boxes = {}, {}, []
 
 

@@ -27,6 +27,7 @@ from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import AUTO
 from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.inputs import side_inputs
+from jntrt.runtime.loops import Step
 from jntrt.runtime.redetect import Redetection, Search
 
 NOBODY = (math.nan,) * 4  # the box of an idle row
@@ -107,6 +108,7 @@ class Tracker:
         self._loop = pair.loop(bundle, swap=color == "bgr")
         self._search = Search(self._loop, bundle, redetect) if redetect else None
         self._closed = False
+        self._submitted: Any = None  # the frame that is under way
 
     @classmethod
     def from_bundle(
@@ -150,8 +152,10 @@ class Tracker:
             raise
 
     @_one_at_a_time
-    def another(self) -> Self:
+    def another(self, color: str | None = None, redetect: Redetection | None = None) -> Self:
         """Another tracker of the bundle in the same engine, for other targets or another video.
+
+        color, redetect: None takes this one's.
 
         The weights are there once; targets, state, context, stream and memory are its own, so that both may
         run at the same time, in threads. Each is closed by itself.
@@ -163,10 +167,10 @@ class Tracker:
             return type(self)(
                 self.bundle,
                 pair,
-                color=self._color,
+                color=color or self._color,
                 choice=self.choice,
                 precision=self.precision,
-                redetect=self._search.options if self._search else None,
+                redetect=redetect or (self._search.options if self._search else None),
             )
         except BaseException:
             pair.close()
@@ -181,6 +185,7 @@ class Tracker:
         """
         if self._closed:
             raise TrackerError("the tracker is closed: open another with Tracker.from_bundle")
+        self._check_idle("init")
         accepted = self._loop.accept(frame)
         given = self._checked_boxes(boxes, accepted.shape[1], accepted.shape[0])
         state = [geometry.start_box(box, self.bundle.state) for box in given]
@@ -216,6 +221,7 @@ class Tracker:
         """Let the target in row `target` go; its row is idle from now on. Raises TrackerError: none there."""
         if self._state is None or target not in np.flatnonzero(self.active):
             raise TrackerError(f"there is no target {target!r:.20}: active ones are those of `active`")
+        self._check_idle("remove")
         state = self._state.copy()
         state[target] = np.nan
         self._loop.move(state.tolist())
@@ -237,7 +243,29 @@ class Tracker:
         not finite (the state then stays where it was).
         """
         accepted, _ = self._next(frame, "update")
-        step, redetected = self._loop.step(accepted), False
+        return self._take(accepted, self._loop.step(accepted))
+
+    @_one_at_a_time
+    def submit(self, frame: Frame) -> None:
+        """Start `update` and return at once; `result` waits for what it gives.
+
+        So one thread drives several trackers: a submit to each, then a result of each. The frame is not to be
+        changed in between, and no other call is taken. Raises TrackerError as `update`.
+        """
+        accepted, _ = self._next(frame, "submit")
+        self._loop.begin(accepted)
+        self._submitted = accepted
+
+    @_one_at_a_time
+    def result(self) -> TrackResult:
+        """What the frame that was submitted gave. Raises TrackerError: none was, or as `update`."""
+        if self._submitted is None:
+            raise TrackerError("result before submit: give a frame with submit(frame) first")
+        frame, self._submitted = self._submitted, None
+        return self._take(frame, self._loop.finish())
+
+    def _take(self, accepted: Any, step: Step) -> TrackResult:
+        redetected = False
         self.stage_ms = {"crop": step.crop_ms, "network": step.network_ms, "box": step.box_ms}
         if self._search and self.active.any():
             step, redetected = self._search.follow(accepted, step)
@@ -259,6 +287,7 @@ class Tracker:
     def state(self, boxes: ArrayLike) -> None:
         if self._state is None:
             raise TrackerError("state before init: show the target with init(frame, box) first")
+        self._check_idle("state")
         active, rows = self.active, _rows(boxes)
         if rows.shape == self._state.shape:
             rows = rows[active]
@@ -286,7 +315,7 @@ class Tracker:
         """Let the engines and the template's memory go."""
         if not self._closed:
             self._closed = True
-            self._state = None
+            self._state = self._submitted = None
             self._loop.close()
             self._pair.close()
 
@@ -302,12 +331,17 @@ class Tracker:
         """A frame as the loop takes it, of the size at `init`, and the state, to change. TrackerError."""
         if self._state is None:
             raise TrackerError(f"{what} before init: show the target with init(frame, box) first")
+        self._check_idle(what)
         accepted = self._loop.accept(frame)
         if accepted.shape != self._frame_shape:
             raise TrackerError(
                 f"the frame is {_size(accepted.shape)}, at init it was {_size(self._frame_shape)}: init again"
             )
         return accepted, self._state.copy()
+
+    def _check_idle(self, what: str) -> None:
+        if self._submitted is not None:
+            raise TrackerError(f"{what} while a frame is under way: take its result() first")
 
     def _begin_search(self, frame: Any, box: geometry.Box) -> None:
         if self._search:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from jntrt.runtime.command.console import StderrHandler, one_line
 from jntrt.runtime.command.interrupts import handling, interrupts
@@ -25,13 +25,18 @@ _EXTRAS_OF_MODULE = {
     "openvino": ("cpu",),
     "ncnn": ("train",),
     "torch": ("export", "train"),
-    "onnx": ("export", "calib"),
+    "onnx": ("export", "calib", "bench"),
     "onnxscript": ("export",),
     "onnxruntime": ("cpu", "export", "calib", "bench"),
     "safetensors": ("export", "train"),
     "yaml": ("export", "train"),
     "matplotlib": ("bench", "calib", "train"),
     "psutil": ("bench",),
+    "vl_convert": ("bench",),
+    "jsonschema": ("bench",),
+    "ray": ("ray",),
+    "tritonclient": ("triton",),
+    "grpc": ("triton",),
 }
 _EXTRA_OF_COMMAND = {
     "export-jn": "export",
@@ -79,7 +84,10 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
             result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
     except CycloptsError as error:
-        return _fail(name, f"{one_line(error)}{_negative_number_hint(tokens)}", 2)
+        hint = _negative_number_hint(tokens)
+        if isinstance(error, MissingArgumentError):
+            hint = hint or _taken_words_hint(tokens)
+        return _fail(name, f"{one_line(error)}{hint}", 2)
     except UserError as error:
         return _fail(name, one_line(error), error.exit_code)
     except KeyboardInterrupt:
@@ -144,6 +152,14 @@ def _negative_number_hint(tokens: list[str]) -> str:
     for flag, value in itertools.pairwise(tokens):
         if flag.startswith("--") and "=" not in flag and re.match(r"-[\d.]", value):
             return f" (a value that begins with a minus sign is written {flag}={value})"
+    return ""
+
+
+def _taken_words_hint(tokens: list[str]) -> str:
+    """For a word that went to the option before it, which takes a list."""
+    for flag, first, second in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if flag.startswith("--") and not first.startswith("-") and not second.startswith("-"):
+            return f" ({flag} takes every word behind it: write {second} before {flag})"
     return ""
 
 

@@ -1,6 +1,6 @@
 """The device loop: one frame as one launch.
 
-    description and crop up → [crop kernel] → network → box kernel → five floats down
+    description up → crop kernel, or crop up → network → box kernel → five floats down
 
 All of it lies at fixed addresses and is captured once as a CUDA graph; a frame then costs one launch and
 one wait. A frame on the GPU is cropped there; a host frame is cropped on the host and only the crop
@@ -111,6 +111,8 @@ class DeviceLoop:
         self._sizes = self._state_input(StateInput.SIZE)
         self._graphs: dict[bool, Graph | None] = {}
         self._wants_graph = graph
+        self._begun = (0.0, 0.0)  # when the step began, and when its crop was there
+        self._held: Any = None  # the frame of a step that is under way
         self.launch = "not yet"  # "graph", or "stream" and why
         self._boxes: NDArray[np.float64] = np.zeros((0, 4))
         self._borders = (BLACK, BLACK)  # of template and search crops
@@ -193,7 +195,12 @@ class DeviceLoop:
                 self.stream, self._frame.pointer, self._lanes.pointer, count, row, spec.size, swap=self._swap
             )
         else:
-            self._upload(np.stack(self._crops_of(frame, lanes, spec, self._borders[0])), row)
+            # Its size is the run's: what the box kernel reads of later host frames as well.
+            self._frame_up[0] = (0, frame.shape[1], frame.shape[0], 0, 0, 0)
+            self._copy_description()
+            crops = np.empty((count, *template.shape[1:]), np.uint8)
+            self._crop_into(crops, frame, lanes, spec, self._borders[0])
+            self._upload(crops, row)
         for name, value in side.items():
             owner = self.template if name in self.template.tensors else self.track
             tensor = owner.tensors[name]
@@ -211,6 +218,11 @@ class DeviceLoop:
 
     def step(self, frame: DeviceFrame | NDArray[np.uint8]) -> Step:
         """Follows the targets into the next frame. Raises TrackerError when the output is not finite."""
+        self.begin(frame)
+        return self.finish()
+
+    def begin(self, frame: DeviceFrame | NDArray[np.uint8]) -> None:
+        """Puts the step's work into the stream and returns; the frame is held until `finish`."""
         self.device.activate()
         begin = perf_counter()
         on_device = isinstance(frame, DeviceFrame)
@@ -219,13 +231,18 @@ class DeviceLoop:
             self._wait_for(frame)
             self._describe(frame, spec, self._borders[1])
         else:
-            self._frame_up[0] = (0, frame.shape[1], frame.shape[0], 0, 0, 0)
-            crops = self._crops_of(frame, aim(self._boxes, spec), spec, self._borders[1])
-            for place, pixels in zip(self._crops, crops, strict=True):
-                place[:] = pixels
+            self._crop_into(self._crops, frame, aim(self._boxes, spec), spec, self._borders[1])
         cropped = perf_counter()
         self._launch(on_device)
+        self._begun = (begin, begin if on_device else cropped)
+        self._held = frame
+
+    def finish(self) -> Step:
+        """What the step that `begin` started gave. Raises as `step` does."""
+        begin, cropped = self._begun
+        self.device.activate()
         self.stream.synchronize()
+        self._held = None
         end = perf_counter()
         active = ~np.isnan(self._boxes[:, 0])
         if self._results["status"][active].any():
@@ -238,8 +255,8 @@ class DeviceLoop:
         return Step(
             boxes=self._boxes.copy(),
             scores=np.where(active, self._results["score"].astype(np.float64), np.nan),
-            crop_ms=0.0 if on_device else (cropped - begin) * 1e3,
-            network_ms=(end - (begin if on_device else cropped)) * 1e3,
+            crop_ms=(cropped - begin) * 1e3,
+            network_ms=(end - cropped) * 1e3,
         )
 
     def _launch(self, on_device: bool) -> None:
@@ -272,9 +289,9 @@ class DeviceLoop:
 
     def _enqueue(self, on_device: bool) -> None:
         """One frame's work, in order; what a graph captures."""
-        self._copy_description()
         search = self.track.tensors["search"]
         if on_device:
+            self._copy_description()
             self.kernels.crop(
                 self.stream, self._frame.pointer, self._lanes.pointer, self.batch, search.pointer,
                 self._bundle.search.size, swap=self._swap,
@@ -293,15 +310,28 @@ class DeviceLoop:
         )
         self.kernels.box(self.stream, addresses, self.batch)
 
-    def _crops_of(
-        self, frame: NDArray[np.uint8], lanes: NDArray[Any], spec: CropSpec, border: Colour
-    ) -> list[NDArray[np.uint8]]:
-        return [
-            crop(frame, _rectangle(lane), spec.size, swap=self._swap, edge=spec.edge, border=border)
-            if lane["side"] > 0
-            else np.zeros((spec.size, spec.size, 3), np.uint8)
-            for lane in lanes
-        ]
+    def _crop_into(
+        self,
+        places: NDArray[np.uint8],
+        frame: NDArray[np.uint8],
+        lanes: NDArray[Any],
+        spec: CropSpec,
+        border: Colour,
+    ) -> None:
+        """The crops of `lanes`, on the host, into `places` (one for each, S×S×3)."""
+        for place, lane in zip(places, lanes, strict=True):
+            if lane["side"] > 0:
+                crop(
+                    frame,
+                    _rectangle(lane),
+                    spec.size,
+                    swap=self._swap,
+                    edge=spec.edge,
+                    border=border,
+                    out=place,
+                )
+            else:
+                place[:] = 0
 
     def _borders_of(self, frame: DeviceFrame | NDArray[np.uint8]) -> tuple[Colour, Colour]:
         """Of template and search crops; the pixels of the frame at `start` are fetched where they count."""

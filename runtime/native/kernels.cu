@@ -38,20 +38,38 @@ JNTRT_HD inline void aim_lane(Lane& lane, const Rule& rule) {
 
 }  // namespace jntrt
 
+// Threads of a crop's block, as runtime/cuda/kernels.py launches it: a warp per row.
+constexpr int kBlockColumns = 32, kBlockRows = 8;
+
 // Object blockIdx.z's square of the frame to its size×size×3 bytes of `out`; one thread per pixel.
-extern "C" __global__ void jntrt_crop(const jntrt::Frame* frame, const jntrt::Lane* lanes, uint8_t* out, int size,
-                                      int swap) {
+// A tap costs double precision, of which a consumer's card has little: each row's and column's is computed once per block.
+extern "C" __global__ void jntrt_crop(const jntrt::Frame* __restrict__ frame, const jntrt::Lane* __restrict__ lanes,
+                                      uint8_t* __restrict__ out, int size, int swap) {
   const int column = blockIdx.x * blockDim.x + threadIdx.x;
   const int row = blockIdx.y * blockDim.y + threadIdx.y;
+  // Copies: the bytes that are written could be anywhere, and would have what pointers lead to read again for each.
+  const jntrt::Frame source = *frame;
+  const double scale = lanes[blockIdx.z].scale;
+  const jntrt::Rectangle square = lanes[blockIdx.z].square;
+#ifdef __CUDA_ARCH__
+  __shared__ jntrt::Tap columns[kBlockColumns], rows[kBlockRows];
+  if (square.side > 0 && threadIdx.y == 0) columns[threadIdx.x] = jntrt::crop_column(column, scale, square);
+  if (square.side > 0 && threadIdx.y == 1 && threadIdx.x < kBlockRows)
+    rows[threadIdx.x] = jntrt::crop_row(blockIdx.y * blockDim.y + threadIdx.x, scale, square);
+  __syncthreads();
+#endif
   if (column >= size || row >= size) return;
-  const jntrt::Lane& lane = lanes[blockIdx.z];
   uint8_t* pixel = out + 3 * ((static_cast<ptrdiff_t>(blockIdx.z) * size + row) * size + column);
-  if (lane.square.side <= 0) {
+  if (square.side <= 0) {
     pixel[0] = pixel[1] = pixel[2] = 0;
     return;
   }
-  jntrt::crop_pixel(*frame, jntrt::crop_row(row, lane.scale, lane.square),
-                    jntrt::crop_column(column, lane.scale, lane.square), swap != 0, pixel);
+#ifdef __CUDA_ARCH__
+  const jntrt::Tap row_tap = rows[threadIdx.y], column_tap = columns[threadIdx.x];
+#else  // on the host each thread runs to its end before the next begins
+  const jntrt::Tap row_tap = jntrt::crop_row(row, scale, square), column_tap = jntrt::crop_column(column, scale, square);
+#endif
+  jntrt::crop_pixel(source, row_tap, column_tap, swap != 0, pixel);
 }
 
 // The network's boxes (count×4: cx, cy, w, h in units of the crop) and scores to the new states, the next squares and the

@@ -1,9 +1,11 @@
-// The fused crop on the host: crop.h's arithmetic, four pixels at a time where the processor has AVX2.
+// The fused crop on the host: crop.h's arithmetic, four pixels at a time where the processor has AVX2, elsewhere row by
+// row in loops that compilers vectorise.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 
 #include <array>
+#include <climits>
 #include <cstring>
 #include <stdexcept>
 #include <vector>
@@ -114,22 +116,66 @@ __attribute__((target("avx2"))) int row_avx2(const uint8_t* first_row, const uin
 }
 #endif
 
+// One source row's horizontal sums of the columns [begin, end), ×1/128 so that they fit 16 bits: three to a column.
+void row_sums(const uint8_t* row, const Columns& columns, int begin, int end, bool swap, int16_t* out) {
+  const int red = swap ? 2 : 0;
+  for (int column = begin; column < end; ++column, out += 3) {
+    const Tap& tap = columns.taps[column];
+    const uint8_t* pixels = row + 3 * static_cast<ptrdiff_t>(tap.first);
+    out[0] = static_cast<int16_t>((pixels[red] * tap.first_weight + pixels[3 + red] * tap.second_weight) >> 4);
+    out[1] = static_cast<int16_t>((pixels[1] * tap.first_weight + pixels[4] * tap.second_weight) >> 4);
+    out[2] = static_cast<int16_t>((pixels[2 - red] * tap.first_weight + pixels[5 - red] * tap.second_weight) >> 4);
+  }
+}
+
+// crop_vertical over `count` sums of two rows; 16-bit products of which the upper half counts, as vector units have them.
+void mix_rows(const int16_t* __restrict__ first, const int16_t* __restrict__ second, const Tap& row, int count,
+              uint8_t* __restrict__ out) {
+  const int16_t above = static_cast<int16_t>(row.first_weight), below = static_cast<int16_t>(row.second_weight);
+  for (int i = 0; i < count; ++i) {
+    const int16_t sum = static_cast<int16_t>(static_cast<int16_t>((above * first[i]) >> 16) +
+                                             static_cast<int16_t>((below * second[i]) >> 16));
+    out[i] = static_cast<uint8_t>(static_cast<int16_t>(sum + 2) >> 2);
+  }
+}
+
+// The sums of the two source rows that an output row reads. Neighbouring output rows read the same ones.
+struct RowSums {
+  std::vector<int16_t> sums[2];
+  int rows[2] = {INT_MIN, INT_MIN};
+
+  // The sums of `row`, by now or from before; `other` is the row that has to stay.
+  const int16_t* of(int row, int other, const uint8_t* pixels, const Columns& columns, bool swap) {
+    for (int i = 0; i < 2; ++i)
+      if (rows[i] == row) return sums[i].data();
+    const int place = rows[0] == other ? 1 : 0;
+    sums[place].resize(3 * static_cast<size_t>(columns.end - columns.begin));
+    rows[place] = row;
+    row_sums(pixels, columns, columns.begin, columns.end, swap, sums[place].data());
+    return sums[place].data();
+  }
+};
+
 void fill(uint8_t* out, int count, const uint8_t colour[3]) {
   for (int x = 0; x < count; ++x, out += 3) std::memcpy(out, colour, 3);
 }
 
-void crop_rows(const Frame& frame, const Rectangle& square, int size, bool swap, uint8_t* out) {
+void crop_rows(const Frame& frame, const Rectangle& square, int size, bool swap, bool portable, uint8_t* out) {
   const double scale = crop_scale(square.side, size);
   const Columns columns = columns_of(frame, square, size, scale);
   // A pixel that only reads the border has its colour: what its two roundings lose never reaches the next level.
   const uint8_t* border = frame.border;
   const uint8_t shown[3] = {border[swap ? 2 : 0], border[1], border[swap ? 0 : 2]};
 #ifdef JNTRT_AVX2
-  static const bool avx2 = __builtin_cpu_supports("avx2");
-  // A row of the frame outside it reads as this one.
-  std::vector<uint8_t> outside(avx2 ? static_cast<size_t>(frame.width) * 3 : 0);
-  if (avx2) fill(outside.data(), frame.width, border);
+  static const bool has_avx2 = __builtin_cpu_supports("avx2");
+  const bool avx2 = has_avx2 && !portable;
+#else
+  (void)portable;
 #endif
+  // A row of the frame outside it reads as this one.
+  std::vector<uint8_t> outside(static_cast<size_t>(frame.width) * 3);
+  fill(outside.data(), frame.width, border);
+  RowSums kept;
   for (int y = 0; y < size; ++y, out += 3 * static_cast<ptrdiff_t>(size)) {
     const Tap row = crop_row(y, scale, square);
     const bool first_shows = crop_shows_row(row.first, frame);
@@ -138,14 +184,18 @@ void crop_rows(const Frame& frame, const Rectangle& square, int size, bool swap,
       fill(out, size, shown);
       continue;
     }
-    int done = columns.begin;
+    const uint8_t* first_row = first_shows ? frame.pixels + row.first * frame.row_bytes : outside.data();
+    const uint8_t* second_row = second_shows ? frame.pixels + row.second * frame.row_bytes : outside.data();
+    int done = columns.end;
 #ifdef JNTRT_AVX2
-    if (avx2) {
-      const uint8_t* first_row = first_shows ? frame.pixels + row.first * frame.row_bytes : outside.data();
-      const uint8_t* second_row = second_shows ? frame.pixels + row.second * frame.row_bytes : outside.data();
-      done = row_avx2(first_row, second_row, row, columns, columns.begin, columns.end, swap, out);
-    }
+    if (avx2) done = row_avx2(first_row, second_row, row, columns, columns.begin, columns.end, swap, out);
+    if (!avx2)
 #endif
+    {
+      const int16_t* first = kept.of(row.first, row.second, first_row, columns, swap);
+      const int16_t* second = kept.of(row.second, row.first, second_row, columns, swap);
+      mix_rows(first, second, row, 3 * (columns.end - columns.begin), out + 3 * columns.begin);
+    }
     fill(out, columns.lit_begin, shown);
     for (int x = columns.lit_begin; x < columns.begin; ++x) crop_pixel(frame, row, columns.taps[x], swap, out + 3 * x);
     for (int x = done; x < columns.lit_end; ++x) crop_pixel(frame, row, columns.taps[x], swap, out + 3 * x);
@@ -158,7 +208,8 @@ using CropArray = nb::ndarray<uint8_t, nb::shape<-1, -1, 3>, nb::c_contig, nb::d
 
 using Colour = std::array<uint8_t, 3>;
 
-void crop(FrameArray array, CropArray out, int x, int y, int side, bool swap, int hidden, Colour border) {
+void crop(FrameArray array, CropArray out, int x, int y, int side, bool swap, int hidden, Colour border,
+          bool portable) {
   if (array.stride(2) != 1 || array.stride(1) != 3) throw std::invalid_argument("a frame's rows must be contiguous");
   if (array.shape(0) > kMaxSide || array.shape(1) > kMaxSide) throw std::invalid_argument("the frame is too large");
   if (out.shape(0) != out.shape(1) || out.shape(0) < 1 || out.shape(0) > kMaxSize)
@@ -171,7 +222,7 @@ void crop(FrameArray array, CropArray out, int x, int y, int side, bool swap, in
                     static_cast<ptrdiff_t>(array.stride(0)), hidden, {border[0], border[1], border[2], 0}};
   const Rectangle square{x, y, side};
   nb::gil_scoped_release unlocked;
-  crop_rows(frame, square, static_cast<int>(out.shape(0)), swap, out.data());
+  crop_rows(frame, square, static_cast<int>(out.shape(0)), swap, portable, out.data());
 }
 
 }  // namespace
@@ -181,5 +232,7 @@ NB_MODULE(_native, m) {
   m.doc() = "Native parts of jntrt.runtime.";
   m.def("crop", &jntrt::crop, nb::arg("frame").noconvert(), nb::arg("out").noconvert(), nb::arg("x"), nb::arg("y"),
         nb::arg("side"), nb::arg("swap"), nb::arg("hidden"), nb::arg("border"),
-        "Fill `out` (size×size×3 uint8) with the square at (x, y) of `frame` (H×W×3 uint8), `border` outside.");
+        nb::arg("portable") = false,
+        "Fill `out` (size×size×3 uint8) with the square at (x, y) of `frame` (H×W×3 uint8), `border` outside;"
+        " `portable` without AVX2, the same bytes.");
 }

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ Frame = npt.NDArray[np.uint8]
 
 GROUND_TRUTH_NAMES = ("groundtruth.txt", "groundtruth_rect.txt")
 _COLUMNS = (("x",), ("y",), ("w", "width"), ("h", "height"))
+_MOT_FIELDS = 10  # frame, target, x, y, w, h, score and three more
 _LARGEST = 1 << 24  # bytes of a file of boxes
 
 
@@ -39,8 +41,9 @@ def first_boxes(path: Path) -> Boxes:
     """The boxes (B×4) of a file's first frame.
 
     A line x,y,w,h (commas, semicolons, tabs and spaces all separate), after a header line such as
-    `frame,x,y,w,h` or none; JSON or JSON lines as trtrun writes them: an object with `box`, a list of four
-    numbers, or a list of either, whose first is taken. Raises UserError where no box can be read.
+    `frame,x,y,w,h` or none; MOTChallenge's lines; COCO annotations; JSON or JSON lines as trtrun writes them:
+    an object with `box`, a list of four numbers, or a list of either, whose first is taken. Raises UserError
+    where no box can be read.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -52,16 +55,34 @@ def first_boxes(path: Path) -> Boxes:
         raise UserError(f"{path}: its first line is empty; it has to be x,y,w,h")
     if text[0] in "[{":
         return _of_json(text, path)
-    first, *rest = text.split("\n", 2)
-    columns = _columns(first)
+    header, *rest = text.splitlines()
+    columns = _columns(header)
     if columns is None:
-        return np.array([_numbers(re.split(r"[,;\s]+", first.strip()), f"{path}, line 1:")])
+        fields = re.split(r"[,;\s]+", header.strip())
+        if len(fields) != _MOT_FIELDS:
+            return np.array([_numbers(fields, f"{path}, line 1:")])
+        return np.array(_first_rows(enumerate([header, *rest], 1), [2, 3, 4, 5], 0, path))
     if not rest:
         raise UserError(f"{path}: a header line, and no box after it")
-    fields = re.split(r"[,;\t]", rest[0].strip())
-    if len(fields) <= max(columns):
-        raise UserError(f"{path}, line 2: {len(fields)} fields, its header has more")
-    return np.array([_numbers([fields[column] for column in columns], f"{path}, line 2:")])
+    frame = _names(header).index("frame") if "frame" in _names(header) else None
+    return np.array(_first_rows(enumerate(rest, 2), columns, frame, path))
+
+
+def _first_rows(
+    lines: Iterable[tuple[int, str]], columns: list[int], frame: int | None, path: Path
+) -> list[tuple[float, ...]]:
+    """The boxes of the first line, and of those after it with the same number in the column `frame`."""
+    boxes: list[tuple[float, ...]] = []
+    first = ""
+    for number, line in lines:
+        fields = re.split(r"[,;\t]", line.strip())
+        if boxes and (frame is None or len(fields) <= frame or fields[frame] != first):
+            break
+        if len(fields) <= max(columns):
+            raise UserError(f"{path}, line {number}: {len(fields)} fields, its first line has more")
+        first = "" if frame is None else fields[frame]
+        boxes.append(_numbers([fields[column] for column in columns], f"{path}, line {number}:"))
+    return boxes
 
 
 def check_boxes(boxes: Boxes, frame: Frame) -> None:
@@ -77,13 +98,23 @@ def check_boxes(boxes: Boxes, frame: Frame) -> None:
 
 def _columns(header: str) -> list[int] | None:
     """Where x, y, w and h stand in a header line; None where the line is no header."""
-    names = [name.strip().strip('"').lower() for name in re.split(r"[,;\t]", header)]
+    names = _names(header)
     found = [next((names.index(name) for name in known if name in names), -1) for known in _COLUMNS]
     return None if -1 in found else found
 
 
+def _names(header: str) -> list[str]:
+    return [name.strip().strip('"').lower() for name in re.split(r"[,;\t]", header)]
+
+
 def _numbers(fields: list[str], where: str) -> tuple[float, ...]:
     return parse_numbers(",".join(fields), where, 4)
+
+
+def _of_coco(annotations: list[object]) -> list[object]:
+    """The boxes of the first annotation's image."""
+    rows = [row for row in annotations if isinstance(row, dict)]
+    return [row.get("bbox") for row in rows if row.get("image_id") == rows[0].get("image_id")]
 
 
 def _of_json(text: str, path: Path) -> Boxes:
@@ -97,7 +128,8 @@ def _of_json(text: str, path: Path) -> Boxes:
     while isinstance(value, list) and value and isinstance(value[0], (list, dict)):
         value = value[0]  # the first frame's
     if isinstance(value, dict):
-        value = value.get("box")
+        annotations = value.get("annotations")
+        value = _of_coco(annotations) if isinstance(annotations, list) else value.get("box")
     try:
         boxes = np.atleast_2d(np.array(value, np.float64))
     except (TypeError, ValueError):

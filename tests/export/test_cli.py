@@ -488,9 +488,14 @@ def test_check_reads_the_graphs_as_a_stranger_s(
     files = {name: tiny_bundle / name for name in ("template.onnx", "track.onnx", "parity.npz")}
     model = onnx.load_model(tiny_bundle / "track.onnx")
     model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    whole = (tiny_bundle / "track.onnx").read_bytes()
+    node = onnx.load_model_from_string(whole).graph.node[0]
+    name, operator = node.name.encode(), node.op_type.encode()
     for data in (
         b"no graph",
         model.SerializeToString(),
+        whole.replace(name, b"\xff" * len(name)),
+        whole.replace(operator, b"\n" * len(operator)),
         onnx.ModelProto().SerializeToString() or b"\x08\x0a",
     ):
         write_bundle(tmp_path / "a", bundle.manifest, {**files, "track.onnx": data})

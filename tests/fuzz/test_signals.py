@@ -20,6 +20,7 @@ sys.path.insert(0, str(HERE))
 from commands import COMMANDS, Command  # noqa: E402
 
 IN_A_ROW = 8  # stops between two full runs
+PATIENCE = 600  # seconds to end: the machine may be busy with others
 
 
 def started(words: list[str]) -> subprocess.Popen[str]:
@@ -39,7 +40,7 @@ def full_run(command: Command) -> float:
     """Runs it to its end; the seconds from the moment where it handles signals."""
     process = started(command.words)
     began = time.monotonic()
-    error = process.communicate(timeout=120)[1]
+    error = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 0, error
     command.whole()
     return time.monotonic() - began
@@ -50,7 +51,7 @@ def stop(command: Command, number: signal.Signals, after: float) -> str:
     process = started(command.words)
     time.sleep(after)
     process.send_signal(number)
-    error = process.communicate(timeout=60)[1]
+    error = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode in (0, -number, 130), error
     assert "Traceback" not in error, error
     if number != signal.SIGKILL and process.returncode == -number:  # Python was taking itself down already

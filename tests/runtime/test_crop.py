@@ -22,7 +22,20 @@ CASES = [
     for case in json.loads((GOLDEN / "crops/crops.json").read_text())["cases"]
     if case["result"] == "ok" and "quirk" not in case
 ]
-PATHS = {"native": crop, "opencv": crop_opencv}
+
+
+def crop_portable(
+    frame: np.ndarray, rectangle: CropRectangle, size: int, *, swap: bool = False
+) -> np.ndarray:
+    """The native path as a processor without AVX2 runs it."""
+    out = np.empty((size, size, 3), np.uint8)
+    native = crop_module._native
+    assert native is not None
+    native.crop(frame, out, rectangle.x, rectangle.y, rectangle.side, swap, 1, (0, 0, 0), portable=True)
+    return out
+
+
+PATHS = {"native": crop, "portable": crop_portable, "opencv": crop_opencv}
 
 
 @cache
@@ -55,6 +68,18 @@ def test_swapped_channels(case: dict) -> None:
     bgr = np.ascontiguousarray(frame[..., ::-1])
     for path in PATHS.values():
         assert digest(path(bgr, rectangle, case["size"], swap=True)) == case["sha256"]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_crop_into_given_memory(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    if not native:
+        monkeypatch.setattr(crop_module, "_native", None)
+    places = np.zeros((3, 32, 32, 3), np.uint8)
+    for rectangle in (CropRectangle(10, 5, 40), CropRectangle(500, 500, 40)):
+        assert crop(frame, rectangle, 32, border=(1, 2, 3), out=places[1]) is not None
+        np.testing.assert_array_equal(places[1], crop(frame, rectangle, 32, border=(1, 2, 3)))
+    assert not places[[0, 2]].any()
 
 
 def test_without_the_native_module(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,6 +157,32 @@ def test_trackers_share_an_engine(tmp_path: Path, backend: str, monkeypatch: pyt
         second.another()
 
 
+def test_one_thread_drives_several_trackers(tmp_path: Path) -> None:
+    """Submitted to both before either is waited for: as `update` one by one."""
+    loop = golden_loop("jn")
+    bundle = export_golden("jn256_ce", tmp_path / "one")
+    targets = [loop.init_box, (150.0, 60.0, 40.0, 70.0)]
+    with Tracker.from_bundle(bundle, "onnxruntime", threads=1) as first, first.another() as second:
+        wanted = []
+        for box in targets:
+            first.init(loop.frame(0), box)
+            wanted.append([first.update(loop.frame(number)).box for number in range(1, 5)])
+        for tracker, box in zip((first, second), targets, strict=True):
+            tracker.init(loop.frame(0), box)
+        with pytest.raises(TrackerError, match="result before submit"):
+            first.result()
+        for number in range(1, 5):
+            for tracker in (first, second):
+                tracker.submit(loop.frame(number))
+                for call in (tracker.update, tracker.submit):
+                    with pytest.raises(TrackerError, match=r"under way: take its result\(\) first"):
+                        call(loop.frame(number))
+            for tracker, boxes in zip((first, second), wanted, strict=True):
+                np.testing.assert_array_equal(tracker.result().box, boxes[number - 1])
+                assert tracker.stage_ms["network"] > 0
+        first.submit(loop.frame(5))  # closed with a frame under way: it ends first
+
+
 def test_what_is_said_of_an_idle_row_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that are not finite there end no run; in the row of a target they do."""
     loop = golden_loop("jn")

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from jntrt.export.families.cost import check_activation
 from jntrt.runtime.errors import UserError
 
 FAMILIES = ("ostrack", "jn")
 HEADS = ("center", "corner", "distribution")
 TEMPLATE_TOKENS = ("center", "rect", "box", "all")
-# A shape costs a checkpoint nothing; the network that it asks for is bounded before it is built.
 MAX_SIZE = 2048  # pixels of a crop's side
 MAX_DEPTH = 64  # blocks
-MAX_ACTIVATION = 1 << 27  # elements of the largest tensor of one frame: 768 pixels in a ViT-L
 TARGET_BOX_FORMATS = ("cxcywh", "cxcywh01", "xyxy01", "xyxy")
 
 
@@ -103,13 +102,11 @@ class Recipe:
         attention = self.heads * tokens**2
         rows = tokens * max(3 * self.dim, self.mlp_dim, self.target_hidden)
         maps = self.search_count * max(9 * self.head_channels, 4 * self.bins, self.quality_dim)
-        needed = max(attention, rows, maps)
-        if needed > MAX_ACTIVATION:
-            raise UserError(
-                f"crops of {self.template_size} and {self.search_size} pixels in patches of {self.patch}, "
-                f"{self.heads} heads and a width of {self.dim} need a tensor of {needed:.1e} elements, "
-                f"more than {MAX_ACTIVATION:.1e}; is it a tracker?"
-            )
+        check_activation(
+            max(attention, rows, maps),
+            f"crops of {self.template_size} and {self.search_size} pixels in patches of {self.patch}, "
+            f"{self.heads} heads and a width of {self.dim}",
+        )
 
     @property
     def template_side(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from jntrt.export.families.cost import check_activation
 from jntrt.runtime.errors import UserError
 
 CONSTANTS: dict[str, dict[str, Any]] = {
@@ -58,6 +59,9 @@ class Recipe:
         ):
             if not (math.isfinite(value) and 0 <= value <= 1):
                 raise UserError(f"{name} {value:g} is not in 0…1")
+        widest = max((self.stem, self.width, *(n for block in self.blocks for n in block)))
+        # Rather too many: only the first layers see so many pixels.
+        check_activation(widest * (self.search_size // 2) ** 2, f"layers of {widest} channels")
 
     @property
     def is_hne(self) -> bool:

@@ -3,9 +3,10 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from cyclopts import App
+from cyclopts import App, Parameter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -189,3 +190,21 @@ def test_any_text_is_numbers_or_one_line(text: str) -> None:
     except UserError:
         return
     assert len(values) == 4
+
+
+def test_a_word_that_went_to_a_list_is_led_back(capsys: pytest.CaptureFixture[str]) -> None:
+    app = new_app("calib-jn")
+
+    @app.default
+    def calibrate(
+        bundle: str, *, data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)], bits: int = 8
+    ) -> None:
+        """Calibrate BUNDLE."""
+
+    assert run(app, ["mine", "--data", "a", "b"]) == 0
+    assert run(app, ["--data", "a", "mine", "--bits", "7"]) == 2
+    told = capsys.readouterr().err
+    assert told.endswith(" (--data takes every word behind it: write mine before --data)\n")
+    assert told.count("\n") == 1
+    assert run(app, ["--data", "a", "--bits", "7"]) == 2
+    assert "takes every word" not in capsys.readouterr().err

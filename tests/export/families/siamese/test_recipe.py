@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from jntrt.export.checkpoint import read_checkpoint
-from jntrt.export.families.siamese.infer import recipe_from_weights, recognise
+from jntrt.export.experiment_yaml import ExperimentYaml
+from jntrt.export.families.siamese.infer import Flags, infer_recipe, recipe_from_weights, recognise
 from jntrt.export.families.siamese.recipe import Recipe
 from jntrt.runtime.errors import UserError
 
@@ -94,3 +95,19 @@ def test_a_checkpoint_with_its_optimizer_is_read(tmp_path):
     assert any("scalar" in name for name in checkpoint.names)
     assert recipe_from_weights(checkpoint.weights) == recipe_of("v1")
     assert all(np.array_equal(checkpoint.weights[k], v) for k, v in weights.items())
+
+
+@pytest.mark.parametrize("name", ["v1", "v2", "v3", "hne"])
+def test_defaults_hold_for_the_published_sizes_alone(name):
+    """The constants of the decoding were found for one network; another has to be told its own."""
+    weights, nobody = weights_of(name), ExperimentYaml("", {})
+    if name != "hne":  # whose golden network is a narrow one
+        assert infer_recipe(weights, Flags(), nobody).recipe == recipe_of(name)
+        stem = "backbone.features.0.0.weight"
+        weights = {**weights, stem: np.concatenate([weights[stem]] * 2)}
+    with pytest.raises(UserError, match="these sizes: say --window-influence X, --penalty-k X, --rate X, or"):
+        infer_recipe(weights, Flags(), nobody)
+    with pytest.raises(UserError, match="these sizes: say --rate X, or"):
+        infer_recipe(weights, Flags(window_influence=0.4, penalty_k=0.1), nobody)
+    said = infer_recipe(weights, Flags(window_influence=0.4, penalty_k=0.1, rate=0.3), nobody).recipe
+    assert (said.window_influence, said.penalty_k, said.rate) == (0.4, 0.1, 0.3)

@@ -341,3 +341,28 @@ def test_another_tracker_of_the_same_engine(jn_bundle: Path, host_backend: str, 
         assert emulated.bytes() == alone
         step = loop.steps[4]
         np.testing.assert_allclose(first.update(loop.frame(step.frame)).box, step.after, rtol=0, atol=1e-3)
+
+
+def test_a_host_frame_is_one_copy(jn_bundle: Path, host_backend: str, emulated: Any) -> None:
+    """Its crop, cut in page-locked memory; what the box kernel knows of the frame was told at init."""
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
+        tracker.init(loop.frame(0), loop.init_box)
+        copies = emulated.calls("copy")
+        tracker.update(loop.frame(1))
+        assert emulated.calls("copy") - copies == 2  # run once, and once into the captured graph
+
+
+@pytest.mark.parametrize("form", [host, Interface])
+def test_frames_that_are_submitted(jn_bundle: Path, host_backend: str, device: Device, form: Any) -> None:
+    """Work of both trackers is in their streams before either is waited for."""
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend=host_backend) as first, first.another() as second:
+        for tracker in (first, second):
+            tracker.init(form(device, loop.frame(0)), loop.init_box)
+        for step in loop.steps[:4]:
+            for tracker in (first, second):
+                tracker.submit(form(device, loop.frame(step.frame)))
+            for tracker in (first, second):
+                box = tracker.result().box
+                np.testing.assert_allclose(box, step.after, rtol=0, atol=1e-3)

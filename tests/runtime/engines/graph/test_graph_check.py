@@ -122,6 +122,24 @@ def computed_shape(m: onnx.ModelProto) -> None:
     m.graph.value_info.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [4]))
 
 
+def endless_products(m: onnx.ModelProto) -> None:
+    """A few hundred bytes that ask for 2^43 multiply-accumulates, with no tensor above 256 MB."""
+    side = 1 << 13
+    m.graph.input.append(helper.make_tensor_value_info("p0", TensorProto.FLOAT, [side, side]))
+    for n in range(16):
+        m.graph.node.append(helper.make_node("MatMul", [f"p{n}", "p0"], [f"p{n + 1}"]))
+        m.graph.value_info.append(helper.make_tensor_value_info(f"p{n + 1}", TensorProto.FLOAT, [side, side]))
+
+
+def endless_convolution(m: onnx.ModelProto) -> None:
+    """One node: a kernel as large as its picture, 2^46 multiply-accumulates."""
+    sides = [1, 1, 1 << 12, 1 << 12]
+    m.graph.input.append(helper.make_tensor_value_info("c0", TensorProto.FLOAT, sides))
+    half = 1 << 11
+    m.graph.node.append(helper.make_node("Conv", ["c0", "c0"], ["c1"], pads=[half, half, half - 1, half - 1]))
+    m.graph.value_info.append(helper.make_tensor_value_info("c1", TensorProto.FLOAT, sides))
+
+
 CHANGES: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (external, "external data"),
     (external_constant, "external data"),
@@ -143,6 +161,8 @@ CHANGES: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (unrecorded, "not record the shape of 'z'"),
     (huge_interior, "'z' is too large"),
     (computed_shape, "'grow' depends on what it computes"),
+    (endless_products, "it computes too much"),
+    (endless_convolution, "it computes too much"),
 ]
 
 

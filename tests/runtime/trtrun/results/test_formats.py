@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.trtrun.first_box import first_boxes
 from jntrt.runtime.trtrun.results.formats import LinesFile, mot_lines
 from jntrt.runtime.trtrun.results.outputs import Outputs
 from jntrt.runtime.trtrun.results.tracked import Tracked
@@ -52,6 +53,12 @@ def test_coco_is_what_pycocotools_reads(tmp_path: Path) -> None:
         (1, 0.75, False),
         (2, 0.125, True),
     ]
+
+
+@pytest.mark.parametrize("kind", ["mot", "coco", "csv"])
+def test_each_gives_the_first_boxes_of_another_run(tmp_path: Path, kind: str) -> None:
+    """Of all targets."""
+    assert first_boxes(written(tmp_path / "boxes", kind)).tolist() == BOXES.tolist()
 
 
 def test_csv(tmp_path: Path) -> None:
