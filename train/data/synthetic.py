@@ -260,7 +260,8 @@ def random_video(
     shots = []
     for t in range(frames):
         if absence is not None and t == back:
-            start = _elsewhere(start, 2 * size, rng) - [path(t) for path in move]
+            left = start + [path(away - 1) for path in move]
+            start = _elsewhere(left, 2 * size, rng) - [path(t) for path in move]
         x, y = (float(np.clip(start[i] + move[i](t), 0.06 * FRAME[i], 0.94 * FRAME[i])) for i in range(2))
         pose = replace(
             base,
