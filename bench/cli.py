@@ -8,6 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jntrt.bench.projection.command import add_project
+from jntrt.bench.report.commands import add_reports
+from jntrt.bench.sequences.workers.options import ALONE, Workers
+from jntrt.bench.submit_cli import add_submit
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
 from jntrt.runtime.command.lists import parse_integers, parse_words
@@ -17,6 +20,8 @@ from jntrt.runtime.trtrun.doctor_cli import add_doctor
 app = new_app("bench-jn", "How fast and how accurate trackers are: figures of bundles, beside others'.")
 add_doctor(app)
 add_project(app)
+add_submit(app)
+add_reports(app)
 
 
 @app.command
@@ -29,6 +34,7 @@ def accuracy(
     baseline: str = "",
     plain: Path | None = None,
     out: Path = Path("accuracy-results"),
+    workers: Annotated[Workers, Parameter(name="*")] = ALONE,
     json: bool = False,
 ) -> None:
     """Track annotated sequences and measure AO, SR, success AUC, precision and presence.
@@ -48,7 +54,7 @@ def accuracy(
     precision
         Precisions, separated by commas: auto (fp16 on a GPU, else fp32), fp32, fp16, bf16, int8.
     threads
-        CPU threads of the engine (default: the engine's own choice).
+        CPU threads of the engine (default: the engine's own choice; with --jobs and --ray 1).
     baseline
         Trackers without a network, separated by commas: static, ncc, csrt, kcf, mil, mosse, medianflow
         (those after ncc as far as the installed OpenCV has them), or all.
@@ -57,6 +63,8 @@ def accuracy(
         made from it). Needs the export extra.
     out
         Folder for result files.
+    workers
+        Who follows the clips.
     json
         Print the report as JSON instead of tables.
     """
@@ -76,6 +84,8 @@ def accuracy(
 
     sequences = load_clips(parse_data(data))
     opened = open_bundles(bundles)
+    team = workers.team(threads)
+    threads = team.threads if team else threads
     contestants = [
         bundle_contestant(bundle, engine, kind, threads)
         for bundle in opened
@@ -101,7 +111,7 @@ def accuracy(
         for contestant in contestants:
             task = bar.add_task(contestant.name, total=frames)
             evaluations.append(
-                evaluate(contestant, sequences, out, lambda done, task=task: bar.advance(task, done))  # type: ignore[misc]
+                evaluate(contestant, sequences, out, lambda done, task=task: bar.advance(task, done), team)  # type: ignore[misc]
             )
     report = to_dict(evaluations, describe_machine())
     try:

@@ -1,5 +1,6 @@
 """What a figure was measured on, and whether the machine was quiet meanwhile."""
 
+import contextlib
 import os
 import platform
 from dataclasses import dataclass
@@ -7,11 +8,26 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from jntrt.runtime.engines.cpu import features
+
+# Those that decide what a precision is worth.
+INSTRUCTIONS = {
+    "avx2",
+    "avx512f",
+    "avx_vnni",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimddp",
+}
 PACKAGES = ("jntrt", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "tensorrt")
 
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory, system and package versions, for the head of every report."""
+    import psutil
+
     versions = {}
     for package in PACKAGES:
         try:
@@ -22,6 +38,9 @@ def describe_machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "gpu": _gpu(),
+        "instructions": sorted(features() & INSTRUCTIONS),
         "python": platform.python_version(),
         "versions": versions,
     }
@@ -102,6 +121,19 @@ def spin() -> float:
             value = (value * 1103515245 + 12345) & 0x7FFFFFFF
         best = min(best, time.perf_counter() - begin)
     return best * 1e3
+
+
+def _gpu() -> str | None:
+    """The first GPU's name as NVML tells it; None without one, its driver or the package."""
+    with contextlib.suppress(Exception):
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0)))
+        finally:
+            pynvml.nvmlShutdown()
+    return None
 
 
 def _processor() -> str:

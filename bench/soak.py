@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jntrt.runtime import Tracker
-from jntrt.runtime.bundle import Bundle, open_bundle, write_bundle
+from jntrt.runtime.bundle import Bundle, open_bundle
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.errors import UserError
 
@@ -79,36 +79,11 @@ def soak(tracker: Tracker, updates: int) -> Soak:
 
 def tiny_bundle(folder: Path) -> Bundle:
     """An untrained bundle of the first family's tiny network."""
-    import torch
-
+    from jntrt.bench.untrained import untrained_bundle
     from jntrt.export.families import FAMILIES, family
 
     name = next(iter(FAMILIES))
-    kind = family(name)
-    recipe = kind.networks()["tiny"]
-    torch.manual_seed(0)
-    weights = {key: value.numpy() for key, value in kind.plain(recipe).state_dict().items()}
-    graphs = dict(zip(("template", "track"), kind.graphs(recipe, weights, 1), strict=True))
-    inputs = [
-        {"graph": graph, "name": tensor.name}
-        for graph, model in graphs.items()
-        for tensor in model.graph.input
-    ]
-    manifest = {
-        "format": 1,
-        "name": "tiny",
-        "family": name,
-        "batch": 1,
-        "weights": "untrained",
-        "recipe": recipe.to_dict(),
-        **kind.conventions(recipe),
-        "presence_threshold": 0.25,
-        "precisions": {"fp32": {graph: {"file": f"{graph}.onnx"} for graph in graphs}},
-        "inputs": inputs,
-    }
-    return write_bundle(
-        folder, manifest, {f"{graph}.onnx": model.SerializeToString() for graph, model in graphs.items()}
-    )
+    return untrained_bundle(folder, name, family(name).networks()["tiny"])
 
 
 def _frames() -> list[NDArray[np.uint8]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from jntrt.bench.sequences.clips import Clip, load_clips
+from jntrt.bench.sequences.workers.options import ALONE, Team, Workers
 from jntrt.calib.calibration_file import read_ranges, write_precision, write_refusal
 from jntrt.calib.crops import CropSet, Wanted, collect_crops, spread
 from jntrt.calib.gate.judge import (
@@ -55,6 +57,7 @@ class Calibration:
     bundle: Bundle
     options: Options
     progress: Progress = lambda what, done, total: None
+    team: Team | None = None  # who follows sequences; None: this process
     models: Models = field(init=False)
 
     def __post_init__(self) -> None:
@@ -158,7 +161,13 @@ class Calibration:
     def _collect(self, what: str, sequences: Sequence[Clip], wanted: Wanted, seed: int) -> CropSet:
         step = self.counter(what, wanted.count)
         return collect_crops(
-            self.bundle, sequences, wanted, seed=seed, threads=self.options.threads, on_crop=step
+            self.bundle,
+            sequences,
+            wanted,
+            seed=seed,
+            threads=self.options.threads,
+            on_crop=step,
+            team=self.team,
         )
 
     def observe(self, crops: CropSet) -> Observations:
@@ -218,10 +227,11 @@ class _Judge:
                 counted()
 
         sequences = compare_sequences(
-            lambda: Tracker.from_bundle(calibration.bundle, "onnxruntime", "fp32", threads),
+            partial(Tracker.from_bundle, calibration.bundle, "onnxruntime", "fp32", threads),
             candidate.tracker(calibration.bundle, threads),
             self._sequences,
             on_frame,
+            calibration.team,
         )
         return judge(candidate.engine, thresholds, figures, sequences, self._clipped)
 
@@ -241,11 +251,13 @@ def calibrate(
     gate_data: Sequence[str | Path] = (),
     progress: Progress = lambda what, done, total: None,
     output: Path | None = None,
+    workers: Workers = ALONE,
 ) -> tuple[Bundle, Calibrated]:
     """Adds `options.precision` to a bundle, judged on sequences that calibration did not see.
 
     data: what `bench-jn accuracy` takes; without `gate_data` every fifth of these sequences is held back.
     output: a new folder: the bundle is copied there first, and the copy changed. A packaged one needs it.
+    workers: who follows the sequences; the figures are the same.
     No graph is written before the gate has passed. Raises GateError when it refuses; what it measured is then
     in the bundle's calibration.json and calibration.html, as refused.
     """
@@ -257,7 +269,10 @@ def calibrate(
         sequences, held_back = hold_back(sequences)
     if output is not None:
         bundle = copy_bundle(bundle, output)
-    calibration = Calibration(bundle, options, progress)
+    team = workers.team(options.threads)
+    if team:
+        options = replace(options, threads=team.threads)
+    calibration = Calibration(bundle, options, progress, team)
     names = [s.name for s in sequences], [s.name for s in held_back]
     try:
         result = calibration.run(sequences, held_back)

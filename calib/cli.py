@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from jntrt.bench.sequences.workers.options import ALONE, Workers
 from jntrt.calib.options import Options
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
@@ -28,6 +29,7 @@ def calibrate(
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     gate_data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     options: Annotated[Options, Parameter(name="*")],
+    workers: Annotated[Workers, Parameter(name="*")] = ALONE,
     json: bool = False,
 ) -> int:
     """Add a precision to BUNDLE, calibrated on your own sequences and judged on others.
@@ -48,6 +50,8 @@ def calibrate(
         Sequences to judge by. Without it every fifth of DATA is held back for that.
     options
         What precision, and how.
+    workers
+        Who follows the sequences.
     json
         Print the figures as JSON.
     """
@@ -57,7 +61,9 @@ def calibrate(
 
     sequences, judges = parse_data(data), parse_data(gate_data, "--gate-data") if gate_data else []
     with _Bar() as bar:
-        changed, result = calibrate_bundle(open_bundle(bundle), sequences, options, judges, bar.show, output)
+        changed, result = calibrate_bundle(
+            open_bundle(bundle), sequences, options, judges, bar.show, output, workers
+        )
     if json:
         from jntrt.calib.calibration_file import gate_entry
 

@@ -7,8 +7,10 @@ data give the same crops.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from numpy.typing import NDArray
 
 from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.metrics import overlap
+from jntrt.bench.sequences.workers.jobs import Job, Work, run_jobs
+from jntrt.bench.sequences.workers.options import Team
 from jntrt.runtime import geometry
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.crop import BLACK, Colour, border_colour
@@ -89,10 +93,12 @@ def collect_crops(
     backend: str = "onnxruntime",
     threads: int | None = None,
     on_crop: Callable[[], None] | None = None,
+    team: Team | None = None,
 ) -> CropSet:
     """About as many crops as are wanted (or as the data have frames), spread evenly over the sequences.
 
-    Raises UserError for a bundle of batch above 1, and as `check_crops` does.
+    team: who follows the sequences, None for this process; the crops are the same. Raises
+    UserError for a bundle of batch above 1, and as `check_crops` does.
     """
     if bundle.batch != 1:
         raise UserError(
@@ -101,10 +107,15 @@ def collect_crops(
     crops = CropSet()
     shares = share_out(wanted.count, [max(0, len(sequence) - 1) for sequence in sequences])
     rng = np.random.default_rng(seed)
-    with Tracker.from_bundle(bundle, backend, "fp32", threads) as tracker:
-        for sequence, share in zip(sequences, shares, strict=True):
-            if share:
-                _follow(bundle, tracker, sequence, share, rng, crops, on_crop)
+    # All chance is drawn here, in order, so that it does not matter who follows which sequence.
+    stretches = [
+        _stretch(sequence, share, rng) for sequence, share in zip(sequences, shares, strict=True) if share
+    ]
+    opened = partial(Tracker.from_bundle, bundle, backend, "fp32", threads)
+    for part in _followed(opened, stretches, on_crop, team):
+        base = len(crops.templates)
+        crops.templates.extend(part.templates)
+        crops.samples.extend(replace(sample, template=base + sample.template) for sample in part.samples)
     check_crops(crops, wanted)
     return crops
 
@@ -154,35 +165,93 @@ def spread(crops: CropSet, count: int) -> CropSet:
     return CropSet(crops.templates, [crops.samples[i] for i in chosen])
 
 
-def jitter(box: Sequence[float], rng: np.random.Generator) -> geometry.Box:
-    """`box` (x, y, w, h) shifted and scaled at random, within what a tracker's last state is off by."""
-    x, y, w, h = (float(value) for value in box)
-    side = float(np.sqrt(w * h))
-    dx, dy = rng.uniform(-CENTRE_JITTER, CENTRE_JITTER, 2) * side
-    scale = float(np.exp(rng.normal(0.0, SCALE_JITTER)))
-    width, height = w * scale, h * scale
-    return (x + w / 2 + dx - width / 2, y + h / 2 + dy - height / 2, width, height)
+@dataclass(frozen=True)
+class Jitter:
+    """How far a crop is off: its centre in mean sides √(w·h), and ln(scale) of its sides."""
+
+    x: float
+    y: float
+    log_scale: float
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator) -> Jitter:
+        """At random, within what a tracker's last state is off by."""
+        x, y = rng.uniform(-CENTRE_JITTER, CENTRE_JITTER, 2)
+        return cls(float(x), float(y), float(rng.normal(0.0, SCALE_JITTER)))
+
+    def of(self, box: Sequence[float]) -> geometry.Box:
+        """`box` (x, y, w, h) shifted and scaled."""
+        x, y, w, h = (float(value) for value in box)
+        side = float(np.sqrt(w * h))
+        scale = float(np.exp(self.log_scale))
+        width, height = w * scale, h * scale
+        return (x + w / 2 + self.x * side - width / 2, y + h / 2 + self.y * side - height / 2, width, height)
 
 
-def _follow(
-    bundle: Bundle,
-    tracker: Tracker,
-    sequence: Clip,
-    share: int,
-    rng: np.random.Generator,
-    crops: CropSet,
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """What is followed of a sequence, from the first usable frame at or after `start`, and the crops there.
+
+    jitters: by frame, one for each crop.
+    """
+
+    sequence: Clip
+    start: int
+    end: int
+    jitters: dict[int, Jitter]
+
+
+def _stretch(sequence: Clip, share: int, rng: np.random.Generator) -> Stretch:
+    """For `share` samples of one sequence, evenly over a stretch of it that begins at random."""
+    length = min(len(sequence) - 1, share * FRAMES_PER_CROP)
+    start = int(rng.integers(0, len(sequence) - length))
+    end = start + length
+    chosen = np.linspace(start + 1, end, share).round().astype(int).tolist()
+    first = next((number for number in range(start, end) if _usable(sequence, number)), end)
+    jitters = {number: Jitter.drawn(rng) for number in dict.fromkeys(chosen) if number > first}
+    return Stretch(sequence, start, end, jitters)
+
+
+def _usable(sequence: Clip, number: int) -> bool:
+    return bool(sequence.visible[number]) and bool(np.isfinite(sequence.boxes[number]).all())
+
+
+def _followed(
+    opened: Callable[[], AbstractContextManager[Tracker]],
+    stretches: Sequence[Stretch],
     on_crop: Callable[[], None] | None,
-) -> None:
-    """Adds `share` samples of one sequence, evenly over a stretch of it that begins at random."""
-    stretch = min(len(sequence) - 1, share * FRAMES_PER_CROP)
-    start = int(rng.integers(0, len(sequence) - stretch))
-    chosen = set(np.linspace(start + 1, start + stretch, share).round().astype(int).tolist())
+    team: Team | None,
+) -> Iterator[CropSet]:
+    """The crops of every stretch, in their order."""
+    if team is None:
+        with opened() as tracker:
+            for stretch in stretches:
+                yield _follow(tracker, stretch, on_crop)
+        return
+    jobs = [
+        Job(stretch.sequence.name, stretch.end, replace(stretch, sequence=stretch.sequence.absolute()))
+        for stretch in stretches
+    ]
+    found: dict[str, CropSet] = {}
+    with team.crew(Work(opened, _follow)) as crew:
+        for name, part in run_jobs(crew, jobs):
+            found[name] = part
+            if on_crop is not None:
+                for _ in range(len(part)):
+                    on_crop()
+    for job in jobs:
+        yield found[job.name]
+
+
+def _follow(tracker: Tracker, stretch: Stretch, on_crop: Callable[[], None] | None = None) -> CropSet:
+    """One sequence's template and samples, as its tracker sees them."""
+    bundle, sequence, crops = tracker.bundle, stretch.sequence, CropSet()
     started, border = False, BLACK
     for number, frame in enumerate(sequence.frames()):
-        if number < start:
+        if number < stretch.start:
             continue
         truth = sequence.boxes[number]
-        usable = bool(sequence.visible[number]) and bool(np.isfinite(truth).all())
+        usable = _usable(sequence, number)
         if not started:
             if usable:
                 tracker.init(frame, truth)
@@ -190,17 +259,18 @@ def _follow(
                 border = border_colour(frame, bundle.search)
                 started = True
             continue
-        if number in chosen:
-            around = jitter(tracker.state.tolist(), rng)
+        if number in stretch.jitters:
+            around = stretch.jitters[number].of(tracker.state.tolist())
             inputs = _track_inputs(bundle, frame, around, border)
             crops.samples.append(Sample(sequence.name, number, len(crops.templates) - 1, inputs))
             if on_crop is not None:
                 on_crop()
-        if number == start + stretch:
+        if number == stretch.end:
             break
         state = tracker.update(frame).box
         if usable and overlap(state[None], truth[None])[0] < LOST:
             tracker.state = truth
+    return crops
 
 
 def _target(bundle: Bundle, frame: Image, box: list[float]) -> Target:

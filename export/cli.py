@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from jntrt.export.families import command_flags
+from jntrt.export.triton.serving import Serving
 from jntrt.runtime.command.app import new_app, run
 from jntrt.runtime.command.console import print_json
 
@@ -74,6 +75,27 @@ def export(
         print_result(result)
 
 
+@app.command(name="--list")
+def list_families(*, json: bool = False) -> None:
+    """Print the trackers that are known: what weights show of them and what has to be said.
+
+    Parameters
+    ----------
+    json:
+        Print the list as JSON.
+    """
+    from dataclasses import asdict
+
+    from jntrt.export.families import family, folder_names
+    from jntrt.export.report import print_supported
+
+    supported = [(name, one) for name in folder_names() for one in family(name).supported()]
+    if json:
+        print_json([{"family": name, **asdict(one)} for name, one in supported])
+    else:
+        print_supported(supported)
+
+
 @app.command
 def inspect(bundle: str, *, json: bool = False) -> None:
     """Print what a bundle is: network, crops, precisions, files, figures, where it came from.
@@ -117,6 +139,40 @@ def check(bundle: str, *, json: bool = False) -> None:
         print_json([{"precision": p, "check": what, "result": told} for p, what, told in checks])
     else:
         print_checks(bundle, checks)
+
+
+@app.command
+def triton(
+    bundle: str,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    serving: Annotated[Serving | None, Parameter(name="*")] = None,
+    json: bool = False,
+) -> None:
+    """Write BUNDLE as a model repository of NVIDIA Triton: its two graphs, and a tracker of many streams.
+
+    tritonserver serves the folder as it is; the Python of its Python backend needs jntrt with an engine.
+    docs/serving.md says how. trtrun --server is a client.
+
+    Parameters
+    ----------
+    bundle:
+        The bundle's folder, or a packaged bundle's name.
+    output:
+        A new folder.
+    serving:
+        How the models are served.
+    json:
+        Print the names of the models as JSON.
+    """
+    from jntrt.export.triton.repository import write_repository
+    from jntrt.runtime.bundle import open_bundle
+
+    models = write_repository(open_bundle(bundle), output, serving or Serving())
+    if json:
+        print_json({"repository": str(output), "models": models})
+    else:
+        print(f"{output}: {', '.join(models)}")
 
 
 @app.command

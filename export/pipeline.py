@@ -19,6 +19,7 @@ from jntrt.export.experiment_yaml import ExperimentYaml, read_experiment_yaml
 from jntrt.export.families import family, family_flags, folder_name, recognise
 from jntrt.export.families.inference import Inferred
 from jntrt.export.key_map import read_key_map, rename
+from jntrt.export.onnx.tensors import tensor_rows
 from jntrt.export.report import printable
 from jntrt.runtime.bundle import KEPT, PARITY, check_target, file_sha256, write_bundle
 from jntrt.runtime.bundle.manifest import FORMAT, MAX_BATCH
@@ -116,8 +117,12 @@ def export_checkpoint(
     progress("writing the bundle")
     manifest = _manifest(name, kind, inferred, checkpoint, output, batch)
     manifest["macs"] = {"plain": batch * kind.macs(inferred.recipe), "fast": count_macs(track)}
-    manifest["inputs"] = _tensors("template", template.graph.input) + _tensors("track", track.graph.input)
-    manifest["outputs"] = _tensors("template", template.graph.output) + _tensors("track", track.graph.output)
+    manifest["inputs"] = tensor_rows("template", template.graph.input) + tensor_rows(
+        "track", track.graph.input
+    )
+    manifest["outputs"] = tensor_rows("template", template.graph.output) + tensor_rows(
+        "track", track.graph.output
+    )
     manifest["precisions"] = {
         "fp32": {
             "template": {"file": "template.onnx"},
@@ -141,7 +146,7 @@ def export_checkpoint(
 def read_network(
     path: Path, *, flags: object = None, config: Path | None = None, key_map: Path | None = None
 ) -> tuple[str, Inferred, Checkpoint, Weights]:
-    """The family's name, the recipe, the checkpoint at `path` and its weights under their released names.
+    """The family's name, the recipe, the checkpoint at `path` and its weights under the family's own names.
 
     Arguments and errors as `export_checkpoint`'s.
     """
@@ -151,12 +156,12 @@ def read_network(
     experiment = read_experiment_yaml(said_by) if said_by else None
     renames = read_key_map(key_map) if key_map else None
     checkpoint = read_checkpoint(path)
-    weights = rename(checkpoint.weights, renames) if renames else checkpoint.weights
+    weights: Weights = rename(checkpoint.weights, renames) if renames else checkpoint.weights
     try:
         name, source = _family_name(given, experiment, weights)
-        inferred = family(name).infer(
-            weights, experiment, family_flags(name, given), _recipe_names(checkpoint)
-        )
+        kind = family(name)
+        inferred = kind.infer(weights, experiment, family_flags(name, given), _recipe_names(checkpoint))
+        weights = kind.own_names(weights)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     first = [("recognised as", name, source)]
@@ -220,21 +225,6 @@ def _manifest(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     }
-
-
-def _tensors(graph: str, tensors: Any) -> list[dict[str, Any]]:
-    """The manifest's rows for a graph's inputs or outputs."""
-    from onnx import helper
-
-    return [
-        {
-            "graph": graph,
-            "name": tensor.name,
-            "dtype": str(helper.tensor_dtype_to_np_dtype(tensor.type.tensor_type.elem_type)),
-            "shape": [dimension.dim_value for dimension in tensor.type.tensor_type.shape.dim],
-        }
-        for tensor in tensors
-    ]
 
 
 def _npz(arrays: dict[str, NDArray[Any]]) -> bytes:

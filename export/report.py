@@ -13,6 +13,7 @@ from rich.table import Table
 from jntrt.runtime.bundle import Bundle
 
 if TYPE_CHECKING:
+    from jntrt.export.families.contract import Supported
     from jntrt.export.pipeline import ExportResult
 
 
@@ -99,6 +100,20 @@ def print_bundle(bundle: Bundle) -> None:
             row = (precision, graph, entry[graph]["file"], f"{entry[graph]['bytes'] / 1e6:.1f}")
             files.add_row(*map(_plain, (*row, entry[graph]["sha256"][:12], told)))
     console.print(files)
+
+
+def print_supported(supported: Sequence[tuple[str, Supported]]) -> None:
+    """One block for each tracker, with the family that exports it."""
+    console = _console()
+    for name, one in supported:
+        console.print(_plain(f"{one.tracker} (family {name})"))
+        for what, value in (
+            ("shown by", one.shown),
+            ("to be said", one.told),
+            ("licence of the code", one.code_license),
+            ("published speed", one.speed),
+        ):
+            console.print(_plain(f"  {what}: {value}"), soft_wrap=True)
 
 
 def print_checks(path: str, checks: Sequence[tuple[str, str, str]]) -> None:

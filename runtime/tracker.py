@@ -152,8 +152,10 @@ class Tracker:
             raise
 
     @_one_at_a_time
-    def another(self) -> Self:
+    def another(self, color: str | None = None, redetect: Redetection | None = None) -> Self:
         """Another tracker of the bundle in the same engine, for other targets or another video.
+
+        color, redetect: None takes this one's.
 
         The weights are there once; targets, state, context, stream and memory are its own, so that both may
         run at the same time, in threads. Each is closed by itself.
@@ -165,10 +167,10 @@ class Tracker:
             return type(self)(
                 self.bundle,
                 pair,
-                color=self._color,
+                color=color or self._color,
                 choice=self.choice,
                 precision=self.precision,
-                redetect=self._search.options if self._search else None,
+                redetect=redetect or (self._search.options if self._search else None),
             )
         except BaseException:
             pair.close()

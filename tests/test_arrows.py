@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "runtime": set(),
     "export": {"runtime"},
-    "bench": {"runtime", "export.families", "export.checkpoint", "export.onnx"},
+    "bench": {"runtime", "export.families", "export.checkpoint", "export.onnx", "export.rules"},
     "calib": {"runtime", "bench.sequences", "export.rules", "export.onnx"},
     "train": {
         *("runtime", "export.families", "export.checkpoint", "export.bounded_yaml", "bench.sequences"),

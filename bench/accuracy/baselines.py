@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -131,12 +132,13 @@ def baseline(name: str) -> Contestant:
     if name in _OPENCV and _constructor(name) is None:
         raise UserError(_missing(name))
 
-    def open_it() -> AbstractContextManager[Tracks]:
-        if name == "static":
-            return nullcontext(StaticBox())
-        return nullcontext(TemplateMatching() if name == "ncc" else OpenCVTracker(name))
+    return Contestant(name, {"baseline": name, "opencv": cv2.__version__}, partial(_open, name))
 
-    return Contestant(name, {"baseline": name, "opencv": cv2.__version__}, open_it)
+
+def _open(name: str) -> AbstractContextManager[Tracks]:
+    if name == "static":
+        return nullcontext(StaticBox())
+    return nullcontext(TemplateMatching() if name == "ncc" else OpenCVTracker(name))
 
 
 def _constructor(name: str) -> Callable[[], Any] | None:

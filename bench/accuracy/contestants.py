@@ -3,12 +3,15 @@
 import re
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jntrt.bench.sequences.evaluate import Contestant, Tracks
-from jntrt.runtime.bundle import Bundle, file_sha256
+from jntrt.runtime.bundle import Bundle, file_sha256, open_bundle
+from jntrt.runtime.bundle.packaged import is_packaged
 from jntrt.runtime.engines.auto import resolve
+from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 
@@ -34,9 +37,9 @@ def bundle_contestant(bundle: Bundle, backend: str, precision: str, threads: int
         "threads": threads,
     }
 
-    def open_it() -> AbstractContextManager[Tracks]:
-        return Tracker.from_bundle(bundle.path, backend=backend, precision=precision, threads=threads)
-
+    # A packaged bundle lies elsewhere on another machine.
+    source = bundle.name if is_packaged(bundle) else str(bundle.path)
+    open_it = partial(_open_bundle, source, identity["track_sha256"], backend, precision, threads)
     failed = "-failed-its-gate" if bundle.failed_gate(stored) else ""
     return Contestant(f"{bundle.name}-{backend}-{precision}{failed}", identity, open_it)
 
@@ -54,9 +57,21 @@ def plain_contestant(bundle: Bundle, checkpoint: Path, threads: int | None) -> C
         "threads": threads,
     }
 
-    def open_it() -> AbstractContextManager[Tracks]:
-        from jntrt.bench.latency.plain_network import plain_tracker
-
-        return plain_tracker(bundle, "eager", threads, checkpoint)
-
+    open_it = partial(_open_plain, bundle, threads, checkpoint.absolute())
     return Contestant(f"{bundle.name}-plain-torch", identity, open_it)
+
+
+def _open_bundle(
+    source: str, sha256: str, backend: str, precision: str, threads: int | None
+) -> AbstractContextManager[Tracks]:
+    """The tracker, wherever it is opened. UserError where another bundle lies at that place."""
+    bundle = open_bundle(source)
+    if bundle.entry(find_precision(precision).stored)["track"]["sha256"] != sha256:
+        raise UserError(f"{source}: holds another track graph than the bundle that was named: copy it again")
+    return Tracker.from_bundle(bundle, backend=backend, precision=precision, threads=threads)
+
+
+def _open_plain(bundle: Bundle, threads: int | None, checkpoint: Path) -> AbstractContextManager[Tracks]:
+    from jntrt.bench.latency.plain_network import plain_tracker
+
+    return plain_tracker(bundle, "eager", threads, checkpoint)

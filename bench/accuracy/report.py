@@ -25,7 +25,8 @@ AO mean overlap · SR.5, SR.75 share of frames with overlap above it
 AUC success, 21 thresholds (OTB) · P20 centre within 20 px (OTB) · Pn centre
 within 0.2 target sizes (LaSOT); these three count frame 0
 AUROC presence score, present against absent frames (- : absence not annotated,
-or no score) · ms median of one frame, tracker alone, decoding not in it
+or no score) · ms median of one frame, tracker alone, decoding not in it (- :
+workers shared the machine)
 ΔAO difference to the first tracker, mean over clips, with its 95 % bootstrap
 interval (clips drawn); an interval that holds 0 shows no difference"""
 
@@ -37,11 +38,11 @@ def print_tables(evaluations: Sequence[Evaluation], console: Console) -> None:
     clips = _table(f"Mean over clips ({first.clips} clips)", "AO", "SR.5", "SR.75", "AUC", "P20", "Pn")
     for evaluation in evaluations:
         m = evaluation.measures
+        times = ((evaluation.milliseconds, 2), (evaluation.fps, 0))
         pooled.add_row(
             evaluation.name,
             *(_share(value) for value in (m.ao_frames, m.sr50_frames, m.sr75_frames, m.presence_auroc)),
-            f"{evaluation.milliseconds:.2f}",
-            f"{evaluation.fps:.0f}",
+            *("-" if math.isnan(v) else f"{v:.{digits}f}" for v, digits in times),
         )
         means = (m.ao_clips, m.sr50_clips, m.sr75_clips, m.auc_clips, m.precision20_clips)
         clips.add_row(

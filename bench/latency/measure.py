@@ -2,48 +2,67 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jntrt.bench.conditions import Sample, Watch
+from jntrt.bench.latency.reference import ReferenceProduct
 from jntrt.bench.latency.worker import STAGES, TimedEngine, Worker
 from jntrt.bench.machine import moment, quiet_check, spin
+from jntrt.bench.statistics import percentiles
 
-PERCENTILES = (50, 90, 95, 99)
+LEAST_FRAMES, MOST_FRAMES = 3, 200  # of one call whose frames are chosen by time
+
+
+def _none() -> NDArray[np.float64]:
+    return np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """One engine's times. milliseconds: rounds×frames×6, the last axis is `STAGES`."""
+    """One engine's times. milliseconds: rounds×frames×6, the last axis is `STAGES`.
+
+    reference: milliseconds of the fixed product right before each round. seconds: when each round began,
+    since the first one's start. start: what `Worker.start` says.
+    """
 
     engine: TimedEngine
     description: dict[str, Any]
     milliseconds: NDArray[np.float64]
+    reference: NDArray[np.float64] = field(default_factory=_none)
+    seconds: NDArray[np.float64] = field(default_factory=_none)
+    start: dict[str, float] = field(default_factory=dict)
 
     def stage(self, name: str) -> NDArray[np.float64]:
         """Milliseconds of one stage, rounds×frames."""
         times: NDArray[np.float64] = self.milliseconds[:, :, STAGES.index(name)]
         return times
 
-    def summary(self) -> dict[str, dict[str, float]]:
-        """mean, p50, p90, p95, p99 in milliseconds and FPS (1000 / mean) of each stage."""
+    def summary(self) -> dict[str, dict[str, float | None]]:
+        """mean, percentiles in milliseconds (None: too few frames) and FPS (1000 / mean) of each stage."""
         result = {}
         for name in STAGES:
-            times = self.stage(name).ravel()
-            figures = {"mean": float(times.mean())}
-            figures |= {f"p{p}": float(np.percentile(times, p)) for p in PERCENTILES}
-            result[name] = {**figures, "fps": float(1e3 / times.mean())}
+            times = self.stage(name)
+            mean = float(times.mean())
+            result[name] = {"mean": mean, **percentiles(times), "fps": 1e3 / mean}
         return result
+
+    def median(self, name: str) -> float:
+        """The median over all frames of one stage, in milliseconds."""
+        return float(np.median(self.stage(name)))
 
 
 @dataclass(frozen=True, eq=False)
 class Latency:
-    """All engines' times, and whether the machine was quiet meanwhile (`machine.quiet_check`)."""
+    """All engines' times, whether the machine was quiet (`machine.quiet_check`), and what it did then."""
 
     timings: tuple[Timing, ...]
     quiet: dict[str, Any]
+    samples: tuple[Sample, ...] = ()
 
 
 def measure_latency(
@@ -52,12 +71,14 @@ def measure_latency(
     rounds: int = 10,
     frames: int = 20,
     warmup: int = 10,
+    call_seconds: float | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> Latency:
     """Time all engines: each starts in its own process, then they are called in turn, `rounds` times.
 
     frames: timed frames of one call (one untimed goes before them). warmup: untimed frames of each engine
-    before the first round. on_step is called with an engine's label after it started and after each call.
+    before the first round. call_seconds: instead of `frames`, as many frames a call as fit into this time.
+    on_step is called with an engine's label after it started and after each call.
     UserError where an engine cannot run.
     """
     step = on_step or (lambda label: None)
@@ -66,22 +87,35 @@ def measure_latency(
         for engine in engines:
             workers.append(stack.enter_context(Worker(engine)))
             step(engine.label)
+        counts = []
         for worker in workers:
-            worker.run(warmup)
+            whole = worker.run(warmup)[:, STAGES.index("whole")]
+            counts.append(frames if call_seconds is None else _fitting(call_seconds, whole))
+        product = ReferenceProduct()
         times: list[list[NDArray[np.float64]]] = [[] for _ in workers]
-        slow_before, before = spin(), moment()
-        for _ in range(rounds):
-            for worker, collected in zip(workers, times, strict=True):
-                collected.append(worker.run(frames))
-                step(worker.engine.label)
+        marks: list[list[tuple[float, float]]] = [[] for _ in workers]
+        slow_before, before, begin = spin(), moment(), perf_counter()
+        with Watch() as watch:
+            for _ in range(rounds):
+                for worker, count, collected, marked in zip(workers, counts, times, marks, strict=True):
+                    marked.append((product.milliseconds(), perf_counter() - begin))
+                    collected.append(worker.run(count))
+                    step(worker.engine.label)
         after, slow_after = moment(), spin()
-        return Latency(
-            tuple(
-                Timing(worker.engine, worker.description, np.stack(collected))
-                for worker, collected in zip(workers, times, strict=True)
-            ),
-            quiet_check(before, after, (slow_before, slow_after)),
-        )
+        timings = []
+        for worker, collected, marked in zip(workers, times, marks, strict=True):
+            reference, seconds = np.array(marked).T
+            stacked = np.stack(collected)
+            timings.append(
+                Timing(worker.engine, worker.description, stacked, reference, seconds, worker.start)
+            )
+        quiet = quiet_check(before, after, (slow_before, slow_after))
+        return Latency(tuple(timings), quiet, tuple(watch.samples))
+
+
+def _fitting(seconds: float, whole: NDArray[np.float64]) -> int:
+    """How many frames of these milliseconds fit."""
+    return min(max(round(seconds * 1e3 / float(np.median(whole))), LEAST_FRAMES), MOST_FRAMES)
 
 
 def speed_ratio(timing: Timing, reference: Timing, stage: str) -> float:

@@ -188,7 +188,8 @@ def plain_backends(
     """
     model = plain_form(bundle)
     if checkpoint is not None:
-        load_weights(model, read_checkpoint(checkpoint).weights)
+        weights = family(bundle.family).own_names(read_checkpoint(checkpoint).weights)
+        load_weights(model, weights)
     example = example_inputs(bundle, model)
     positional, inputs = Positional(model, list(example)).eval(), tuple(example.values())
     network = PLAIN_ENGINES[kind](positional, inputs, threads, spin)

@@ -23,6 +23,7 @@ from jntrt.runtime.tracker import Tracker
 
 STAGES = ("decode", "crop", "network", "box", "frame", "whole")
 START_SECONDS = 900  # a TensorRT engine is built at the first start
+INITS = 5  # repetitions of a warm init
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,21 @@ class TimedEngine:
 
 
 class Worker:
-    """The parent's end: starts the process, calls it in turn, ends it. A context manager."""
+    """The parent's end: starts the process, calls it in turn, ends it. A context manager.
+
+    `description` is the tracker's; `start` holds milliseconds: `process` (Python and imports), `open` (both
+    graphs), `init` (the first), `first` (the first update), `first_box` (from the process's start to the
+    first box, two frames decoded on the way), `template` (a warm init: crop and template graph).
+    """
 
     def __init__(self, engine: TimedEngine) -> None:
         """Start the engine and wait until it is ready; UserError with its one line when it cannot."""
         self.engine = engine
         context = multiprocessing.get_context("spawn")
         self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, asdict(engine)), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(child, asdict(engine), time.perf_counter()), daemon=True
+        )
         # Ctrl-C is ours alone, but goes to the child as well, before its first line could ignore it.
         heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
         try:
@@ -61,10 +69,12 @@ class Worker:
             signal.signal(signal.SIGINT, heeding)
         child.close()
         try:
-            self.description: dict[str, Any] = self._receive(START_SECONDS)
+            ready = self._receive(START_SECONDS)
         except BaseException:
             self.close()
             raise
+        self.description: dict[str, Any] = ready[0]
+        self.start: dict[str, float] = ready[1]
 
     def run(self, frames: int, timeout: float = 600) -> NDArray[np.float64]:
         """Milliseconds of `frames` frames, frames×6, columns as `STAGES`; one untimed frame goes before."""
@@ -118,16 +128,26 @@ def open_engine(engine: TimedEngine) -> Tracker:
     return plain_tracker(bundle, engine.kind, engine.threads, spin=engine.spin)
 
 
-def _serve(pipe: Connection, fields: dict[str, Any]) -> None:
+def _serve(pipe: Connection, fields: dict[str, Any], begin: float) -> None:
+    marks = [begin, time.perf_counter()]  # one clock for all processes
     logging.basicConfig(level=logging.ERROR)
     engine = TimedEngine(**fields)
     try:
         tracker = open_engine(engine)
+        marks.append(time.perf_counter())
         frames = _endless(engine.source)
         boxes = np.array([engine.box] * tracker.bundle.batch)
-        tracker.init(next(frames)[0], boxes)
-        tracker.update(next(frames)[0])
-        pipe.send(("ready", tracker.describe()))
+        first, second = next(frames)[0], next(frames)[0]
+        decoded = time.perf_counter()
+        tracker.init(first, boxes)
+        marks.append(time.perf_counter())
+        tracker.update(second)
+        marks.append(time.perf_counter())
+        names = ("process", "open", "init", "first")
+        start = {name: (b - a) * 1e3 for name, a, b in zip(names, marks, marks[1:], strict=False)}
+        start |= {"init": (marks[3] - decoded) * 1e3, "first_box": (marks[-1] - begin) * 1e3}
+        start["template"] = _init_ms(tracker, first, boxes)
+        pipe.send(("ready", (tracker.describe(), start)))
         while True:
             count = pipe.recv()
             _timed(tracker, frames, boxes)
@@ -140,6 +160,16 @@ def _serve(pipe: Connection, fields: dict[str, Any]) -> None:
         pipe.send(("error", missing_extra(error, "bench-jn") or str(error)))
     except (EOFError, BrokenPipeError):
         return
+
+
+def _init_ms(tracker: Tracker, frame: NDArray[np.uint8], boxes: NDArray[np.float64]) -> float:
+    """The median of `INITS` times."""
+    times = []
+    for _ in range(INITS):
+        begin = time.perf_counter()
+        tracker.init(frame, boxes)
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times)) * 1e3
 
 
 def _timed(

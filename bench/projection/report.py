@@ -41,9 +41,14 @@ def report(bundle: Bundle, projections: Sequence[Projection], measured: Measured
         else {"card": CARDS[measured.card].name, "precision": measured.precision, "layers_ms": measured.ms},
         "published": None if figure is None else asdict(figure),
         "projected": [to_dict(found) for found in projections],
-        "back_test": [_tested(tested) for tested in back_test()],
+        "back_test": back_test_rows(),
         "held_out_frame": held_out_frame(),
     }
+
+
+def back_test_rows() -> list[dict[str, Any]]:
+    """Every published point, projected without its GPU, for JSON."""
+    return [_tested(tested) for tested in back_test()]
 
 
 def held_out_frame() -> dict[str, Any]:

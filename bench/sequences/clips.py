@@ -17,7 +17,7 @@ Numbers may be separated by commas, tabs, semicolons or spaces. Boxes are taken 
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,7 @@ class Clip:
         that are not visible do not count in overlap measures.
     fps: frames per second where the container says it, else None.
     absence_annotated: whether the annotation could say that the target is absent (presence measures need it).
+    first_only: the test sets of GOT-10k and TrackingNet say where the target is in the first frame alone.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Clip:
     images: tuple[Path, ...] = ()
     fps: float | None = None
     absence_annotated: bool = False
+    first_only: bool = False
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -60,6 +62,12 @@ class Clip:
     def absent(self) -> NDArray[np.bool_]:
         """N bool: frames in which the target is annotated as absent."""
         return _without_numbers(self.boxes)
+
+    def absolute(self) -> "Clip":
+        """The same clip with absolute paths, for a process in another folder."""
+        return replace(
+            self, source=self.source.absolute(), images=tuple(path.absolute() for path in self.images)
+        )
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """The N frames in order, H×W×3 uint8 RGB, decoded one by one; UserError where one is unreadable."""
@@ -174,6 +182,10 @@ def _image_sequence(folder: Path, annotation: Path, name: str, first: int = 0, *
     if not whole:
         # David has 770 images as published; a copy that was cut to the annotated part has as many as boxes.
         images = images[first if len(images) > len(boxes) else 0 :][: len(boxes)]
+    if whole and len(boxes) == 1 < len(images):
+        withheld = np.vstack([boxes, np.full((len(images) - 1, 4), np.nan)])
+        clip = _sequence(name, folder, withheld, _without_numbers(withheld), None, False, tuple(images))
+        return replace(clip, first_only=True)
     if len(boxes) != len(images):
         raise UserError(f"{annotation}: {len(boxes)} boxes for {len(images)} frames")
     absent, annotated = _absence(annotation, len(boxes))

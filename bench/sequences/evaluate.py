@@ -1,9 +1,9 @@
 """Trackers over annotated sequences: run, resume, measure, compare."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.metrics import ClipMeasures, Measures, measure_clip, paired_difference, summarize
 from jntrt.bench.sequences.results import Run, load_run, save_run
+from jntrt.bench.sequences.workers.jobs import Job, Work, run_jobs
+from jntrt.bench.sequences.workers.options import Team
 from jntrt.runtime.errors import UserError
 
 MIN_CLIPS = 2  # one clip has no spread: no interval
@@ -38,7 +40,8 @@ class Tracks(Protocol):
 class Contestant:
     """A tracker by name, how to open it, and what its results depend on (stored with them, for resuming).
 
-    `open` gives a context manager: the tracker stays open for all sequences.
+    `open` gives a context manager: the tracker stays open for all sequences. For a team's workers it is a
+    module's function or a partial of one.
     """
 
     name: str
@@ -50,7 +53,8 @@ class Contestant:
 class Evaluation:
     """One contestant's figures. milliseconds: median over all frames but the first of a clip, tracker alone.
 
-    fps: mean of 1/seconds over the same frames, as the GOT-10k toolkit has it.
+    fps: mean of 1/seconds over the same frames, as the GOT-10k toolkit has it. Both are NaN where a clip was
+    followed beside others: such times say nothing of the tracker.
     """
 
     name: str
@@ -100,12 +104,33 @@ def evaluate(
     sequences: Sequence[Clip],
     out: Path | None = None,
     on_frame: Callable[[int], None] | None = None,
+    team: Team | None = None,
 ) -> Evaluation:
     """Run a contestant over all sequences and measure it.
 
     out: result files go here, sequence by sequence, and those that are there already are taken (see
     `jntrt.bench.sequences.results`). on_frame is called with the number of frames done since the last call.
+    team: who follows the clips, None for this process; only this process writes.
+
+    Raises UserError where a sequence has no result: figures are never of fewer.
     """
+    for sequence in sequences:
+        if sequence.first_only:
+            raise UserError(
+                f"{sequence.name}: only its first box is annotated, which gives no figures; "
+                "bench-jn submit writes results for the benchmark's server"
+            )
+    return measure(contestant, sequences, all_runs(contestant, sequences, out, on_frame, team))
+
+
+def all_runs(
+    contestant: Contestant,
+    sequences: Sequence[Clip],
+    out: Path | None = None,
+    on_frame: Callable[[int], None] | None = None,
+    team: Team | None = None,
+) -> dict[str, Run]:
+    """The runs of a contestant over all sequences, by name; as `evaluate`, without the figures."""
     runs: dict[str, Run] = {}
     if out is not None:
         stored = {seq.name: load_run(out, contestant.name, contestant.identity, seq) for seq in sequences}
@@ -114,16 +139,40 @@ def evaluate(
         on_frame(sum(len(run.boxes) for run in runs.values()))
     missing = [sequence for sequence in sequences if sequence.name not in runs]
     if missing:
+        for sequence, run in _runs(contestant, missing, on_frame, team):
+            if out is not None:
+                save_run(out, contestant.name, contestant.identity, sequence, run)
+                # What is measured is what is stored, so that a resumed run gives the same figures.
+                run = load_run(out, contestant.name, contestant.identity, sequence) or run
+            runs[sequence.name] = run
+    return runs
+
+
+def _runs(
+    contestant: Contestant,
+    sequences: Sequence[Clip],
+    on_frame: Callable[[int], None] | None,
+    team: Team | None,
+) -> Iterator[tuple[Clip, Run]]:
+    """Every sequence with its run, in the order in which they end."""
+    if team is None:
         step = (lambda: on_frame(1)) if on_frame is not None else None
         with contestant.open() as tracker:
-            for sequence in missing:
-                run = run_tracker(sequence, tracker, step)
-                if out is not None:
-                    save_run(out, contestant.name, contestant.identity, sequence, run)
-                    # What is measured is what is stored, so that a resumed run gives the same figures.
-                    run = load_run(out, contestant.name, contestant.identity, sequence) or run
-                runs[sequence.name] = run
-    return measure(contestant, sequences, runs)
+            for sequence in sequences:
+                yield sequence, run_tracker(sequence, tracker, step)
+        return
+    by_name = {sequence.name: sequence for sequence in sequences}
+    jobs = [Job(sequence.name, len(sequence), sequence.absolute()) for sequence in sequences]
+    with team.crew(Work(contestant.open, follow_clip)) as crew:
+        for name, run in run_jobs(crew, jobs):
+            if on_frame is not None:
+                on_frame(len(run.boxes))
+            yield by_name[name], replace(run, shared=True)
+
+
+def follow_clip(tracker: Tracks, sequence: Clip) -> Run:
+    """`run_tracker` as a worker calls it."""
+    return run_tracker(sequence, tracker)
 
 
 def measure(contestant: Contestant, sequences: Sequence[Clip], runs: Mapping[str, Run]) -> Evaluation:
@@ -146,6 +195,8 @@ def measure(contestant: Contestant, sequences: Sequence[Clip], runs: Mapping[str
     seconds = np.concatenate([runs[sequence.name].seconds[1:] for sequence in sequences])
     # A clock tick can be longer than a static box takes; the toolkit drops such frames as well.
     seconds = seconds[seconds > 0]
+    if any(runs[sequence.name].shared for sequence in sequences):
+        seconds = seconds[:0]
     return Evaluation(
         contestant.name,
         contestant.identity,

@@ -31,13 +31,15 @@ class Run:
     """One tracker on one sequence of N frames.
 
     boxes: N×4, row 0 the given box. scores: N presence scores, NaN in frame 0 and where a tracker has none.
-    seconds: N, init in row 0; decoding is not in them. size: width, height of the frames.
+    seconds: N, init in row 0; decoding is not in them. size: width, height of the frames. shared: others ran
+    on the machine beside it, so that `seconds` are no figure.
     """
 
     boxes: Floats
     scores: Floats
     seconds: Floats
     size: tuple[int, int]
+    shared: bool = False
 
 
 def save_run(out: Path, tracker: str, identity: Mapping[str, Any], sequence: Clip, run: Run) -> None:
@@ -49,7 +51,12 @@ def save_run(out: Path, tracker: str, identity: Mapping[str, Any], sequence: Cli
         _write(folder / f"{sequence.name}_001.txt", _lines(run.boxes, "%.3f"))
         _write(folder / f"{sequence.name}_time.txt", _lines(run.seconds[:, None], "%.8f"))
         _write(folder / f"{sequence.name}_score.txt", _lines(run.scores[:, None], "%.6f"))
-        marker = {"tracker": identity, "sequence": _digest(sequence), "size": list(run.size)}
+        marker = {
+            "tracker": identity,
+            "sequence": _digest(sequence),
+            "size": list(run.size),
+            "shared": run.shared,
+        }
         _write(folder / "done.json", json.dumps(marker, indent=1) + "\n")
     except OSError as error:
         raise UserError(
@@ -65,6 +72,7 @@ def load_run(out: Path, tracker: str, identity: Mapping[str, Any], sequence: Cli
         if marker["tracker"] != dict(identity) or marker["sequence"] != _digest(sequence):
             return None
         width, height = marker["size"]
+        shared = bool(marker.get("shared", False))
         boxes = np.loadtxt(folder / f"{sequence.name}_001.txt", delimiter=",", ndmin=2)
         seconds = np.loadtxt(folder / f"{sequence.name}_time.txt", ndmin=1)
         scores = np.loadtxt(folder / f"{sequence.name}_score.txt", ndmin=1)
@@ -73,7 +81,7 @@ def load_run(out: Path, tracker: str, identity: Mapping[str, Any], sequence: Cli
     count = len(sequence)
     if boxes.shape != (count, 4) or seconds.shape != (count,) or scores.shape != (count,):
         return None
-    return Run(boxes, scores, seconds, (int(width), int(height)))
+    return Run(boxes, scores, seconds, (int(width), int(height)), shared)
 
 
 def _folder(out: Path, tracker: str, sequence: Clip) -> Path:

@@ -17,6 +17,7 @@ import numpy as np
 from jntrt.bench.sequences.clips import Clip
 from jntrt.bench.sequences.evaluate import Contestant, compare, evaluate
 from jntrt.bench.sequences.metrics import overlap
+from jntrt.bench.sequences.workers.options import Team
 from jntrt.calib.crops import CropSet
 from jntrt.calib.graph.engine import Graphs
 from jntrt.calib.graph.view import Array
@@ -137,10 +138,11 @@ def compare_sequences(
     other: Callable[[], AbstractContextManager[Tracker]],
     sequences: Sequence[Clip],
     on_frame: Callable[[int], None] | None = None,
+    team: Team | None = None,
 ) -> SequenceFigures:
-    """AO of two trackers, mean over the sequences."""
-    base = evaluate(Contestant("fp32", {}, reference), sequences, on_frame=on_frame)
-    changed = evaluate(Contestant("other", {}, other), sequences, on_frame=on_frame)
+    """AO of two trackers, mean over the sequences; `team` follows them, None for this process."""
+    base = evaluate(Contestant("fp32", {}, reference), sequences, on_frame=on_frame, team=team)
+    changed = evaluate(Contestant("other", {}, other), sequences, on_frame=on_frame, team=team)
     interval = compare(base, changed)
     ao_base, ao = (float(np.nanmean(e.ao_by_clip)) for e in (base, changed))
     return SequenceFigures(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import onnx
 
@@ -71,15 +72,12 @@ class Candidate:
 
     def tracker(self, bundle: Bundle, threads: int | None) -> Callable[[], AbstractContextManager[Tracker]]:
         """Opens a tracker that runs these graphs in place of the bundle's."""
+        return partial(_open_tracker, bundle, self.models, self.precision, threads)
 
-        def open_tracker() -> Tracker:
-            engines = [
-                open_graph(model, self.precision, threads)
-                for model in (self.models.template, self.models.track)
-            ]
-            return Tracker(bundle, Pair(*engines))
 
-        return open_tracker
+def _open_tracker(bundle: Bundle, models: Models, precision: str, threads: int | None) -> Tracker:
+    engines = [open_graph(model, precision, threads) for model in (models.template, models.track)]
+    return Tracker(bundle, Pair(*engines))
 
 
 def load_models(bundle: Bundle) -> Models:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from jntrt.export.families.contract import Family, ObjectiveModule, Weights
 
 FAMILIES = {
-    "litetrack": "jntrt.export.families.litetrack",  # before ostrack, whose names its weights have
     "ostrack": "jntrt.export.families.ostrack",
     "jn": "jntrt.export.families.ostrack",  # how manifests called its second paper's trackers
     "siamese": "jntrt.export.families.siamese",
+    "litetrack": "jntrt.export.families.litetrack",
 }
 """Name → folder, in the order in which they are asked whose weights these are; a folder's first name is its
 own."""
@@ -44,6 +44,11 @@ def folder_name(name: str) -> str:
     return next(first for first, path in FAMILIES.items() if path == FAMILIES[name])
 
 
+def folder_names() -> tuple[str, ...]:
+    """The first name of every family."""
+    return tuple(dict.fromkeys(map(folder_name, FAMILIES)))
+
+
 def recognise(weights: Weights) -> tuple[str, str]:
     """The name of the family that knows `weights`, and by what; the first that does, in the dict's order.
 
@@ -60,15 +65,19 @@ def recognise(weights: Weights) -> tuple[str, str]:
                 f"the network's weights stand under {word!r}, as PyTorch Lightning and others save them: "
                 f"write {word}.*: '*' into a YAML file and give it as --key-map FILE"
             )
+    from jntrt.export.families.nearest import nearest  # it imports torch
+
     shown = ", ".join(repr(key) for key in list(weights)[:3]) or "no weights"
+    near = nearest(weights, {name: family(name) for name in folder_names()})
     raise UserError(
         f"no family ({', '.join(FAMILIES)}) knows these weights under their released names ({shown}, …); "
-        "--key-map FILE renames weights"
+        + "".join(f"{one}; " for one in near)
+        + "--key-map FILE renames weights"
     )
 
 
 def _recognised(weights: Weights) -> tuple[str, str] | None:
-    for name in dict.fromkeys(map(folder_name, FAMILIES)):
+    for name in folder_names():
         reason = family(name).recognise(weights)
         if reason is not None:
             return name, reason
@@ -81,7 +90,7 @@ def command_flags() -> type:
     from cyclopts import Parameter
 
     flags: dict[str, tuple[str, Any, None]] = {}
-    for name in dict.fromkeys(map(folder_name, FAMILIES)):
+    for name in folder_names():
         kind = family(name).Flags
         types = get_type_hints(kind)
         for field in fields(kind):

@@ -5,7 +5,7 @@ Importing this or a `family.py` is light, as the command's help needs it: no tor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +45,21 @@ class Published:
     device: str
 
 
+@dataclass(frozen=True)
+class Supported:
+    """A published tracker that the family exports.
+
+    shown: by what its weights are recognised; told: what has to be said (by flag, experiment file or official
+    recipe name); code_license: of its authors' repository; speed: as published, "–": not known.
+    """
+
+    tracker: str
+    shown: str
+    told: str
+    code_license: str
+    speed: str
+
+
 class Family(Protocol):
     """A family's `family.py`."""
 
@@ -54,6 +69,10 @@ class Family(Protocol):
 
     def recognise(self, weights: Weights) -> str | None:
         """Why these weights are this family's, None where they are not."""
+
+    def own_names(self, weights: Weights) -> Weights:
+        """The weights as `plain` and `graphs` take them: those of a tracker that is this family's under other
+        names translated, all others as they are."""
 
     def infer(
         self,
@@ -90,6 +109,9 @@ class Family(Protocol):
 
     def published(self, recipe: Mapping[str, Any]) -> Published | None:
         """The published figure of the network that a manifest's `recipe` describes; None: there is none."""
+
+    def supported(self) -> Sequence[Supported]:
+        """The published trackers of this family, for lists."""
 
     def networks(self) -> Mapping[str, Any]:
         """Recipes by name for benches that need no checkpoint: `tiny`, and sizes as published."""

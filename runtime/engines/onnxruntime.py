@@ -35,6 +35,7 @@ class OnnxRuntime:
         self.threads, self.spins = options.threads, options.spin
         self._session: Any = None
         self._int8: dict[str, Any] = {}
+        self._profile = None if options.profile is None else options.profile / graph.name
         nodes = read_nodes(graph.read_bytes()) if precision.int8 else []
         layers = int8_graph.quantised_layers(nodes)
         try:
@@ -95,7 +96,14 @@ class OnnxRuntime:
     def _opened(self, model: Path | bytes, entries: Mapping[str, str] | None = None, **keywords: Any) -> Any:
         # Shapes that the file records falsely are an error: `graph_check` bounds the work by them.
         entries = {"session.strict_shape_type_inference": "1", **(entries or {})}
-        return open_session(model, threads=self.threads, spin=self.spins, entries=entries, **keywords)
+        return open_session(
+            model,
+            threads=self.threads,
+            spin=self.spins,
+            entries=entries,
+            profile=self._profile,
+            **keywords,
+        )
 
     def _int8_session(self, graph: Path, layers: list[str]) -> Any:
         """A session of an int8 graph whose quantised layers all run in int8, or UserError."""

@@ -44,6 +44,8 @@ class OpenVino:
         }
         if self.threads is not None:
             settings["INFERENCE_NUM_THREADS"] = self.threads
+        if options.profile is not None:
+            settings["PERF_COUNT"] = True
         if precision.int8 and saturates_int8() and weight_bits(graph.read_bytes()) > 7:
             _warn_of_saturation()
         try:
@@ -54,6 +56,8 @@ class OpenVino:
             raise UserError(f"{graph}: OpenVINO refuses the graph: {_last_line(error)}") from error
         self._compiled: Any = compiled
         self._request: Any = compiled.create_infer_request()
+        # What is compiled and the request that counts its layers' times, for `EngineOptions.profile`.
+        self.profiled: Any = None if options.profile is None else (compiled, self._request)
         self._outputs = [(port.any_name, port) for port in compiled.outputs]
 
     @classmethod
@@ -105,7 +109,7 @@ class OpenVino:
 
     def close(self) -> None:
         """Lets the compiled graph go."""
-        self._request = self._compiled = None
+        self._request = self._compiled = self.profiled = None
 
 
 def _check_shapes(model: Any, graph: Path) -> None:

@@ -1,6 +1,7 @@
 """What a user may choose about an engine."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from jntrt.runtime.engines.cpu import check_threads
 from jntrt.runtime.engines.tensorrt.build import BuildOptions, Progress
@@ -13,7 +14,8 @@ class EngineOptions:
     threads: of a CPU engine; None leaves their number to it. spin: ONNX Runtime's idle threads turn in a loop
     until the next call, which starts it sooner and takes cores from a decoder beside it. device: the GPU's
     number. build, progress: of TensorRT, whose engines are built where the cache has none. own_graph: ONNX
-    Runtime on the GPU replays a CUDA graph of its own.
+    Runtime on the GPU replays a CUDA graph of its own. profile: a folder; ONNX Runtime leaves its profile of
+    every layer there, OpenVINO counts in `OpenVino.profiled`. Both are slower for it.
     """
 
     threads: int | None = None
@@ -22,6 +24,7 @@ class EngineOptions:
     build: BuildOptions = field(default_factory=BuildOptions)
     progress: Progress | None = None
     own_graph: bool = False
+    profile: Path | None = None
 
     def __post_init__(self) -> None:
         check_threads(self.threads)

@@ -37,7 +37,7 @@ def trtrun(
     ----------
     sources:
         A video file, a folder of images (GOT-10k sequences too), a glob, a camera's number, a stream's URL,
-        or - for a video on stdin. Several are tracked one after another; images that a glob lists are one.
+        or - for a video on stdin. Several are tracked at once (--out-dir); images that a glob lists are one.
     options:
         What to track in them, with what, and where to put it.
     """
@@ -49,6 +49,7 @@ def trtrun(
         return 0
     from jntrt.runtime.bundle import open_bundle
     from jntrt.runtime.command.console import one_line
+    from jntrt.runtime.trtrun.at_once import can_be_at_once, track_at_once
     from jntrt.runtime.trtrun.several import jobs
     from jntrt.runtime.trtrun.track import track
     from jntrt.runtime.view.address import split_address
@@ -56,11 +57,13 @@ def trtrun(
     words, address = split_address(sources) if options.view else (sources, None)
     todo = jobs(words, options.out, options.save, options.out_dir, options.format)
     if len(todo) > 1 and not (options.out_dir or options.json):
-        raise UserError(f"{len(todo)} sources, one after another: give --out-dir for their boxes, or --json")
+        raise UserError(f"{len(todo)} sources: give --out-dir for their boxes, or --json")
     model = open_bundle(options.bundle)
     if len(todo) == 1:
         track(todo[0], model, options, address)
         return 0
+    if can_be_at_once(todo, options):
+        return track_at_once(todo, model, options)
     failed = 0
     for job in todo:
         print(f"trtrun: {job.reads[0]}", file=sys.stderr)

@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from jntrt.runtime.trtrun.results.tracked import Tracked
-from jntrt.runtime.trtrun.run import OneEach
+from jntrt.runtime.trtrun.run import Follows, OneEach
 from jntrt.runtime.view.address import Address
 from jntrt.runtime.view.server import serve
 from jntrt.runtime.view.session import Session
 
 if TYPE_CHECKING:
     from jntrt.runtime.bundle import Bundle
-    from jntrt.runtime.tracker import Tracker
     from jntrt.runtime.video.stream import Frames
 
 MOST_TARGETS = 8  # of a page; each costs a tracker
@@ -42,9 +41,7 @@ def viewing(stream: "Frames", model: "Bundle", targets: int, address: Address) -
         yield session
 
 
-def look(
-    session: Session, tracker: "Tracker | OneEach", frame: npt.NDArray[np.uint8], tracked: Tracked
-) -> Tracked:
+def look(session: Session, tracker: Follows, frame: npt.NDArray[np.uint8], tracked: Tracked) -> Tracked:
     """Show `frame`; where a box is drawn anew on it, start `tracker` again from there: what is then known."""
     drawn = session.show(tracked.frame, frame, tracked.boxes, tracked.scores, tracked.lost)
     if not drawn:

@@ -28,7 +28,8 @@ class Options:
         The target in the first frame, x,y,w,h in pixels; once per target. A negative number is
         written --init=-5,10,20,30. Without it: the sequence's ground truth, else you draw the box.
     init_file:
-        A file with that box first: groundtruth.txt, CSV with a header, JSON, or trtrun's JSON lines.
+        A file with that box first: groundtruth.txt, CSV with a header, JSON, or trtrun's JSON lines; of
+        several sources a folder with NAME.txt for each.
     bundle:
         What to track with: a folder that export-jn wrote, or a packaged bundle's name; list names these.
         Default: the packaged nanotrack-v3.
@@ -50,6 +51,14 @@ class Options:
         last three hold all targets, and frames by number.
     out_dir:
         Folder for the boxes of each source, named after it; --save .mp4 then puts a video beside each.
+    at_once:
+        Sources with --out-dir that are tracked at the same time, in one engine; 1: one after another. So they
+        are too where you draw, look, or read --json.
+    server:
+        Track on a server instead of here: grpc://HOST:8001 of a Triton with a model of export-jn triton.
+    send:
+        How frames go to the server: raw (exact, 6 MB at 1080p), jpeg (small, quality 90), or shared (exact,
+        memory shared with a server on this machine).
     start:
         Begin at this frame: its number from 0, or seconds such as 2.5s or 1:02.5. Frames keep their numbers.
     end:
@@ -109,6 +118,9 @@ class Options:
     json: bool = False
     format: Literal["txt", "mot", "coco", "csv"] = "txt"
     out_dir: Path | None = None
+    at_once: int = 16
+    server: str | None = None
+    send: Literal["raw", "jpeg", "shared"] = "raw"
     start: str | None = None
     end: str | None = None
     every: int = 1
@@ -138,6 +150,10 @@ class Options:
             raise UserError(f"--stop-when-lost {self.stop_when_lost}: give a number of frames from 1")
         if self.redetect and self.decode == "gpu":
             raise UserError("--redetect compares pixels on the host: leave --decode gpu out")
+        if self.at_once < 1:
+            raise UserError(f"--at-once {self.at_once}: give a number of sources")
+        if self.server and (self.bundle or self.decode == "gpu"):
+            raise UserError("--server: bundle and engine are the server's; leave --bundle and --decode out")
         _ = self.selection, self.encoding, self.build  # each refuses what it cannot mean
 
     @cached_property

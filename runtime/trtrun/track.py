@@ -3,7 +3,6 @@
 import sys
 import time
 from contextlib import ExitStack
-from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +11,7 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.console import clean_stderr
 from jntrt.runtime.command.interrupts import interrupts
 from jntrt.runtime.command.start import BEGAN
-from jntrt.runtime.engines.options import EngineOptions
-from jntrt.runtime.engines.tensorrt.build_ahead import build_bar
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.redetect import Redetection
-from jntrt.runtime.tracker import Tracker
 from jntrt.runtime.trtrun.draw_box import draw_box
 from jntrt.runtime.trtrun.first_box import check_boxes, given_boxes
 from jntrt.runtime.trtrun.look import look, stop, viewing
@@ -25,8 +20,9 @@ from jntrt.runtime.trtrun.results.outputs import Outputs
 from jntrt.runtime.trtrun.results.profile import Profile
 from jntrt.runtime.trtrun.results.status import Status
 from jntrt.runtime.trtrun.results.tracked import Boxes
-from jntrt.runtime.trtrun.run import OneEach, follow
+from jntrt.runtime.trtrun.run import follow
 from jntrt.runtime.trtrun.several import Job
+from jntrt.runtime.trtrun.trackers import opener
 from jntrt.runtime.trtrun.window import Window
 from jntrt.runtime.video.selection import Selection
 from jntrt.runtime.video.sources import are_images, frames
@@ -43,17 +39,12 @@ def track(
     address: of the page, where it is wanted. named: results tell the source's name, one of several.
     """
     source = job.source if isinstance(job.source, str) else None
-    boxes = given_boxes(options.init or [], options.init_file, source or str(job.reads[0].parent))
+    boxes = boxes_of(job, options)
     targets = model.batch if boxes is None else len(boxes)
-    if model.batch > 1 and targets > model.batch:
-        raise UserError(f"the bundle {model.name} tracks up to {model.batch} targets, {targets} given")
     # Of several sources only the first could count from the command's own beginning.
     began = time.perf_counter() if named else BEGAN
     profile = Profile(began) if options.profile else None
-    outputs = _outputs(job, options, targets, named, profile)
-    for read in (*job.reads, options.init_file):
-        if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):
-            raise UserError(f"{read}: would be overwritten by the result; give another name")
+    outputs = outputs_of(job, model, options, targets, named=named, profile=profile)
     if options.decode == "gpu" and (job.save or boxes is None or address or options.show):
         raise UserError(
             "--decode gpu: frames stay on the GPU, so give --init, and no --save, --view and --show"
@@ -61,7 +52,7 @@ def track(
     with ExitStack() as stack:
         if source is None or are_images(source):
             stack.enter_context(clean_stderr())
-        stream = stack.enter_context(_opened(job, options))
+        stream = stack.enter_context(open_source(job, options))
         first = next(stream)
         number = stream.number
         session = None
@@ -71,9 +62,9 @@ def track(
         if boxes is None:
             boxes = _drawn(session, first, targets)
             targets = len(boxes)
-            outputs = _outputs(job, options, targets, named, profile)
+            outputs = outputs_of(job, model, options, targets, named=named, profile=profile)
         check_boxes(boxes, first)
-        tracker = _tracker(stack, model, options, targets, stream.fps)
+        tracker = opener(model, options)(stack, targets, stream.fps)
         # From here on Ctrl-C ends the stream, and never what is being written.
         stack.enter_context(interrupts.deferred(lambda: stop(stream, session)))
         if profile:
@@ -99,8 +90,28 @@ def track(
                 break
 
 
-def _outputs(job: Job, options: Options, targets: int, named: bool, profile: Profile | None) -> Outputs:
-    return Outputs(
+def boxes_of(job: Job, options: Options) -> Boxes | None:
+    """The first boxes of a source (B×4), None where the user has to draw them."""
+    file = options.init_file
+    if file is not None and file.is_dir():
+        file /= f"{job.name}.txt"
+    folder = job.source if isinstance(job.source, str) else str(job.reads[0].parent)
+    return given_boxes(options.init or [], file, folder)
+
+
+def outputs_of(
+    job: Job,
+    model: Bundle,
+    options: Options,
+    targets: int,
+    *,
+    named: bool,
+    profile: Profile | None = None,
+) -> Outputs:
+    """The files of a source's results. UserError where they would replace what is read."""
+    if model.batch > 1 and targets > model.batch:
+        raise UserError(f"the bundle {model.name} tracks up to {model.batch} targets, {targets} given")
+    outputs = Outputs(
         job.out,
         job.save,
         json=options.json,
@@ -113,9 +124,14 @@ def _outputs(job: Job, options: Options, targets: int, named: bool, profile: Pro
         named=named,
         timed=profile.add if profile else None,
     )
+    for read in (*job.reads, options.init_file):
+        if any(path.exists() and read and read.exists() and path.samefile(read) for path in outputs.paths):
+            raise UserError(f"{read}: would be overwritten by the result; give another name")
+    return outputs
 
 
-def _opened(job: Job, options: Options) -> Frames:
+def open_source(job: Job, options: Options) -> Frames:
+    """The frames of a source, as the options choose them."""
     if options.decode == "gpu":
         from jntrt.runtime.cuda.decode import nvdec_frames
         from jntrt.runtime.engines.device import shared_device
@@ -133,27 +149,3 @@ def _drawn(session: Session | None, first: npt.NDArray[np.uint8], targets: int) 
     if session is not None:
         return session.choose(first)
     return np.stack([draw_box(first) for _ in range(targets)])
-
-
-def _tracker(
-    stack: ExitStack, model: Bundle, options: Options, targets: int, fps: Fraction | None
-) -> Tracker | OneEach:
-    """A tracker, or one for each target on a bundle of one; says on stderr which engine it runs on.
-
-    fps: of the source; a search for lost targets takes what a frame's time leaves.
-    """
-    search = Redetection(milliseconds=1e3 / float(fps or 30) / targets) if options.redetect else False
-    with build_bar() as bar:
-        engine_options = EngineOptions(threads=options.threads, build=options.build, progress=bar)
-        first = Tracker.from_bundle(
-            model, options.backend, options.precision, options=engine_options, redetect=search
-        )
-        trackers = [stack.enter_context(first)]
-        while len(trackers) * model.batch < targets:
-            trackers.append(stack.enter_context(first.another()))
-    engine = trackers[0].choice if options.verbose else trackers[0].choice.split(";")[0]
-    if options.decode == "gpu" and not trackers[0].on_device:
-        raise UserError(f"--decode gpu: {engine} runs on the CPU: leave --decode gpu out")
-    each = f", {len(trackers)} trackers, one for each target" if len(trackers) > 1 else ""
-    print(f"{model.name}, {trackers[0].precision}, {engine}{each}", file=sys.stderr)
-    return trackers[0] if len(trackers) == 1 else OneEach(trackers)

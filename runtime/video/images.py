@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.video.image_size import image_size
@@ -62,21 +63,27 @@ def image_list(name: str, paths: list[Path], strict: bool, max_pixels: int) -> O
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Frame:
     """The image as RGB, H×W×3 uint8 (see above); UserError where it cannot be read or is too large."""
+    try:
+        data = np.fromfile(path, np.uint8)  # not cv2.imread: that cannot open every name on every platform
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return decode_image(data, str(path), max_pixels)
+
+
+def decode_image(data: NDArray[np.uint8], name: str, max_pixels: int = MAX_PIXELS) -> Frame:
+    """The image in the bytes `data` as RGB, H×W×3 uint8; UserError, which begins with `name`, as above."""
     import cv2
 
     quiet_opencv()
     try:
-        data = np.fromfile(path, np.uint8)  # not cv2.imread: that cannot open every name on every platform
         size = image_size(data.tobytes())
         if size is not None:
-            check_size(str(path), *size, max_pixels)
+            check_size(name, *size, max_pixels)
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except cv2.error as error:
-        raise UserError(f"{path}: not a readable image ({error.err})") from None
+        raise UserError(f"{name}: not a readable image ({error.err})") from None
     if size is None or image is None:
-        raise UserError(f"{path}: not a readable image (empty, truncated, or another kind of file)")
+        raise UserError(f"{name}: not a readable image (empty, truncated, or another kind of file)")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 

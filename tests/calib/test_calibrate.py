@@ -255,8 +255,9 @@ def test_a_killed_calibration_leaves_a_valid_bundle(bundle, sequences, tmp_path,
         "    if moment == 'manifest': wait()\n"
         "    manifest(*words)\n"
         "def slow_follow(*words):\n"
-        "    follow(*words)\n"
+        "    crops = follow(*words)\n"
         "    if moment == 'begin': wait()\n"
+        "    return crops\n"
         "bundle._write, bundle._write_manifest, crops._follow = slow_write, slow_manifest, slow_follow\n"
         "sys.exit(run(app, words))\n"
     )

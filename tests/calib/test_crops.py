@@ -13,11 +13,11 @@ from jntrt.calib import crops as crops_of
 from jntrt.calib.crops import (
     CENTRE_JITTER,
     CropSet,
+    Jitter,
     Sample,
     Wanted,
     check_crops,
     collect_crops,
-    jitter,
     share_out,
 )
 from jntrt.calib.observe import feeds_of, observe
@@ -65,7 +65,7 @@ def test_jitter_stays_within_what_a_tracker_is_off_by():
     rng = np.random.default_rng(0)
     box = (100.0, 80.0, 40.0, 90.0)
     for _ in range(200):
-        x, y, w, h = jitter(box, rng)
+        x, y, w, h = Jitter.drawn(rng).of(box)
         assert abs(x + w / 2 - 120) <= CENTRE_JITTER * 60
         assert abs(y + h / 2 - 125) <= CENTRE_JITTER * 60
         assert w / h == pytest.approx(40 / 90)

@@ -5,12 +5,13 @@ What imports torch or onnx does so inside.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jntrt.export.families.contract import Supported
 from jntrt.export.families.inference import Inferred
 from jntrt.export.families.litetrack.infer import Flags, infer_recipe, recognise
-from jntrt.export.families.litetrack.published import NETWORKS, published
+from jntrt.export.families.litetrack.published import NETWORKS, SUPPORTED, published
 from jntrt.export.families.litetrack.recipe import Recipe
 from jntrt.export.families.ostrack import family as ostrack
 from jntrt.export.families.ostrack.experiment_file import RecipeYaml, recipe_table, recipe_yaml
@@ -33,11 +34,18 @@ __all__ = [
     "infer",
     "macs",
     "networks",
+    "own_names",
     "plain",
     "published",
     "recognise",
     "side_inputs",
+    "supported",
 ]
+
+
+def own_names(weights: Weights) -> Weights:
+    """As they are."""
+    return weights
 
 
 def infer(
@@ -93,6 +101,11 @@ def macs(recipe: Recipe) -> int:
     from jntrt.export.families.litetrack.plain import plain_macs
 
     return plain_macs(recipe)
+
+
+def supported() -> Sequence[Supported]:
+    """The published trackers."""
+    return SUPPORTED
 
 
 def networks() -> Mapping[str, Recipe]:

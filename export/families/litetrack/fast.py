@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -83,8 +84,8 @@ class FastEncoder(Blocks):
         for block in range(self.first_interaction, recipe.depth):
             with self.graph.scope(f"blocks.{block}/template"), self.graph.role("int8"):
                 normed = self.norm(x, f"blocks.{block}.norm1", "norm1")
-                qkv = fold_attention(self.weights, recipe, block).qkv
-                kv = linear(normed, qkv[:, recipe.dim :], None, "attn/kv")
+                keys_values = fold_attention(self.weights, recipe, block).qkv[:, recipe.dim :]
+                kv = linear(normed, np.ascontiguousarray(keys_values), None, "attn/kv")
                 memory[block] = self.heads(kv, count, "attn/heads", parts=2)
         return memory
 

@@ -104,6 +104,12 @@ def recipe_yaml(config: ExperimentYaml) -> RecipeYaml:
         said = config.numbers(f"DATA.{key}")
         if said is not None and said != wanted:
             raise UserError(f"{config.name}: DATA.{key} is not ImageNet's, which the graphs have inside")
+    for key in ("DATA.SEARCH.GRID.USE_GRID", "TEST.SEARCH.USE_GRID"):
+        if config.get(key):
+            raise UserError(
+                f"{config.name}: {key} asks for ZoomTrack's crop, a grid that is solved for every box; crops "
+                "here are squares, and with them its weights would only make a weaker tracker"
+            )
     return RecipeYaml(config.name, config.values)
 
 

@@ -6,16 +6,18 @@ What imports torch or onnx does so inside.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jntrt.export.families.contract import Supported
 from jntrt.export.families.inference import Inferred
 from jntrt.export.families.ostrack.experiment_file import recipe_table, recipe_yaml
 from jntrt.export.families.ostrack.flags import Flags
 from jntrt.export.families.ostrack.infer import infer_recipe
 from jntrt.export.families.ostrack.plain.macs import plain_macs
-from jntrt.export.families.ostrack.published import NETWORKS, published
+from jntrt.export.families.ostrack.published import NETWORKS, SUPPORTED, published
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.families.ostrack.relatives import relative, released
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,20 +37,28 @@ __all__ = [
     "infer",
     "macs",
     "networks",
+    "own_names",
     "plain",
     "published",
     "recognise",
     "side_inputs",
+    "supported",
 ]
 
-_BLOCK = re.compile(r"backbone\.blocks\.\d+\.")
+_PARTS = [re.compile(part) for part in (r"backbone\.blocks\.\d+\.", r"backbone\.norm\.", r"box_head\.")]
 
 
 def recognise(weights: Weights) -> str | None:
-    """A ViT's blocks under `backbone` and a `box_head`."""
-    if any(_BLOCK.match(name) for name in weights) and any(name.startswith("box_head.") for name in weights):
-        return "backbone.blocks and box_head"
+    """A ViT's blocks and its last norm under `backbone`, and a `box_head`."""
+    names = own_names(weights)
+    if all(any(part.match(name) for name in names) for part in _PARTS):
+        return relative(weights) or "backbone.blocks, backbone.norm and box_head"
     return None
+
+
+def own_names(weights: Weights) -> Weights:
+    """CompressTracker's and DropTrack's weights as OSTrack's."""
+    return released(weights)
 
 
 def infer(
@@ -108,6 +118,11 @@ def side_inputs(recipe: Recipe, box: Box) -> dict[str, NDArray[np.float32]]:
 def macs(recipe: Recipe) -> int:
     """Multiply-accumulates of the plain form."""
     return plain_macs(recipe)
+
+
+def supported() -> Sequence[Supported]:
+    """The published trackers."""
+    return SUPPORTED
 
 
 def networks() -> Mapping[str, Recipe]:

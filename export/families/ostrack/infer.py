@@ -7,7 +7,6 @@ papers where the sizes are those of a published network; otherwise the command s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from jntrt.export.families.ostrack.experiment_file import RecipeYaml
 from jntrt.export.families.ostrack.flags import Flags
 from jntrt.export.families.ostrack.published import published_sizes
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.families.ostrack.relatives import COMPRESSED, named_layers, released
 from jntrt.export.families.ostrack.shown import shown_by
 from jntrt.runtime.command.lists import parse_integers, parse_numbers
 from jntrt.runtime.errors import UserError
@@ -33,8 +33,6 @@ PAPERS = {
     "template_tokens": "center",
 }
 """What all published networks have alike."""
-
-_RECIPE_NAME = re.compile(r"vit[bl]_(256|384)_[\w.+-]+")
 
 
 def infer_recipe(
@@ -64,7 +62,7 @@ class _Inference(Inference):
         self.papers_source = ""
 
     def run(self) -> Inferred:
-        shown = shown_by(self.weights)
+        shown = shown_by(released(self.weights))
         for key, value in shown.items():
             self.config.agree(key, value)
         for key, value in shown.items():
@@ -104,13 +102,14 @@ class _Inference(Inference):
         size = shown["search_size"]
         said = {**PAPERS, "search_factor": 5.0 if size == 384 else 4.0}
         for name, place in self.names:
-            match = _RECIPE_NAME.fullmatch(name)
-            if match and int(match[1]) == size:
-                layers = (3, 6, 9) if "ce" in name.split("_") else ()
+            layers = named_layers(name, shown)
+            if layers is not None:
                 return {**said, "ce_layers": layers}, f"{place}: {name}"
-        if not published_sizes(family, shown):
+        compressed = any(name.startswith(COMPRESSED) for name in self.weights)
+        if not published_sizes(family, shown, compressed=compressed):
             return {}, ""
-        return said | ({"ce_layers": ()} if family == "jn" else {}), f"published at {size}"
+        without = family == "jn" or compressed
+        return said | ({"ce_layers": ()} if without else {}), f"published at {size}"
 
     def told(self, what: str) -> Any:
         """Flag, else YAML, else the papers; else it is missing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jntrt.export.families.contract import Published
+from jntrt.export.families.contract import Published, Supported
 from jntrt.export.families.ostrack.recipe import Recipe
 
 _SIZES: dict[str, Any] = {"template_factor": 2.0, "search_size": 256, "search_factor": 4.0}
@@ -25,6 +25,39 @@ NETWORKS = {
         **_VIT_B,
     ),
 }
+
+_CE = "elimination; crop factors are the papers' at 256 and 384 pixels"
+SUPPORTED = (
+    Supported("OSTrack", "blocks, norm, box_head", _CE, "MIT", "105.4 FPS at 256, 58.1 at 384, RTX 2080 Ti"),
+    Supported(
+        "JN",
+        "the same with a target token, distribution head or CAE's names",
+        "nothing at the papers' sizes",
+        "no code published",
+        "114 FPS at 256, 55 at 384, RTX 2080 Ti",
+    ),
+    Supported(
+        "CompressTracker",
+        "backbone.distill_blocks",
+        "nothing at the paper's sizes",
+        "MIT",
+        "of 4 blocks 2.17 times OSTrack's",
+    ),
+    Supported(
+        "DropTrack",
+        "backbone.temporal_pos_embed",
+        "elimination, as OSTrack's",
+        "none stated",
+        "as OSTrack's, whose network it is",
+    ),
+    Supported(
+        "ORTrack",
+        "what OSTrack's show, 192 channels",
+        "the recipe name deit_tiny_patch16_224, or no elimination and crop factors 2 and 4",
+        "none found",
+        "–",
+    ),
+)
 
 _DEVICE = "RTX 2080 Ti"
 _OSTRACK_SCOPE = "network only, random input, fp32 PyTorch"
@@ -63,7 +96,15 @@ def published(recipe: Mapping[str, Any]) -> Published | None:
     return _FIGURES[family, size, bool(layers)]
 
 
-def published_sizes(family: str, shown: Mapping[str, Any]) -> bool:
-    """Whether what the weights show (a recipe's fields) is ViT-B with the crops of a paper's network."""
+def published_sizes(family: str, shown: Mapping[str, Any], *, compressed: bool = False) -> bool:
+    """Whether what the weights show (a recipe's fields) is ViT-B with the crops of a paper's network.
+
+    compressed: CompressTracker's, which has fewer blocks and crops of 256 pixels.
+    """
+    sizes = _BACKBONE
+    if compressed:
+        sizes = {**_BACKBONE, "depth": shown["depth"], "search_size": 256}
+        if shown["depth"] not in (2, 3, 4, 6):
+            return False
     template = _TEMPLATE_SIZE.get((family, shown["search_size"]))
-    return shown["template_size"] == template and all(shown[key] == size for key, size in _BACKBONE.items())
+    return shown["template_size"] == template and all(shown[key] == size for key, size in sizes.items())

@@ -5,14 +5,14 @@ What imports torch or onnx does so inside.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jntrt.export.experiment_yaml import ExperimentYaml
-from jntrt.export.families.contract import Box, Published
+from jntrt.export.families.contract import Box, Published, Supported
 from jntrt.export.families.inference import Inferred
 from jntrt.export.families.siamese.infer import Flags, infer_recipe, recognise
-from jntrt.export.families.siamese.published import NETWORKS, published_figure
+from jntrt.export.families.siamese.published import NETWORKS, SUPPORTED, published_figure
 from jntrt.export.families.siamese.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -32,11 +32,18 @@ __all__ = [
     "infer",
     "macs",
     "networks",
+    "own_names",
     "plain",
     "published",
     "recognise",
     "side_inputs",
+    "supported",
 ]
+
+
+def own_names(weights: Weights) -> Weights:
+    """As they are."""
+    return weights
 
 
 def infer(
@@ -115,6 +122,11 @@ def macs(recipe: Recipe) -> int:
 def published(recipe: Mapping[str, Any]) -> Published | None:
     """HNE's frames per second; NanoTrack's paper figures have no speed on a named machine."""
     return published_figure(recipe)
+
+
+def supported() -> Sequence[Supported]:
+    """The published trackers."""
+    return SUPPORTED
 
 
 def networks() -> Mapping[str, Recipe]:

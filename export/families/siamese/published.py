@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jntrt.export.families.contract import Published
+from jntrt.export.families.contract import Published, Supported
 from jntrt.export.families.siamese.recipe import CONSTANTS, Recipe
 
 _RESNET50 = ((3, 64, 256), (4, 128, 512), (6, 256, 1024), (3, 512, 2048))
@@ -60,6 +60,14 @@ NETWORKS = {
         **CONSTANTS["hne"],
     ),
 }
+
+_CONSTANTS = "nothing at the published sizes, else window influence, penalty k and rate"
+SUPPORTED = (
+    Supported(
+        "NanoTrack v1, v2, v3", "ban_head.corr_pw, corr_pw_reg, corr_dw_reg", _CONSTANTS, "Apache-2.0", "–"
+    ),
+    Supported("HNE", "head.2.cls.kernel", _CONSTANTS, "no code published", "37 FPS where SiamRPN++ has 35"),
+)
 
 _HNE = Published("HNE", 37.0, "scope not stated", "test machine of SiamRPN++ (35 FPS there)")
 

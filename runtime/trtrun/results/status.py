@@ -6,10 +6,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from jntrt.runtime.command.progress import progress_bar
 from jntrt.runtime.trtrun.results.tracked import Tracked
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _WINDOW = 30  # frames that the speed is taken over
 
@@ -19,18 +22,30 @@ class Status:
 
     `fps` is the speed of the whole run over the last frames: decoding, tracking and writing, None before
     frame 1; `wrote`, the last frame's milliseconds of writing. The summary says which of them took longest.
+    Of several sources at once each has its `name` and a line `among` those of a common bar, which somebody
+    else starts.
     """
 
-    def __init__(self, length: int | None, files: list[Path], *, bar: bool, live: bool) -> None:
+    def __init__(
+        self,
+        length: int | None,
+        files: list[Path],
+        *,
+        bar: bool = True,
+        live: bool,
+        name: str = "",
+        among: "Progress | None" = None,
+    ) -> None:
         self._files, self._live = files, live
         self._frames = self._lost = self._found = 0
         self._spent = {"decoding": 0.0, "the tracker": 0.0, "writing": 0.0}  # milliseconds
         self.wrote = 0.0
         self._ends: deque[float] = deque(maxlen=_WINDOW + 1)
         self._began = time.perf_counter()
-        self._bar = progress_bar("tracking", "{task.fields[note]}")
+        self._name, self._own = name, among is None
+        self._bar = among or progress_bar("tracking", "{task.fields[note]}")
         self._bar.disable |= not bar
-        self._task = self._bar.add_task("", total=length, note="")
+        self._task = self._bar.add_task(name, total=length, note="")
 
     @property
     def fps(self) -> float | None:
@@ -64,15 +79,20 @@ class Status:
 
     def __enter__(self) -> Self:
         self._began = time.perf_counter()
-        self._bar.start()
+        if self._own:
+            self._bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+        if self._own:
+            self._bar.stop()
+        else:
+            self._bar.remove_task(self._task)
         if not self._frames:
             return
         seconds = max(1e-9, time.perf_counter() - self._began)
-        line = f"{self._frames} frames in {seconds:.1f} s ({self._frames / seconds:.1f} FPS"
+        line = f"{self._name}: " if self._name else ""
+        line += f"{self._frames} frames in {seconds:.1f} s ({self._frames / seconds:.1f} FPS"
         if self._frames > 1:
             alone = self._spent["the tracker"] / (self._frames - 1)
             line += f", bound by {self._bound_by()}; the tracker alone {alone:.1f} ms per frame"
@@ -80,7 +100,7 @@ class Status:
         if self._found:
             line += f", found again {self._found} times"
         written = ", ".join(str(path) for path in self._files if path.exists())
-        print(line + (f"; written: {written}" if written else ""), file=sys.stderr)
+        sys.stderr.write(line + (f"; written: {written}" if written else "") + "\n")  # whole, among threads
 
     def _bound_by(self) -> str:
         longest = max(self._spent, key=lambda part: self._spent[part])

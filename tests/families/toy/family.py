@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from jntrt.export.families.contract import Published
+from jntrt.export.families.contract import Published, Supported
 from jntrt.export.families.inference import CommonFlags, Inference, flag
 
 KERNEL = 4  # cells of the template's middle that are looked for
@@ -36,6 +36,10 @@ class Flags(CommonFlags):
 
 def recognise(weights):
     return "toy.mix" if "toy.mix.weight" in weights else None
+
+
+def own_names(weights):
+    return weights
 
 
 def infer(weights, config, flags, names):
@@ -83,6 +87,10 @@ def macs(recipe):
 
 def published(recipe):
     return Published("toy", 1000.0, "imagined", "an abacus")
+
+
+def supported():
+    return [Supported("Toy", "toy.mix", "--gain", "none", "1000 FPS, an abacus")]
 
 
 def networks():

@@ -17,6 +17,7 @@ class Result:
     box: np.ndarray
     score: object
     lost: object
+    redetected: object = False
 
 
 class Walker:

@@ -5,14 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import onnx
 import pytest
-from golden_bundles import golden_network
+from golden_bundles import GOLDEN, golden_network
 
 from jntrt.calib.check_build import build
 from jntrt.calib.precisions.fp16 import to_float16
 from jntrt.export.families.ostrack.family import plain
 from jntrt.export.families.ostrack.fast.graphs import build_graphs
 from jntrt.export.families.ostrack.recipe import Recipe
+from jntrt.export.pipeline import export_checkpoint
+from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.tensorrt.build import BuildOptions, build_plan, load_flavour, logger
 
 MEMORY = ("memory_tokens", "memory_qkv")
@@ -52,6 +55,21 @@ def test_fp16_graphs_build_and_fuse(rtx: ModuleType, network: str, target: str) 
         assert len(plan) > 100_000
     # The track graph came last: each block's attention is one kernel.
     assert fused_attentions(sink.listings[-1]) == recipe.depth
+
+
+@pytest.mark.parametrize("target", ["SM75", "SM86", "SM89"])
+@pytest.mark.parametrize("name", ["b6_3", "b4_2"])
+def test_litetrack_builds_and_fuses(rtx: ModuleType, tmp_path: Path, name: str, target: str) -> None:
+    """Every attention of the track graph, those over remembered keys and values too."""
+    golden = GOLDEN / "litetrack" / name
+    export_checkpoint(golden / "weights.safetensors", tmp_path / "b", config=golden / "config.yaml")
+    bundle = Bundle.open(tmp_path / "b")
+    track = onnx.load(bundle.graph("track", "fp32"))
+    memory = [value.name for value in track.graph.input if value.name != "search"]
+    assert len(memory) == bundle.recipe["ai_layers"]
+    built = build(to_float16(track, memory=memory).SerializeToString(), "fp16", target.removeprefix("SM"))
+    assert built.failure is None
+    assert built.attentions == built.attentions_total == bundle.recipe["depth"]
 
 
 def test_the_batch_builds(rtx: ModuleType, tmp_path: Path) -> None:

@@ -1,0 +1,276 @@
+"""bench-jn report, layers, compare and list."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from jntrt.runtime.command.console import print_json
+from jntrt.runtime.command.lists import parse_words
+from jntrt.runtime.errors import UserError
+
+REGRESSION = 4  # exit code
+
+
+def add_reports(app: App) -> None:
+    """Make `report`, `layers`, `compare` and `list` sub-commands of `app`."""
+    for command in (report, layers, compare):
+        app.command(command)
+    app.command(list_saved, name="list")
+
+
+def report(
+    *bundles: str,
+    data: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    backend: str = "auto",
+    precision: str = "",
+    threads: int | None = None,
+    baseline: str = "static,ncc",
+    max_frames: int | None = None,
+    video: Path | None = None,
+    init: str = "",
+    rounds: int = 10,
+    seconds: float = 0.5,
+    sections: str = "",
+    save: Path = Path("bench-results"),
+    json: bool = False,
+) -> None:
+    """Measure everything about bundles and write it as one HTML page, Markdown and JSON.
+
+    The page needs no network and no script. JSON is the authority, the others are rendered from it; JSON
+    files of earlier runs in place of bundles are joined and rendered again.
+
+    Parameters
+    ----------
+    bundles
+        Bundle folders or names of packaged ones (default: the first), or report.json files.
+    data
+        Annotated sequences as in `bench-jn accuracy`, for accuracy beside speed; bundles stand before it.
+    output
+        The page, REPORT.html; REPORT.md and REPORT.json go beside it. All three are saved anyway (--save).
+    backend
+        Engines, separated by commas: auto, onnxruntime, openvino, tensorrt …
+    precision
+        Precisions, separated by commas (default: all that a bundle has and this machine runs).
+    threads
+        CPU threads of an engine (default: the engine's own choice).
+    baseline
+        Trackers without a network in the accuracy section, separated by commas; all, or none.
+    max_frames
+        Use the first frames of each clip alone.
+    video
+        Video to time on (default: a 1080p clip drawn for the purpose).
+    init
+        The target in that video, x,y,w,h in pixels (default: an eighth of the frame, in its middle).
+    rounds
+        How often every engine is called.
+    seconds
+        Of one call: it takes as many frames as fit, 3 to 200.
+    sections
+        What to measure, separated by commas (default: all): latency, video, threads, targets, cost,
+        accuracy, layers, rtx2080ti.
+    save
+        The folder of saved runs; each goes into a folder of its own, named by the time.
+    json
+        Print the report as JSON.
+    """
+    from jntrt.bench.report.documents import dated, join, read, write
+
+    if output is not None and output.suffix.lower() != ".html":
+        raise UserError(f"-o {output}: name a page, REPORT.html; .md and .json are written beside it")
+    if bundles and all(word.endswith(".json") for word in bundles):
+        document = join([read(Path(word)) for word in bundles])
+    else:
+        asked = (backend, precision, threads, baseline, max_frames, video, init, rounds, seconds, sections)
+        document = _measured(bundles, data, *asked)
+    written = write(document, dated(save) / "report")
+    if output is not None:
+        written += write(document, output.with_suffix(""))
+    if json:
+        print_json(document)
+    for file in written:
+        print(file, file=sys.stderr if json else sys.stdout)
+
+
+def layers(
+    *bundles: str,
+    backend: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+    all: bool = False,
+    json: bool = False,
+) -> None:
+    """Time, products and bytes of every layer, and how near each comes to what this machine can do.
+
+    The machine's peaks are measured first. ONNX Runtime and OpenVINO alone.
+
+    Parameters
+    ----------
+    bundles
+        Bundle folders or names of packaged ones (default: the first).
+    backend
+        Engines, separated by commas: auto, onnxruntime, openvino.
+    precision
+        Precisions of the bundle, separated by commas.
+    threads
+        CPU threads of an engine, and of the peaks (default: all cores).
+    all
+        Print every layer, not the blocks and the worst ten alone.
+    json
+        Print everything as JSON instead of tables.
+    """
+    import tempfile
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from jntrt.bench.bundles import open_bundles
+    from jntrt.bench.latency.timed_engines import drawn_clip, plan_engines
+    from jntrt.bench.layers import profile_engines
+    from jntrt.bench.layers.tables import print_layers
+    from jntrt.runtime.bundle import default_bundle
+    from jntrt.runtime.command.progress import progress_bar
+
+    with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder, progress_bar() as bar:
+        source, box = drawn_clip(Path(folder))
+        engines = plan_engines(
+            open_bundles(bundles) or [default_bundle()],
+            backends=parse_words(backend),
+            precisions=parse_words(precision),
+            threads=[threads],
+            against=(),
+            source=source,
+            box=box,
+        )
+        task = bar.add_task("starting", total=len(engines) + 2)
+        peaks, found = profile_engines(
+            engines, threads, lambda words: bar.update(task, advance=1, description=words)
+        )
+    if json:
+        print_json({"peaks": asdict(peaks), "engines": found})
+    else:
+        print_layers(peaks, found, Console(width=None if all else 80), every=all)
+
+
+def compare(old: Path, new: Path, /, *, tolerance: float = 0.02, json: bool = False) -> int:
+    """What became slower or faster between two reports; exit code 4 where something became slower.
+
+    The medians of rounds are tested, each over a fixed product that was timed beside it.
+
+    Parameters
+    ----------
+    old
+        A report.json, or a folder that bench-jn report has saved.
+    new
+        Another, of the same bundles.
+    tolerance
+        By how much a stage may be slower: 0.02 is 2 %.
+    json
+        Print the differences as JSON.
+    """
+    from rich.console import Console
+
+    from jntrt.bench.report.compare import compare as compared
+    from jntrt.bench.report.compare import print_changes, regressions, to_dict
+    from jntrt.bench.report.documents import read
+
+    if not 0 <= tolerance < 10:
+        raise UserError(f"--tolerance {tolerance:g}: say a share from 0 on, 0.02 for 2 %")
+    changes = compared(read(old), read(new), tolerance)
+    if json:
+        print_json(to_dict(changes, tolerance))
+    else:
+        print_changes(changes, Console(width=100))
+    slower = regressions(changes)
+    for change in slower:
+        print(f"slower: {change.label} {change.stage}, {change.ratio - 1:.1%}", file=sys.stderr)
+    return REGRESSION if slower else 0
+
+
+def list_saved(*, save: Path = Path("bench-results"), json: bool = False) -> None:
+    """List the reports that were saved.
+
+    Parameters
+    ----------
+    save
+        The folder of saved runs.
+    json
+        Print the list as JSON.
+    """
+    from jntrt.bench.report.documents import saved
+
+    rows = saved(save)
+    if json:
+        print_json(rows)
+        return
+    if not rows:
+        print(f"{save}: nothing saved; bench-jn report saves there")
+    for row in rows:
+        if "wrong" in row:
+            print(f"{row['folder']}  {row['wrong']}")
+        else:
+            words = f"{row['engines']} engines, {row['quiet']} quiet, {row['seconds']:.0f} s"
+            print(f"{row['folder']}  {', '.join(row['bundles'])}  {words}")
+
+
+def _measured(
+    bundles: tuple[str, ...],
+    data: tuple[str, ...],
+    backend: str,
+    precision: str,
+    threads: int | None,
+    baseline: str,
+    max_frames: int | None,
+    video: Path | None,
+    init: str,
+    rounds: int,
+    seconds: float,
+    sections: str,
+) -> dict[str, object]:
+    import tempfile
+
+    from jntrt.bench.accuracy.baselines import baseline_names
+    from jntrt.bench.bundles import open_bundles
+    from jntrt.bench.latency.timed_engines import drawn_clip, video_box
+    from jntrt.bench.report.measured.collect import SECTIONS, Plan, collect
+    from jntrt.bench.sequences.data_option import parse_data
+    from jntrt.runtime.bundle import default_bundle
+    from jntrt.runtime.command.progress import progress_bar
+
+    asked = parse_words(sections) or list(SECTIONS)
+    for name in asked:
+        if name not in SECTIONS:
+            raise UserError(f"--sections {name}: there are {', '.join(SECTIONS)}")
+    if rounds < 2 or not seconds > 0 or (max_frames is not None and max_frames < 2):
+        raise UserError("--rounds and --max-frames have to be 2 or more, --seconds above 0")
+    if init and video is None:
+        raise UserError("--init: names a target in --video, which is not given")
+    names = {"all": list(baseline_names()), "none": []}.get(baseline, parse_words(baseline))
+    with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder:
+        source, box = drawn_clip(Path(folder)) if video is None else video_box(video, init)
+        plan = Plan(
+            bundles=tuple(open_bundles(bundles) or [default_bundle()]),
+            source=source,
+            box=box,
+            drawn=video is None,
+            backends=tuple(parse_words(backend)),
+            precisions=tuple(parse_words(precision)),
+            threads=threads,
+            rounds=rounds,
+            seconds=seconds,
+            sections=tuple(asked),
+            data=tuple(parse_data(data)) if data else (),
+            max_frames=max_frames,
+            baselines=tuple(names),
+        )
+        with progress_bar() as bar:
+            task = bar.add_task("starting", total=None)
+            return collect(plan, _command(), lambda words: bar.update(task, description=words))
+
+
+def _command() -> str:
+    """The command as it was given, without the folders of files: a report is shown to others."""
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+    return " ".join(["bench-jn", *words])

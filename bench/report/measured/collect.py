@@ -1,0 +1,174 @@
+"""A report's content: everything that is measured, section by section, as one JSON document.
+
+`schema.json` in the folder above says what is in it; HTML and Markdown only render it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from jntrt.bench.conditions import to_dict as conditions_dict
+from jntrt.bench.latency.measure import measure_latency
+from jntrt.bench.latency.worker import TimedEngine
+from jntrt.bench.machine import describe_machine
+from jntrt.bench.report.measured.engines import engine_entry, precisions_of
+from jntrt.runtime.bundle import Bundle
+from jntrt.runtime.errors import UserError
+
+FORMAT = "jntrt-report"
+VERSION = 1
+SECTIONS = ("latency", "video", "threads", "targets", "cost", "accuracy", "layers", "rtx2080ti")
+SWEEP_SECONDS = 0.25  # of a call
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    source, box: the video and the target in it. precisions: none: every one that a bundle has and that runs
+    here. seconds: of one call of one engine. data: clips, cut to `max_frames`; out: where their result files
+    are kept.
+    """
+
+    bundles: tuple[Bundle, ...]
+    source: str
+    box: tuple[float, float, float, float]
+    drawn: bool
+    backends: tuple[str, ...] = ("auto",)
+    precisions: tuple[str, ...] = ()
+    threads: int | None = None
+    rounds: int = 10
+    seconds: float = 0.5
+    sections: tuple[str, ...] = SECTIONS
+    data: tuple[Path, ...] = ()
+    max_frames: int | None = None
+    baselines: tuple[str, ...] = ()
+    out: Path | None = None
+
+
+def collect(plan: Plan, command: str, step: Step) -> dict[str, Any]:
+    """Measure the sections of `plan`; step is called with what is done next."""
+    begin = perf_counter()
+    engines, left_out = _engines(plan)
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "machine": describe_machine(),
+        "clip": {"source": "drawn" if plan.drawn else Path(plan.source).name, "box": list(plan.box)},
+        "left_out": left_out,
+    }
+    sections: dict[str, Callable[[], dict[str, Any]]] = {
+        "latency": lambda: _latency(plan, engines, step),
+        "video": lambda: _video(plan, step),
+        "threads": lambda: _threads(plan, document["machine"]["cores"], step),
+        "targets": lambda: _exported(plan, "targets", step),
+        "cost": lambda: _exported(plan, "cost", step),
+        "accuracy": lambda: _accuracy(plan, engines, step),
+        "layers": lambda: _layers(plan, engines, step),
+        "rtx2080ti": lambda: _rtx2080ti(plan, document),
+    }
+    for name in SECTIONS:
+        if name in plan.sections:
+            try:
+                document |= sections[name]()
+            except _LeftOut as reason:
+                document["left_out"].append({"what": name, "why": str(reason)})
+    document["seconds"] = round(perf_counter() - begin, 1)
+    return document
+
+
+class _LeftOut(Exception):
+    """Why a section is not in the report."""
+
+
+def _engines(plan: Plan) -> tuple[list[TimedEngine], list[dict[str, str]]]:
+    planned, left_out = [], []
+    for bundle in plan.bundles:
+        for backend in plan.backends:
+            taken, why = precisions_of(bundle, plan.precisions, backend)
+            left_out += [{"what": f"{bundle.name} {name}", "why": reason} for name, reason in why.items()]
+            for precision, found in taken:
+                label = f"{bundle.name} {found} {precision}"
+                engine = TimedEngine(label, str(bundle.path), plan.source, plan.box)
+                planned.append(replace(engine, backend=found, precision=precision, threads=plan.threads))
+    planned = list({engine.label: engine for engine in planned}.values())  # auto may be one that is named
+    if not planned:
+        reasons = "; ".join(f"{row['what']}: {row['why']}" for row in left_out)
+        raise UserError(f"nothing to measure: {reasons or 'give bundles'}")
+    return planned, left_out
+
+
+def _latency(plan: Plan, engines: list[TimedEngine], step: Step) -> dict[str, Any]:
+    by_path = {str(bundle.path): bundle for bundle in plan.bundles}
+    found = measure_latency(engines, rounds=plan.rounds, call_seconds=plan.seconds, on_step=step)
+    return {
+        "engines": [engine_entry(timing, by_path[timing.engine.bundle], found) for timing in found.timings],
+        "conditions": {"quiet": found.quiet, **conditions_dict(found.samples)},
+    }
+
+
+def _video(plan: Plan, step: Step) -> dict[str, Any]:
+    from jntrt.bench.report.measured.video_stages import video_stages
+
+    step("drawing and encoding")
+    return {"video": video_stages(plan.source, plan.box)}
+
+
+def _threads(plan: Plan, cores: int, step: Step) -> dict[str, Any]:
+    from jntrt.bench.report.measured.sweeps import Sweep, sweep_threads
+
+    sweep = Sweep(plan.source, plan.box, plan.backends[0], plan.threads, SWEEP_SECONDS)
+    return {"threads": sweep_threads(sweep, plan.bundles, cores, step)}
+
+
+def _exported(plan: Plan, name: str, step: Step) -> dict[str, Any]:
+    missing = [package for package in ("torch", "onnx") if find_spec(package) is None]
+    if missing:
+        raise _LeftOut(
+            f"its networks are exported for it: pip install 'jntrt[export]' ({missing[0]} is missing)"
+        )
+    from jntrt.bench.report.measured.sweeps import MAX_SWEPT, Sweep, sweep_cost, sweep_targets
+
+    sweep = Sweep(plan.source, plan.box, plan.backends[0], plan.threads, SWEEP_SECONDS)
+    if name == "cost":
+        return {"cost": list(chain.from_iterable(sweep_cost(sweep, bundle, step) for bundle in plan.bundles))}
+    small = [b for b in plan.bundles if b.manifest.get("macs", {}).get("plain", 0) <= MAX_SWEPT]
+    if not small:
+        raise _LeftOut(f"the networks take more than {MAX_SWEPT / 1e9:g} G multiply-accumulates")
+    return {"targets": list(chain.from_iterable(sweep_targets(sweep, bundle, step) for bundle in small))}
+
+
+def _accuracy(plan: Plan, engines: list[TimedEngine], step: Step) -> dict[str, Any]:
+    if not plan.data:
+        raise _LeftOut("no --data")
+    from jntrt.bench.report.measured.tradeoff import clips_of, contestants_of, tradeoff
+
+    by_path = {str(bundle.path): bundle for bundle in plan.bundles}
+    asked = [(by_path[engine.bundle], engine.backend, engine.precision) for engine in engines]
+    contestants = contestants_of(asked, plan.threads, plan.baselines)
+    clips = clips_of(plan.data, plan.max_frames)
+    return {"accuracy": tradeoff(contestants, clips, plan.out, step) | {"max_frames": plan.max_frames}}
+
+
+def _layers(plan: Plan, engines: list[TimedEngine], step: Step) -> dict[str, Any]:
+    from jntrt.bench.layers import profile_engines
+
+    peaks, found = profile_engines(engines, plan.threads, step)
+    return {"layers": {"peaks": asdict(peaks), "engines": found}}
+
+
+def _rtx2080ti(plan: Plan, document: dict[str, Any]) -> dict[str, Any]:
+    from jntrt.bench.report.measured.rtx2080ti import rtx2080ti
+
+    engines = document.get("engines", [])
+    return {"rtx2080ti": rtx2080ti(plan.bundles, engines, document["machine"]["gpu"])}

@@ -1,0 +1,1 @@
+"""How a report looks: what it says from its JSON, as HTML and as Markdown."""

@@ -1,0 +1,1 @@
+"""Trackers behind a server: NVIDIA Triton's Python backend, and its client."""

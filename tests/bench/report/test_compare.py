@@ -1,0 +1,83 @@
+"""What counts as a change between two reports."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jntrt.bench.cli import app
+from jntrt.bench.latency.worker import STAGES
+from jntrt.bench.report.compare import compare, regressions
+from jntrt.runtime.command.app import run
+from jntrt.runtime.errors import UserError
+
+
+def report(seed: int, *, slower: float = 1.0, clock: float = 1.0, rounds: int = 10) -> dict[str, Any]:
+    """One engine of 5 ms whose rounds differ by 1 %; clock: of the whole machine, slower: of the engine."""
+    rng = np.random.default_rng(seed)
+    taken = []
+    for number in range(rounds):
+        moment = clock * (1 + 0.01 * rng.standard_normal())
+        times = {name: 5 * slower * moment * (1 + 0.005 * rng.standard_normal()) for name in STAGES}
+        taken.append({"second": float(number), "reference_ms": 4 * moment, "stages_ms": times})
+    stages = {name: {"p50": float(np.median([one["stages_ms"][name] for one in taken]))} for name in STAGES}
+    graph = {"template": "t", "track": "g"}
+    engine = {"label": "e", "rounds": taken, "stages_ms": stages, "graph_sha256": graph}
+    engine["verdict"] = {"word": "quiet", "reasons": []}
+    return {"engines": [engine]}
+
+
+def verdicts(old: dict[str, Any], new: dict[str, Any], tolerance: float = 0.02) -> set[str]:
+    return {change.verdict for change in compare(old, new, tolerance) if change.stage == "network"}
+
+
+def test_a_slowdown_of_five_per_cent_is_found_and_equal_runs_are_silent() -> None:
+    for seed in range(20):
+        old = report(seed)
+        assert verdicts(old, report(100 + seed)) == {"same"}
+        assert verdicts(old, report(100 + seed, slower=1.05)) == {"slower"}
+        assert verdicts(old, report(100 + seed, slower=1 / 1.05)) == {"faster"}
+
+
+def test_a_slower_machine_is_no_slower_tracker() -> None:
+    assert verdicts(report(0), report(1, clock=1.3)) == {"same"}
+
+
+def test_the_tolerance_is_the_least_change_that_counts() -> None:
+    old, new = report(0), report(1, slower=1.05)
+    assert verdicts(old, new, tolerance=0.1) == {"same"}
+    assert [change.stage for change in regressions(compare(old, new, 0.02))] == ["network", "frame"]
+
+
+def test_what_cannot_be_compared_is_said() -> None:
+    with pytest.raises(UserError, match="5 rounds are too few"):
+        compare(report(0), report(1, rounds=5), 0.02)
+    other = report(1)
+    other["engines"][0]["label"] = "f"
+    with pytest.raises(UserError, match="no engine in common"):
+        compare(report(0), other, 0.02)
+
+
+def test_the_exit_code_is_4_for_a_regression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jntrt.bench.report import documents
+
+    monkeypatch.setattr(documents, "complaint", lambda document: "")
+    head = {"format": "jntrt-report", "version": 1}
+    files = []
+    for number, document in enumerate((report(0), report(1), report(2, slower=1.08))):
+        files.append(str(tmp_path / f"{number}.json"))
+        Path(files[-1]).write_text(json.dumps({**head, **document}))
+    assert run(app, ["compare", files[0], files[1]]) == 0
+    capsys.readouterr()
+    assert run(app, ["compare", files[0], files[2], "--json"]) == 4
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["regressions"] == ["e network", "e frame"]
+    assert "slower: e network" in captured.err
+    changed = copy.deepcopy(report(2))
+    changed["engines"][0]["graph_sha256"] = {"template": "t", "track": "h"}
+    assert not compare(report(0), changed, 0.02)[0].same_graph
