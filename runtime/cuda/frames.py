@@ -18,6 +18,7 @@ LEGACY_STREAM = 1  # the handle of CUDA's legacy default stream, for producers t
 
 _DLPACK_CUDA = (2, 13)  # kDLCUDA and kDLCUDAManaged
 _DLPACK_UINT = 1
+_CV_8UC3 = 16
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def device_frame(frame: Any, stream: int, device: "Device") -> DeviceFrame | Non
     if int(kind) in _DLPACK_CUDA:
         _check_place(int(where), device)
         return _from_dlpack(frame, stream)
+    if hasattr(frame, "cudaPtr"):
+        return _from_gpumat(frame)
     interface = getattr(frame, "__cuda_array_interface__", None)
     if interface is None:
         return None
@@ -98,6 +101,14 @@ def _from_interface(frame: Any, interface: dict[str, Any]) -> DeviceFrame:
         stream=interface.get("stream") or LEGACY_STREAM,
         owner=frame,
     )
+
+
+def _from_gpumat(frame: Any) -> DeviceFrame:
+    """A `cv2.cuda.GpuMat`, whose work is on the legacy default stream unless it was given another."""
+    width, height = (int(length) for length in frame.size())
+    shape, row_bytes = (height, width, int(frame.channels())), int(frame.step)
+    _check(frame.type() == _CV_8UC3, shape, (row_bytes, 3, 1), f"a GpuMat of type {frame.type()}")
+    return DeviceFrame(int(frame.cudaPtr()), width, height, row_bytes, LEGACY_STREAM, owner=frame)
 
 
 class _DLTensor(ctypes.Structure):

@@ -366,3 +366,35 @@ def test_frames_that_are_submitted(jn_bundle: Path, host_backend: str, device: D
             for tracker in (first, second):
                 box = tracker.result().box
                 np.testing.assert_allclose(box, step.after, rtol=0, atol=1e-3)
+
+
+class GpuMat(Interface):
+    """Device memory as cv2.cuda shows it."""
+
+    def __init__(self, device: Device, array: np.ndarray, kind: int = 16) -> None:
+        super().__init__(device, array)
+        self.step, self._shape, self._kind = array.strides[0], array.shape, kind
+        del self.__cuda_array_interface__
+
+    def cudaPtr(self) -> int:
+        return self.buffer.pointer
+
+    def size(self) -> tuple[int, int]:
+        return self._shape[1], self._shape[0]
+
+    def channels(self) -> int:
+        return self._shape[2]
+
+    def type(self) -> int:
+        return self._kind
+
+
+def test_a_gpumat_is_taken_in_place(jn_bundle: Path, host_backend: str, device: Device) -> None:
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
+        tracker.init(GpuMat(device, loop.frame(0)), loop.init_box)
+        for step in loop.steps[:3]:
+            box = tracker.update(GpuMat(device, loop.frame(step.frame))).box
+            np.testing.assert_allclose(box, step.after, rtol=0, atol=1e-3)
+        with pytest.raises(TrackerError, match="not a GpuMat of type 24"):
+            tracker.update(GpuMat(device, loop.frame(1), kind=24))
