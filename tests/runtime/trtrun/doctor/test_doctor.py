@@ -134,7 +134,7 @@ def test_versions_against_ranges() -> None:
 def test_the_metadata_is_what_the_rows_are_made_of() -> None:
     found = {(requirement.name, requirement.extra): requirement for requirement in libraries.requirements()}
     assert found["numpy", ""].range == ">=1.26"
-    assert found["onnxruntime-gpu", "gpu"].range == ">=1.25"
+    assert found["onnxruntime-gpu", "gpu"].range == ">=1.28"
     assert {"<12", ">=10.13"} == set(found["tensorrt", "trt"].range.split(","))
 
 
