@@ -108,7 +108,7 @@ def _reads_bytes(model: onnx.ModelProto) -> None:
 
 
 def _wide_index(model: onnx.ModelProto) -> None:
-    node(model, "blocks.1/stay").input[1] = "blocks.1/ce/kept"
+    node(model, "blocks.1/ce/stay").input[1] = "blocks.1/ce/kept"
 
 
 def _second_reader(model: onnx.ModelProto) -> None:
@@ -162,7 +162,7 @@ def _nonzero_that_allows_itself(model: onnx.ModelProto) -> None:
         (_written_out_gelu, "blocks.2/mlp/gelu (Erf) is a written-out"),
         (_nonzero_that_allows_itself, "head/conv1/relu is a NonZero"),
         (_reads_bytes, "early (Transpose) reads uint8"),
-        (_wide_index, "blocks.1/stay gathers with an index that is not 1-D"),
+        (_wide_index, "blocks.1/ce/stay gathers with an index that is not 1-D"),
         (_second_reader, "blocks.3/attn/softmax has a second reader"),
         (_sorted, "sorts for nothing"),
         (_nameless, "1 nodes are not named"),
@@ -238,8 +238,8 @@ def test_macs_of_a_small_graph_by_hand() -> None:
     _, track = built("jn_corner")
     recipe = golden_case("jn_corner").recipe
     d, n, c = recipe.dim, recipe.search_count, recipe.template_count + 1
-    linears = n * 768 * d + n * 3 * d * d + (recipe.depth - 2) * (n + c) * 3 * d * d  # embedding, qkv
-    linears += (n + c) * 2 * d * d + n * d * d  # the last block's kv and q
+    # Embedding; qkv, of block 0 the search's alone.
+    linears = n * 768 * d + n * 3 * d * d + (recipe.depth - 1) * (n + c) * 3 * d * d
     linears += ((recipe.depth - 1) * (n + c) + n) * (d * d + 2 * d * recipe.mlp_dim)
     convolutions = 2 * n * (9 * (d * 16 + 16 * 8 + 8 * 4 + 4 * 2) + 2)
     decoding = 2 * n * 2 + 4 * 4  # the expectation of the corners

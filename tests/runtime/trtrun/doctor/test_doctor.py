@@ -135,7 +135,7 @@ def test_the_metadata_is_what_the_rows_are_made_of() -> None:
     found = {(requirement.name, requirement.extra): requirement for requirement in libraries.requirements()}
     assert found["numpy", ""].range == ">=1.26"
     assert found["onnxruntime-gpu", "gpu"].range == ">=1.28"
-    assert {"<12", ">=10.13"} == set(found["tensorrt", "trt"].range.split(","))
+    assert {"<12", ">=10.3"} == set(found["tensorrt", "trt"].range.split(","))
 
 
 def test_an_old_library_and_two_that_overwrite_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
