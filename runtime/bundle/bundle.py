@@ -5,6 +5,7 @@ sha256 were compared.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,13 @@ class Bundle:
     def precisions(self) -> tuple[str, ...]:
         """Names of the precisions that it holds: fp32 first, then in the order they were added."""
         return tuple(sorted(self.manifest["precisions"], key=lambda name: name != "fp32"))
+
+    @property
+    def macs(self) -> float:
+        """Multiply-accumulates of a frame; without end where the manifest does not say it."""
+        macs = self.manifest.get("macs")
+        told = macs.get("fast") if isinstance(macs, dict) else None
+        return float(told) if isinstance(told, (int, float)) and told > 0 else math.inf
 
     @property
     def target_box_format(self) -> str:

@@ -1,6 +1,7 @@
 """The bundles that are packaged with jntrt, and the one place where a name or a folder becomes a bundle."""
 
 import logging
+import math
 from pathlib import Path
 
 from jntrt.runtime.bundle.bundle import Bundle, is_bundle
@@ -66,9 +67,8 @@ def describe(bundle: Bundle) -> str:
     """A line on what a bundle is: network, cost of a frame, crops, precisions, licence."""
     recipe = bundle.recipe
     parts = [str(recipe.get("version", bundle.family))]
-    macs = bundle.manifest.get("macs", {}).get("fast")
-    if macs:
-        parts.append(f"{macs / 1e9:.2f} GMACs a frame")
+    if math.isfinite(bundle.macs):
+        parts.append(f"{bundle.macs / 1e9:.2f} GMACs a frame")
     parts.append(f"crops {bundle.template.size} and {bundle.search.size} px")
     parts.append("/".join(bundle.precisions))
     parts += [str(bundle.manifest.get(key, "unknown")) for key in ("weights", "license")]

@@ -143,7 +143,7 @@ def distribution(engines: Rows) -> dict[str, Any]:
         "axis": {"labelLimit": 190, "domain": False, "ticks": False},
     }
     x = _log([row[key] for row in rows for key in ("low", "high")], "one update (ms, logarithmic)", "low")
-    colour = {"field": "bundle", "type": "nominal", "legend": None}
+    colour = {"field": "bundle", "type": "nominal", "legend": None, "sort": None}
     return {
         "width": WIDTH - 140,
         "height": {"step": 24},
@@ -236,7 +236,7 @@ def counts(rows: Rows, name: str, title: str) -> dict[str, Any]:
         "encoding": {
             "x": {"field": "count", "type": "ordinal", "title": title, "axis": {"labelAngle": 0}},
             "y": _log([row["ms"] for row in values], "network, median (ms, logarithmic)", "ms"),
-            "color": {"field": "bundle", "type": "nominal", "title": None},
+            "color": {"field": "bundle", "type": "nominal", "title": None, "sort": None},
         },
     }
 
@@ -260,7 +260,7 @@ def cost(rows: Rows, axis: str, title: str) -> dict[str, Any]:
         "encoding": {
             "x": _axis("value", title, scale={"zero": False}),
             "y": _axis("share", "share of the rightmost point", scale={"zero": True}),
-            "color": {"field": "bundle", "type": "nominal", "title": None},
+            "color": {"field": "bundle", "type": "nominal", "title": None, "sort": None},
             "strokeDash": {
                 "field": "what",
                 "type": "nominal",

@@ -9,7 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from jntrt.runtime.bundle import open_bundle
 from jntrt.runtime.engines import BACKENDS, backend_class, choose_backend
+from jntrt.runtime.engines.onnxruntime import OnnxRuntime
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import find_precision
 from jntrt.runtime.errors import TrackerError, UserError
@@ -132,3 +134,20 @@ def test_without_any_engine_the_one_for_every_machine_is_named_first(monkeypatch
         monkeypatch.setattr(backend_class(name), "obstacle", lambda *_, name=name: f"{name} is not installed")
     with pytest.raises(UserError, match=r"can run fp32 here \(onnxruntime: .*; openvino: .*; tensorrt: "):
         choose_backend("auto", FP32)
+
+
+def test_a_small_network_has_one_thread_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = open_bundle("nanotrack-v3")
+
+    def threads(options: EngineOptions) -> object:
+        pair = OnnxRuntime.open(bundle, find_precision("fp32"), options)
+        try:
+            return pair.describe()["threads"]
+        finally:
+            pair.close()
+
+    assert threads(EngineOptions()) == 1
+    assert threads(EngineOptions(threads=2)) == 2
+    assert threads(EngineOptions(spin=True)) == "all cores"
+    monkeypatch.setattr("jntrt.runtime.engines.onnxruntime.SMALL", bundle.macs)
+    assert threads(EngineOptions()) == "all cores"
