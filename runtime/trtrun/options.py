@@ -105,6 +105,9 @@ class Options:
         TensorRT: 0 (quick build) to 5 (quick engine). Default: the library's, 3.
     timing_cache:
         TensorRT: a file of measured kernels, read where it exists and written after a build.
+    engine_key:
+        TensorRT: the file of the key that signs a fleet's engines (export-jn build --engine-key makes it).
+        Default: this machine's own key.
     profile:
         Say after the run where its time went, stage by stage, and what it was bound by.
     verbose:
@@ -146,6 +149,7 @@ class Options:
     workspace: int | None = None
     optimization_level: int | None = None
     timing_cache: Path | None = None
+    engine_key: Path | None = None
     profile: bool = False
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False
 

@@ -30,7 +30,6 @@ from jntrt.runtime.engines.tensorrt.build import (
     FLAVOURS,
     INSTALL,
     RECIPE,
-    BuildOptions,
     build_plan,
     last_error,
     load_flavour,
@@ -51,7 +50,7 @@ LEAST = {**LEAST_DRIVER, 12: (12020, "r535")}  # TensorRT's wheels ask for more 
 
 
 def engine_key(
-    model: str, precision: str, flavour: str, device: DeviceInfo, options: BuildOptions
+    model: str, precision: str, flavour: str, device: DeviceInfo, options: EngineOptions
 ) -> EngineKey:
     """The cache's key of an engine. `model`: sha256 of the ONNX file."""
     major, minor = device.compute_capability
@@ -61,11 +60,11 @@ def engine_key(
         flavour=flavour,
         version=load_flavour(flavour).__version__,
         gpu=device.name,
-        gpu_uuid=device.uuid,
+        gpu_uuid="" if options.engine_key else device.uuid,  # a fleet's GPUs of a model share engines
         compute_capability=f"{major}.{minor}",
         driver=device.driver,
         recipe=RECIPE,
-        options=options.key(),
+        options=options.build.key(),
     )
 
 
@@ -79,7 +78,7 @@ def obtain_engine(
     cache: EngineCache,
 ) -> tuple[EngineKey, Engine]:
     """A graph's engine for a device, from the cache or built into it. `model`: sha256 of the ONNX file."""
-    key = engine_key(model, precision, flavour, device, options.build)
+    key = engine_key(model, precision, flavour, device, options)
     major, minor = device.compute_capability
     targets = (f"SM{major}{minor}",) if flavour == "tensorrt-rtx" else ()
 
@@ -204,7 +203,7 @@ class TensorRT(DeviceEngine):
             self.name,
             self.device.info,
             self.options,
-            EngineCache(),
+            EngineCache.open(self.options.engine_key),
         )
         self._given = None  # the plan is megabytes
         trt = load_flavour(self.name)
@@ -218,7 +217,7 @@ class TensorRT(DeviceEngine):
 
     def _prepare(self, trt: Any) -> None:
         """Context, stream and memory around the engine."""
-        self._context = self._create_context(trt, EngineCache(), self._key)
+        self._context = self._create_context(trt, EngineCache.open(self.options.engine_key), self._key)
         if self._context is None:
             raise UserError(f"{self.name} cannot run the engine: {last_error(logger(trt).errors)}")
         self._stream = Stream(self.device)

@@ -46,7 +46,7 @@ def ensure(
     Returns the verdict (`parity.Difference.to_dict`) and the engines. Raises GateError when they compute
     something else.
     """
-    cache = EngineCache()
+    cache = EngineCache.open(options.engine_key)
     engines = obtain_engines(bundle, precision, flavour, device, options, cache)
     pair = [engine.sha256 for _, engine in engines]
     verdicts = [engine.manifest.get("parity", {}) for _, engine in engines]
@@ -122,6 +122,7 @@ def _measure(bundle: Bundle, precision: Precision, flavour: str, options: Engine
         "flavour": flavour,
         "device": options.device,
         "build": options.build.key(),
+        "engine_key": str(options.engine_key) if options.engine_key else None,
     }
     command = [sys.executable, "-c", CHILD]
     log.info("checking the new engine against the bundle's samples")
@@ -159,7 +160,9 @@ def check(bundle: Bundle, precision: Precision, flavour: str, options: EngineOpt
 
     engine, device = backend_class(flavour), shared_device(options.device)
     with device.current():
-        engines = obtain_engines(bundle, precision, flavour, device.info, options, EngineCache())
+        engines = obtain_engines(
+            bundle, precision, flavour, device.info, options, EngineCache.open(options.engine_key)
+        )
     with closing(open_engines(engine, bundle, precision, options, engines)) as pair:  # not through its gate
         difference = parity.compare_pair(bundle, precision, engine, pair, options)
         if not difference.passed:
@@ -171,7 +174,11 @@ def check(bundle: Bundle, precision: Precision, flavour: str, options: EngineOpt
 def main() -> int:
     """Read a request on stdin, print the verdict as one line of JSON."""
     request = json.load(sys.stdin)
-    options = EngineOptions(device=request["device"], build=BuildOptions(**request["build"]))
+    options = EngineOptions(
+        device=request["device"],
+        build=BuildOptions(**request["build"]),
+        engine_key=Path(request["engine_key"]) if request["engine_key"] else None,
+    )
     try:
         bundle, precision = Bundle.open(Path(request["bundle"])), find_precision(request["precision"])
         bundle.assume(request["verified"])
