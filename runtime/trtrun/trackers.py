@@ -81,6 +81,8 @@ def _engine_options(
         build=options.build,
         progress=bar,
         engine_key=options.engine_key,
+        own_engines=options.engine,
+        trust=options.trust,
         own_graph=options.own_graph,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle, file_sha256
+from jntrt.runtime.bundle.manifest import GRAPHS
 from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream, in_context
 from jntrt.runtime.cuda.driver_needs import LEAST_DRIVER, driver_obstacle, wheel_cuda
 from jntrt.runtime.cuda.loop import DeviceTensor
@@ -42,6 +43,7 @@ from jntrt.runtime.engines.tensorrt.cache import (
     EngineRefused,
     compiled_key,
 )
+from jntrt.runtime.engines.tensorrt.own import check_tensors
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -212,7 +214,7 @@ class TensorRT(DeviceEngine):
         self._runtime = trt.Runtime(sink)
         self._engine = self._runtime.deserialize_cuda_engine(kept.plan)
         if self._engine is None:
-            raise UserError(f"{self.name} cannot read its own engine: {last_error(sink.errors)}")
+            raise UserError(f"{self.name} cannot read the engine: {last_error(sink.errors)}")
         self._prepare(trt)
 
     def _prepare(self, trt: Any) -> None:
@@ -334,4 +336,12 @@ def open_engines(
         precision,
         options,
     )
+    if options.own_engines is not None:
+        try:
+            for graph, opened in zip(GRAPHS, networks, strict=True):
+                check_tensors(bundle.graph(graph, precision.stored), opened.tensors)
+        except UserError:
+            for opened in networks:
+                opened.close()
+            raise
     return DevicePair(shared_device(options.device), *networks)
