@@ -105,6 +105,8 @@ class Options:
         TensorRT: 0 (quick build) to 5 (quick engine). Default: the library's, 3.
     timing_cache:
         TensorRT: a file of measured kernels, read where it exists and written after a build.
+    portable:
+        TensorRT: an engine for every GPU from Ampere on (export-jn build --portable says what it costs).
     engine:
         TensorRT: files of the template and the track graph's engines, built by trtexec from the bundle's ONNX
         as docs/gpu.md says. They are checked by the bundle's samples in every run, and not kept.
@@ -154,6 +156,7 @@ class Options:
     workspace: int | None = None
     optimization_level: int | None = None
     timing_cache: Path | None = None
+    portable: bool = False
     engine: tuple[Path, Path] | None = None
     trust: bool = False
     engine_key: Path | None = None
@@ -196,4 +199,9 @@ class Options:
         """How TensorRT builds an engine that the cache lacks."""
         from jntrt.runtime.engines.tensorrt.build import BuildOptions
 
-        return BuildOptions(self.workspace, self.optimization_level, timing_cache=self.timing_cache)
+        return BuildOptions(
+            self.workspace,
+            self.optimization_level,
+            timing_cache=self.timing_cache,
+            portable=self.portable,
+        )

@@ -62,9 +62,9 @@ class EngineKey:
         return hashlib.sha256(canonical(asdict(self))).hexdigest()
 
 
-def compiled_key(key: EngineKey) -> EngineKey:
-    """Of the kernels that RTX compiled of the engine `key`."""
-    return replace(key, options={**key.options, "part": "compiled kernels"})
+def compiled_key(key: EngineKey, gpu: str) -> EngineKey:
+    """Of the kernels that RTX compiled of the engine `key` for that model of GPU."""
+    return replace(key, gpu=gpu, options={**key.options, "part": "compiled kernels"})
 
 
 # How a field of the key is called in a refusal.

@@ -35,6 +35,7 @@ from jntrt.runtime.engines.tensorrt.build import (
     last_error,
     load_flavour,
     logger,
+    portable_targets,
 )
 from jntrt.runtime.engines.tensorrt.cache import (
     Engine,
@@ -56,14 +57,17 @@ def engine_key(
 ) -> EngineKey:
     """The cache's key of an engine. `model`: sha256 of the ONNX file."""
     major, minor = device.compute_capability
+    portable = options.build.portable
     return EngineKey(
         model=model,
         precision=precision,
         flavour=flavour,
         version=load_flavour(flavour).__version__,
-        gpu=device.name,
-        gpu_uuid="" if options.engine_key else device.uuid,  # a fleet's GPUs of a model share engines
-        compute_capability=f"{major}.{minor}",
+        gpu="Ampere and later" if portable else device.name,
+        gpu_uuid=""
+        if options.engine_key or portable
+        else device.uuid,  # a fleet's GPUs of a model share engines
+        compute_capability="8.0+" if portable else f"{major}.{minor}",
         driver=device.driver,
         recipe=RECIPE,
         options=options.build.key(),
@@ -79,10 +83,21 @@ def obtain_engine(
     options: EngineOptions,
     cache: EngineCache,
 ) -> tuple[EngineKey, Engine]:
-    """A graph's engine for a device, from the cache or built into it. `model`: sha256 of the ONNX file."""
+    """A graph's engine for a device, from the cache or built into it. `model`: sha256 of the ONNX file.
+
+    Raises UserError where it cannot be built, and for a portable one on a GPU before Ampere.
+    """
+    if options.build.portable and device.compute_capability < (8, 0):
+        raise UserError(
+            f"--portable: one engine serves GPUs from Ampere (sm_80) on, {device.name} is"
+            f" {device.architecture}: leave it out"
+        )
     key = engine_key(model, precision, flavour, device, options)
     major, minor = device.compute_capability
-    targets = (f"SM{major}{minor}",) if flavour == "tensorrt-rtx" else ()
+    targets: tuple[str, ...] = ()
+    if flavour == "tensorrt-rtx":
+        here = (f"SM{major}{minor}",)
+        targets = portable_targets(load_flavour(flavour)) if options.build.portable else here
 
     def build() -> bytes:
         log.info("building the engine of %s with %s for %s", graph.name, flavour, device.name)
@@ -105,8 +120,9 @@ class CompiledKernels:
     """
 
     def __init__(self, runtime_config: Any, cache: EngineCache, key: EngineKey) -> None:
+        """`key`: as `compiled_key` gives it."""
         self._cache = cache
-        self._key = compiled_key(key)
+        self._key = key
         self._runtime_config = runtime_config  # kept alive as long as what it made
         self._runtime_cache = runtime_config.create_runtime_cache()
         try:
@@ -258,7 +274,7 @@ class TensorRT(DeviceEngine):
         strategies = getattr(trt, "CudaGraphStrategy", None)
         if strategies is not None:
             runtime_config.cuda_graph_strategy = strategies.DISABLED  # its capture cannot sit inside ours
-        self._compiled = CompiledKernels(runtime_config, cache, key)
+        self._compiled = CompiledKernels(runtime_config, cache, compiled_key(key, self.device.info.name))
         context = self._engine.create_execution_context(runtime_config)
         if context is not None:
             self._scratch = Buffer(self.device, self._engine.device_memory_size_v2)

@@ -53,16 +53,19 @@ def ensure(
     engines = obtain_engines(bundle, precision, flavour, device, options, cache)
     pair = [engine.sha256 for _, engine in engines]
     verdicts = [engine.manifest.get("parity", {}) for _, engine in engines]
-    if all(verdict.get("engines") == pair for verdict in verdicts):
+    same = all(verdict.get("engines") == pair for verdict in verdicts)
+    gpus = verdicts[0].get("gpus", []) if same else []  # a portable engine is judged on each model
+    if device.name in gpus:
         verdict = dict(verdicts[0])
     else:
         try:
-            verdict = {**_measure(bundle, precision, flavour, options), "engines": pair}
+            verdict = _measure(bundle, precision, flavour, options)
         except GateError:
-            _forget(cache, engines)
+            _forget(cache, engines, device)
             raise
+        verdict |= {"engines": pair, "gpus": [*gpus, device.name]}
         if not verdict["passed"]:
-            _forget(cache, engines)
+            _forget(cache, engines, device)
         else:
             for graph, (key, engine) in zip(GRAPHS, engines, strict=True):
                 cache.record(key, engine, {"parity": verdict, "graph": f"{bundle.name} {graph}"})
@@ -101,11 +104,11 @@ def own_engines(
     ]
 
 
-def _forget(cache: EngineCache, engines: list[tuple[EngineKey, Engine]]) -> None:
+def _forget(cache: EngineCache, engines: list[tuple[EngineKey, Engine]], device: DeviceInfo) -> None:
     """Nobody may use them: neither they nor the kernels that were compiled for them stay."""
     for key, _ in engines:
         cache.remove(key.digest)
-        cache.remove(compiled_key(key).digest)
+        cache.remove(compiled_key(key, device.name).digest)
 
 
 def obtain_engines(

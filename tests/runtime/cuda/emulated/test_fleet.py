@@ -50,12 +50,28 @@ def test_the_second_machine_builds_nothing(
     assert not list(tmp_path.glob("*/jntrt/engine.key"))  # no machine needed a key of its own
 
 
+def test_a_portable_engine_is_judged_on_each_model_of_gpu(
+    bundle: Bundle, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+    monkeypatch.setattr(engine_gate, "_measure", lambda *_: judged.append(device.info.name) or dict(PASSED))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    command = ["build", str(bundle.path), "--backend", "tensorrt-rtx", "--optimization-level", "0"]
+    for name, capability in (("L4", (8, 9)), ("A10", (8, 6)), ("L4", (8, 9)), ("A10", (8, 6))):
+        info = replace(device.info, name=name, compute_capability=capability)
+        monkeypatch.setattr(device, "info", info)
+        assert run(app, [*command, "--portable"]) == 0
+    assert judged == ["L4", "A10"]
+    assert len(list((tmp_path / "cache").rglob("*.engine"))) == 2
+
+
 def test_the_gate_s_child_signs_with_the_same_key(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[EngineOptions] = []
 
-    def check(_: Any, __: Any, ___: Any, options: EngineOptions) -> dict[str, Any]:
+    def check(_: Any, __: Any, ___: Any, options: EngineOptions, own: Any) -> dict[str, Any]:
         seen.append(options)
         return dict(PASSED)
 
