@@ -186,6 +186,8 @@ def build(
     optimization_level: int | None = None,
     timing_cache: Path | None = None,
     device: int = 0,
+    portable: bool = False,
+    engine_key: Path | None = None,
     json: bool = False,
 ) -> None:
     """Build a bundle's TensorRT engines ahead of time, for the GPU of this machine.
@@ -209,6 +211,13 @@ def build(
         A file of measured kernels, read where it exists and written after the build (tensorrt only).
     device:
         The number of the GPU that they are for. Default: the first, 0.
+    portable:
+        One engine for every GPU from Ampere (sm_80) on, checked once on each model. TensorRT then has fewer
+        kernels and fusions to choose from and at most 48 KiB of shared memory, so it is slower, tf32 most;
+        TensorRT-RTX builds for all its targets at once.
+    engine_key:
+        Sign with the key in this file, which is made where there is none: machines that hold a copy share
+        a cache among GPUs of one model. Default: this machine's own key.
     json:
         Print the result as JSON.
     """
@@ -216,8 +225,8 @@ def build(
     from jntrt.runtime.engines.tensorrt.build import BuildOptions
     from jntrt.runtime.engines.tensorrt.build_ahead import build_engine, print_engines
 
-    options = BuildOptions(workspace, optimization_level, timing_cache=timing_cache)
-    engines = build_engine(open_bundle(bundle), precision, backend, options, device)
+    options = BuildOptions(workspace, optimization_level, timing_cache=timing_cache, portable=portable)
+    engines = build_engine(open_bundle(bundle), precision, backend, options, device, engine_key)
     if json:
         print_json([engine.to_dict() for engine in engines])
     else:

@@ -7,7 +7,7 @@ cost in accuracy is for the user to weigh: they are taken by name.
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines import BACKENDS, ON_CPU, Choice, backend_class, choose_backend
@@ -16,6 +16,7 @@ from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import AUTO, Precision, find_precision
 from jntrt.runtime.engines.remembered import remembered_backend
 from jntrt.runtime.engines.tensorrt.build import FLAVOURS
+from jntrt.runtime.engines.tensorrt.own import own_backend
 from jntrt.runtime.errors import GateError, UserError
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ def open_pair(
     Raises UserError as `choose_backend`, the bundle and the engine do, GateError where a compiled engine
     computes something else than its graphs.
     """
+    if options.own_engines is not None:
+        backend = own_backend(backend, precision)
     refusal: GateError | None = None
     for plan in _plans(bundle, precision, backend, options.device):
         stored = plan.precision.stored
@@ -63,10 +66,14 @@ def open_pair(
             text = "bundle %s: %s failed its gate, its boxes are not those of fp32"
             log.warning(text, bundle.name, stored)
         try:
-            return _open(bundle, plan, options), plan
+            pair = _open(bundle, plan, options)
         except GateError as error:
             log.warning("%s", error)
             refusal = error
+            continue
+        if options.own_engines is not None:
+            plan = replace(plan, backend=replace(plan.backend, reason="your own engines"))
+        return pair, plan
     assert refusal is not None
     raise refusal
 

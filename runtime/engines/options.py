@@ -11,11 +11,14 @@ from jntrt.runtime.engines.tensorrt.build import BuildOptions, Progress
 class EngineOptions:
     """Each engine reads what concerns it.
 
-    threads: of a CPU engine; None leaves their number to it. spin: ONNX Runtime's idle threads turn in a loop
-    until the next call, which starts it sooner and takes cores from a decoder beside it. device: the GPU's
-    number. build, progress: of TensorRT, whose engines are built where the cache has none. own_graph: ONNX
-    Runtime on the GPU replays a CUDA graph of its own. profile: a folder; ONNX Runtime leaves its profile of
-    every layer there, OpenVINO counts in `OpenVino.profiled`. Both are slower for it.
+    threads: of a CPU engine; None leaves their number to it. spin: ONNX Runtime's idle threads turn in a
+    loop until the next call, which starts it sooner and takes cores from a decoder beside it. device: the
+    GPU's number. build, progress: of TensorRT, whose engines are built where the cache has none.
+    own_engines: files of the template and the track graph's TensorRT engines, in place of ours; trust: they
+    may run, as code may. engine_key: the file of the key that signs them for a fleet, in place of this
+    machine's. own_graph: ONNX Runtime on the GPU replays a CUDA graph of its own. profile: a folder; ONNX
+    Runtime leaves its profile of every layer there, OpenVINO counts in `OpenVino.profiled`. Both are slower
+    for it.
     """
 
     threads: int | None = None
@@ -23,6 +26,9 @@ class EngineOptions:
     device: int = 0
     build: BuildOptions = field(default_factory=BuildOptions)
     progress: Progress | None = None
+    engine_key: Path | None = None
+    own_engines: tuple[Path, Path] | None = None
+    trust: bool = False
     own_graph: bool = False
     profile: Path | None = None
 

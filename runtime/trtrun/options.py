@@ -105,6 +105,16 @@ class Options:
         TensorRT: 0 (quick build) to 5 (quick engine). Default: the library's, 3.
     timing_cache:
         TensorRT: a file of measured kernels, read where it exists and written after a build.
+    portable:
+        TensorRT: an engine for every GPU from Ampere on (export-jn build --portable says what it costs).
+    engine:
+        TensorRT: files of the template and the track graph's engines, built by trtexec from the bundle's ONNX
+        as docs/gpu.md says. They are checked by the bundle's samples in every run, and not kept.
+    trust:
+        The files of --engine may run: an engine can hold any code.
+    engine_key:
+        TensorRT: the file of the key that signs a fleet's engines (export-jn build --engine-key makes it).
+        Default: this machine's own key.
     profile:
         Say after the run where its time went, stage by stage, and what it was bound by.
     verbose:
@@ -146,6 +156,10 @@ class Options:
     workspace: int | None = None
     optimization_level: int | None = None
     timing_cache: Path | None = None
+    portable: bool = False
+    engine: tuple[Path, Path] | None = None
+    trust: bool = False
+    engine_key: Path | None = None
     profile: bool = False
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False
 
@@ -158,8 +172,12 @@ class Options:
             raise UserError("--redetect compares pixels on the host: leave --decode gpu out")
         if self.at_once < 1:
             raise UserError(f"--at-once {self.at_once}: give a number of sources")
-        if self.server and (self.bundle or self.decode == "gpu"):
-            raise UserError("--server: bundle and engine are the server's; leave --bundle and --decode out")
+        if self.server and (self.bundle or self.decode == "gpu" or self.engine):
+            raise UserError(
+                "--server: bundle and engine are the server's; leave --bundle, --decode and --engine out"
+            )
+        if self.trust and not self.engine:
+            raise UserError("--trust is for the files of --engine: leave it out")
         _ = self.selection, self.encoding, self.build  # each refuses what it cannot mean
 
     @cached_property
@@ -181,4 +199,9 @@ class Options:
         """How TensorRT builds an engine that the cache lacks."""
         from jntrt.runtime.engines.tensorrt.build import BuildOptions
 
-        return BuildOptions(self.workspace, self.optimization_level, timing_cache=self.timing_cache)
+        return BuildOptions(
+            self.workspace,
+            self.optimization_level,
+            timing_cache=self.timing_cache,
+            portable=self.portable,
+        )

@@ -80,6 +80,9 @@ def _engine_options(
         device=options.device,
         build=options.build,
         progress=bar,
+        engine_key=options.engine_key,
+        own_engines=options.engine,
+        trust=options.trust,
         own_graph=options.own_graph,
     )
 

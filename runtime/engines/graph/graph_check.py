@@ -22,8 +22,18 @@ MAX_PORT_ELEMENTS = 1 << 28
 DOMAINS = ("", "ai.onnx")
 # Those with graphs inside are refused by their attributes as well, whatever they are called.
 FORBIDDEN = ("If", "Loop", "Scan", "SequenceMap", "NonZero", "Resize", "Shape")
-# TensorProto.DataType: float, uint8, int8, int32, int64, bool, float16, double, bfloat16.
-PORT_TYPES = (1, 2, 3, 6, 7, 9, 10, 11, 16)
+# TensorProto.DataType, in NumPy's names.
+PORT_TYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    16: "bfloat16",
+}
 _STRING = 8
 
 
@@ -44,6 +54,13 @@ def recorded_shapes(file: Path) -> dict[str, Shape]:
     walk = _Walk()
     walk.model(memoryview(file.read_bytes()))
     return walk.shapes
+
+
+def recorded_ports(file: Path) -> dict[str, tuple[str, Shape]]:
+    """Type, in NumPy's names, and shape of each input and output of a checked ONNX file."""
+    walk = _Walk()
+    walk.model(memoryview(file.read_bytes()))
+    return walk.ports
 
 
 def check_graph_bytes(model: bytes, shown: str) -> None:
@@ -72,13 +89,14 @@ class _Refused(Exception):
 class _Walk:
     """One pass over a model's fields, by their numbers in onnx.proto; each part says what it may not hold.
 
-    `nodes`, `shapes` (as recorded) and `constants` are what it met.
+    `nodes`, `shapes` (as recorded), `ports` and `constants` are what it met.
     """
 
     def __init__(self) -> None:
         self.left = MAX_FIELDS
         self.nodes: list[Node] = []
         self.shapes: dict[str, Shape] = {}
+        self.ports: dict[str, tuple[str, Shape]] = {}
         self.constants: set[str] = set()
 
     def fields(self, message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -201,11 +219,11 @@ class _Walk:
             raise _Refused(f"{name!r:.80} has no type")
 
     def tensor_type(self, name: str, message: memoryview, port: bool) -> None:
-        known = shaped = False
+        element, shaped = 0, False
         shape: list[int] = []
         for number, content in self.fields(message):
             if number == 1 and isinstance(content, int):
-                known = True
+                element = content
                 if content == _STRING or (port and content not in PORT_TYPES):
                     raise _Refused(f"{name!r:.80} is of a type that no tracker needs")
             elif number == 2 and isinstance(content, memoryview):
@@ -213,8 +231,10 @@ class _Walk:
                 for part, dimension in self.parts(content):
                     if part == 1:
                         shape.append(self.size(dimension))
-        if port and not (known and shaped and 0 < math.prod(shape) <= MAX_PORT_ELEMENTS):
-            raise _Refused(f"{name!r:.80} has no fixed type and shape of sensible size")
+        if port:
+            if not (element and shaped and 0 < math.prod(shape) <= MAX_PORT_ELEMENTS):
+                raise _Refused(f"{name!r:.80} has no fixed type and shape of sensible size")
+            self.ports[name] = (PORT_TYPES[element], tuple(shape))
         if shaped and all(shape):
             self.record(name, tuple(shape))
 

@@ -44,6 +44,7 @@ class BuildOptions:
     optimization_level: int | None = None  # 0 … 5; None: the library's default, 3
     max_aux_streams: int | None = None  # beside the main one; None: the library's choice
     timing_cache: Path | None = None  # read where it exists, written after the build
+    portable: bool = False  # one engine for every GPU from Ampere on, slower than one for this GPU
 
     def __post_init__(self) -> None:
         if self.workspace_mib is not None and self.workspace_mib < 1:
@@ -215,6 +216,8 @@ def _build(
         config.max_aux_streams = options.max_aux_streams
     if detailed:
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if options.portable and flavour == "tensorrt":  # RTX: by its targets
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if targets:
         _set_targets(trt, config, targets)
     require_allocation = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
@@ -238,6 +241,12 @@ def _parse_errors(parser: Any, errors: list[str]) -> str:
         where = problem.node_name() or problem.node_operator() or "the graph"
         texts.append(f"{problem.desc()} at {where}")
     return last_error(texts or errors)
+
+
+def portable_targets(trt: ModuleType) -> tuple[str, ...]:
+    """The compute capabilities from Ampere on that TensorRT-RTX builds for."""
+    names = [name for name in dir(trt.ComputeCapability) if re.fullmatch(r"SM\d+", name)]
+    return tuple(name for name in names if int(name[2:]) >= 80)
 
 
 def _set_targets(trt: ModuleType, config: Any, targets: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from jntrt.runtime.bundle import Bundle
@@ -13,6 +14,7 @@ from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.tensorrt.build import FLAVOURS, BuildOptions
 from jntrt.runtime.engines.tensorrt.build import Progress as BuildProgress
 from jntrt.runtime.engines.tensorrt.cache import EngineCache
+from jntrt.runtime.engines.tensorrt.signing import create_secret
 from jntrt.runtime.errors import UserError
 
 
@@ -60,10 +62,12 @@ def build_engine(
     backend: str = "tensorrt",
     options: BuildOptions | None = None,
     device: int = 0,
+    engine_key: Path | None = None,
 ) -> list[BuiltEngine]:
     """Put both engines of a bundle's precision into the cache, built and gated where they are not there yet.
 
     precision: one of the bundle's, or `auto`. device: the number of the GPU that they are for.
+    engine_key: the file of a fleet's key, made where there is none; None: this machine's own.
 
     Raises UserError where that backend cannot run here (an engine is for the GPU that it was built on) or the
     build fails, GateError when the engines compute something else than their graphs.
@@ -75,12 +79,16 @@ def build_engine(
     if backend not in FLAVOURS:
         raise UserError(f"backend {backend} has no engines to build: take {' or '.join(FLAVOURS)}")
     wanted = resolve(bundle, precision, backend, device).precision
+    if engine_key is not None:
+        create_secret(engine_key)
     begin = time.perf_counter()
     gpu = shared_device(device)
     with build_bar() as progress, gpu.current():
-        given = EngineOptions(device=device, build=options or BuildOptions(), progress=progress)
+        given = EngineOptions(
+            device=device, build=options or BuildOptions(), progress=progress, engine_key=engine_key
+        )
         verdict, engines = engine_gate.ensure(bundle, wanted, backend, gpu.info, given)
-    cache = EngineCache()
+    cache = EngineCache.open(engine_key)
     return [
         BuiltEngine(
             graph=graph,

@@ -1,19 +1,16 @@
-"""Engines on disk, each with a manifest that this machine signed.
+"""Engines on disk, each with a manifest that this machine, or its fleet, signed.
 
-A TensorRT engine is code: reading a foreign one runs it. So an engine is handed out only when its
-manifest was written by this machine (signed with a key that lies outside the cache, so that copying a
-cache brings no trust along), names exactly the engine that is asked for, and carries the digest of the
-bytes that were read. All of this is compared before the bytes reach TensorRT, whose own validity check is
-no protection against tampering.
+A TensorRT engine is code: reading a foreign one runs it. So an engine is handed out only when its manifest
+was written by this machine (signed with a key that lies outside the cache, so that copying a cache brings
+no trust along; a fleet shares a key on purpose), names exactly the engine that is asked for, and carries
+the digest of the bytes that were read. All of this is compared before the bytes reach TensorRT, whose own
+validity check is no protection against tampering.
 """
 
 import hashlib
-import hmac
 import json
 import logging
 import os
-import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -21,15 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from typing_extensions import Self
 
 from jntrt.runtime.command.files import replacing
+from jntrt.runtime.engines.tensorrt.signing import (
+    canonical,
+    create_secret,
+    default_key_file,
+    read_secret,
+    same_digest,
+    sign,
+)
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 MAX_MANIFEST = 1 << 20  # bytes
-SECRET_BYTES = 32  # of the key that signs: an empty file would sign anybody's engine
 
 
 class EngineRefused(UserError):
@@ -45,7 +50,7 @@ class EngineKey:
     flavour: str
     version: str
     gpu: str
-    gpu_uuid: str
+    gpu_uuid: str  # "" where a fleet's key signs
     compute_capability: str
     driver: int
     options: dict[str, Any] = field(default_factory=dict)
@@ -54,12 +59,12 @@ class EngineKey:
     @property
     def digest(self) -> str:
         """The engine's name in the cache."""
-        return hashlib.sha256(_canonical(asdict(self))).hexdigest()
+        return hashlib.sha256(canonical(asdict(self))).hexdigest()
 
 
-def compiled_key(key: EngineKey) -> EngineKey:
-    """Of the kernels that RTX compiled of the engine `key`."""
-    return replace(key, options={**key.options, "part": "compiled kernels"})
+def compiled_key(key: EngineKey, gpu: str) -> EngineKey:
+    """Of the kernels that RTX compiled of the engine `key` for that model of GPU."""
+    return replace(key, gpu=gpu, options={**key.options, "part": "compiled kernels"})
 
 
 # How a field of the key is called in a refusal.
@@ -95,17 +100,27 @@ def default_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jntrt" / "engines"
 
 
-def default_key_file() -> Path:
-    """`$XDG_DATA_HOME/jntrt/engine.key`: away from the cache."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "jntrt" / "engine.key"
-
-
 class EngineCache:
     """The engines under `root`."""
 
     def __init__(self, root: Path | None = None, key_file: Path | None = None) -> None:
+        """`key_file`: what signs, made with the first engine where it is missing."""
         self.root = root or default_root()
         self._key_file = key_file or default_key_file()
+        self._signer = "written by this machine"
+
+    @classmethod
+    def open(cls, engine_key: Path | None) -> Self:
+        """The cache with a fleet's key; None: with this machine's own. Raises UserError: no such key."""
+        cache = cls(key_file=engine_key)
+        if engine_key is not None:
+            if read_secret(engine_key) is None:
+                raise UserError(
+                    f"--engine-key {engine_key}: no such file; export-jn build --engine-key makes it,"
+                    " then every machine gets a copy"
+                )
+            cache._signer = f"signed with {engine_key}"
+        return cache
 
     def engine_path(self, key: EngineKey) -> Path:
         """Where the plan lies, or would."""
@@ -129,7 +144,7 @@ class EngineCache:
             raise EngineRefused(
                 f"{path.name} is refused: {len(plan)} bytes where {manifest['bytes']} were written"
             )
-        if not _same_digest(hashlib.sha256(plan).hexdigest(), manifest["sha256"]):
+        if not same_digest(hashlib.sha256(plan).hexdigest(), manifest["sha256"]):
             raise EngineRefused(f"{path.name} is refused: its bytes are not those that were written (sha256)")
         with suppress(OSError):
             os.utime(self.manifest_path(key))  # when it was used last
@@ -202,9 +217,9 @@ class EngineCache:
         for fact, value in asdict(key).items():
             if not isinstance(claimed, dict) or claimed.get(fact) != value:
                 raise EngineRefused(f"{name} is refused: it was built for {FOREIGN[fact]}")
-        secret = self._secret(create=False)
-        if secret is None or not _same_digest(_sign(secret, manifest), signature):
-            raise EngineRefused(f"{name} is refused: its manifest was not written by this machine")
+        secret = read_secret(self._key_file)
+        if secret is None or not same_digest(sign(secret, manifest), signature):
+            raise EngineRefused(f"{name} is refused: its manifest was not {self._signer}")
         return dict(manifest)
 
     def _store(self, key: EngineKey, plan: bytes) -> Engine:
@@ -223,9 +238,10 @@ class EngineCache:
         return Engine(plan, manifest)
 
     def _write_manifest(self, key: EngineKey, manifest: dict[str, Any]) -> None:
-        secret = self._secret(create=True)
+        create_secret(self._key_file)
+        secret = read_secret(self._key_file)
         assert secret is not None
-        signed = {**manifest, "signature": _sign(secret, manifest)}
+        signed = {**manifest, "signature": sign(secret, manifest)}
         self._write(self.manifest_path(key), json.dumps(signed, indent=1).encode())
 
     def _write(self, path: Path, content: bytes) -> None:
@@ -263,40 +279,3 @@ class EngineCache:
             yield
         finally:
             lock.release()
-
-    def _secret(self, *, create: bool) -> bytes | None:
-        path = self._key_file
-        try:
-            if create and not path.exists():
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                # Written aside and linked: of several first builders one wins, and none reads half a key.
-                handle, temporary = tempfile.mkstemp(prefix=".engine.key.", dir=path.parent)  # mode 0600
-                with os.fdopen(handle, "w") as stream:
-                    stream.write(secrets.token_hex(SECRET_BYTES))
-                try:
-                    os.link(temporary, path)
-                except FileExistsError:
-                    pass
-                finally:
-                    os.unlink(temporary)
-            secret = bytes.fromhex(path.read_text().strip())
-            if len(secret) != SECRET_BYTES:
-                raise ValueError(f"{len(secret)} bytes where {SECRET_BYTES} were written")
-            return secret
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be used to sign engines ({error}): remove it") from error
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _sign(secret: bytes, manifest: dict[str, Any]) -> str:
-    return hmac.new(secret, _canonical(manifest), hashlib.sha256).hexdigest()
-
-
-def _same_digest(ours: str, claimed: str) -> bool:
-    """Compared in constant time; a text that is not ASCII, which `hmac` refuses, is no digest."""
-    return hmac.compare_digest(ours.encode(), claimed.encode("utf-8", "replace"))

@@ -10,6 +10,7 @@ from typing import Any
 from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle, file_sha256
+from jntrt.runtime.bundle.manifest import GRAPHS
 from jntrt.runtime.cuda.driver import Buffer, CudaError, DeviceInfo, Stream, in_context
 from jntrt.runtime.cuda.driver_needs import LEAST_DRIVER, driver_obstacle, wheel_cuda
 from jntrt.runtime.cuda.loop import DeviceTensor
@@ -30,11 +31,11 @@ from jntrt.runtime.engines.tensorrt.build import (
     FLAVOURS,
     INSTALL,
     RECIPE,
-    BuildOptions,
     build_plan,
     last_error,
     load_flavour,
     logger,
+    portable_targets,
 )
 from jntrt.runtime.engines.tensorrt.cache import (
     Engine,
@@ -43,6 +44,7 @@ from jntrt.runtime.engines.tensorrt.cache import (
     EngineRefused,
     compiled_key,
 )
+from jntrt.runtime.engines.tensorrt.own import check_tensors
 from jntrt.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -51,21 +53,24 @@ LEAST = {**LEAST_DRIVER, 12: (12020, "r535")}  # TensorRT's wheels ask for more 
 
 
 def engine_key(
-    model: str, precision: str, flavour: str, device: DeviceInfo, options: BuildOptions
+    model: str, precision: str, flavour: str, device: DeviceInfo, options: EngineOptions
 ) -> EngineKey:
     """The cache's key of an engine. `model`: sha256 of the ONNX file."""
     major, minor = device.compute_capability
+    portable = options.build.portable
     return EngineKey(
         model=model,
         precision=precision,
         flavour=flavour,
         version=load_flavour(flavour).__version__,
-        gpu=device.name,
-        gpu_uuid=device.uuid,
-        compute_capability=f"{major}.{minor}",
+        gpu="Ampere and later" if portable else device.name,
+        gpu_uuid=""
+        if options.engine_key or portable
+        else device.uuid,  # a fleet's GPUs of a model share engines
+        compute_capability="8.0+" if portable else f"{major}.{minor}",
         driver=device.driver,
         recipe=RECIPE,
-        options=options.key(),
+        options=options.build.key(),
     )
 
 
@@ -78,10 +83,21 @@ def obtain_engine(
     options: EngineOptions,
     cache: EngineCache,
 ) -> tuple[EngineKey, Engine]:
-    """A graph's engine for a device, from the cache or built into it. `model`: sha256 of the ONNX file."""
-    key = engine_key(model, precision, flavour, device, options.build)
+    """A graph's engine for a device, from the cache or built into it. `model`: sha256 of the ONNX file.
+
+    Raises UserError where it cannot be built, and for a portable one on a GPU before Ampere.
+    """
+    if options.build.portable and device.compute_capability < (8, 0):
+        raise UserError(
+            f"--portable: one engine serves GPUs from Ampere (sm_80) on, {device.name} is"
+            f" {device.architecture}: leave it out"
+        )
+    key = engine_key(model, precision, flavour, device, options)
     major, minor = device.compute_capability
-    targets = (f"SM{major}{minor}",) if flavour == "tensorrt-rtx" else ()
+    targets: tuple[str, ...] = ()
+    if flavour == "tensorrt-rtx":
+        here = (f"SM{major}{minor}",)
+        targets = portable_targets(load_flavour(flavour)) if options.build.portable else here
 
     def build() -> bytes:
         log.info("building the engine of %s with %s for %s", graph.name, flavour, device.name)
@@ -104,8 +120,9 @@ class CompiledKernels:
     """
 
     def __init__(self, runtime_config: Any, cache: EngineCache, key: EngineKey) -> None:
+        """`key`: as `compiled_key` gives it."""
         self._cache = cache
-        self._key = compiled_key(key)
+        self._key = key
         self._runtime_config = runtime_config  # kept alive as long as what it made
         self._runtime_cache = runtime_config.create_runtime_cache()
         try:
@@ -204,7 +221,7 @@ class TensorRT(DeviceEngine):
             self.name,
             self.device.info,
             self.options,
-            EngineCache(),
+            EngineCache.open(self.options.engine_key),
         )
         self._given = None  # the plan is megabytes
         trt = load_flavour(self.name)
@@ -213,12 +230,12 @@ class TensorRT(DeviceEngine):
         self._runtime = trt.Runtime(sink)
         self._engine = self._runtime.deserialize_cuda_engine(kept.plan)
         if self._engine is None:
-            raise UserError(f"{self.name} cannot read its own engine: {last_error(sink.errors)}")
+            raise UserError(f"{self.name} cannot read the engine: {last_error(sink.errors)}")
         self._prepare(trt)
 
     def _prepare(self, trt: Any) -> None:
         """Context, stream and memory around the engine."""
-        self._context = self._create_context(trt, EngineCache(), self._key)
+        self._context = self._create_context(trt, EngineCache.open(self.options.engine_key), self._key)
         if self._context is None:
             raise UserError(f"{self.name} cannot run the engine: {last_error(logger(trt).errors)}")
         self._stream = Stream(self.device)
@@ -257,7 +274,7 @@ class TensorRT(DeviceEngine):
         strategies = getattr(trt, "CudaGraphStrategy", None)
         if strategies is not None:
             runtime_config.cuda_graph_strategy = strategies.DISABLED  # its capture cannot sit inside ours
-        self._compiled = CompiledKernels(runtime_config, cache, key)
+        self._compiled = CompiledKernels(runtime_config, cache, compiled_key(key, self.device.info.name))
         context = self._engine.create_execution_context(runtime_config)
         if context is not None:
             self._scratch = Buffer(self.device, self._engine.device_memory_size_v2)
@@ -335,4 +352,12 @@ def open_engines(
         precision,
         options,
     )
+    if options.own_engines is not None:
+        try:
+            for graph, opened in zip(GRAPHS, networks, strict=True):
+                check_tensors(bundle.graph(graph, precision.stored), opened.tensors)
+        except UserError:
+            for opened in networks:
+                opened.close()
+            raise
     return DevicePair(shared_device(options.device), *networks)

@@ -20,6 +20,7 @@ from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.precision import Precision, find_precision
 from jntrt.runtime.engines.tensorrt.build import BuildOptions
 from jntrt.runtime.engines.tensorrt.cache import Engine, EngineCache, EngineKey, compiled_key
+from jntrt.runtime.engines.tensorrt.own import read_own_engines
 from jntrt.runtime.errors import GateError, UserError
 
 log = logging.getLogger(__name__)
@@ -46,20 +47,25 @@ def ensure(
     Returns the verdict (`parity.Difference.to_dict`) and the engines. Raises GateError when they compute
     something else.
     """
-    cache = EngineCache()
+    if options.own_engines is not None:
+        return _ensure_own(bundle, precision, flavour, device, options)
+    cache = EngineCache.open(options.engine_key)
     engines = obtain_engines(bundle, precision, flavour, device, options, cache)
     pair = [engine.sha256 for _, engine in engines]
     verdicts = [engine.manifest.get("parity", {}) for _, engine in engines]
-    if all(verdict.get("engines") == pair for verdict in verdicts):
+    same = all(verdict.get("engines") == pair for verdict in verdicts)
+    gpus = verdicts[0].get("gpus", []) if same else []  # a portable engine is judged on each model
+    if device.name in gpus:
         verdict = dict(verdicts[0])
     else:
         try:
-            verdict = {**_measure(bundle, precision, flavour, options), "engines": pair}
+            verdict = _measure(bundle, precision, flavour, options)
         except GateError:
-            _forget(cache, engines)
+            _forget(cache, engines, device)
             raise
+        verdict |= {"engines": pair, "gpus": [*gpus, device.name]}
         if not verdict["passed"]:
-            _forget(cache, engines)
+            _forget(cache, engines, device)
         else:
             for graph, (key, engine) in zip(GRAPHS, engines, strict=True):
                 cache.record(key, engine, {"parity": verdict, "graph": f"{bundle.name} {graph}"})
@@ -71,11 +77,38 @@ def ensure(
     return verdict, engines
 
 
-def _forget(cache: EngineCache, engines: list[tuple[EngineKey, Engine]]) -> None:
+def _ensure_own(
+    bundle: Bundle, precision: Precision, flavour: str, device: DeviceInfo, options: EngineOptions
+) -> tuple[dict[str, Any], list[tuple[EngineKey, Engine]]]:
+    """As `ensure`, of the user's engines: judged in every run, as no verdict on them is kept."""
+    engines = own_engines(bundle, precision, flavour, device, options)
+    verdict = _measure(bundle, precision, flavour, options, [engine.sha256 for _, engine in engines])
+    if not verdict["passed"]:
+        raise GateError(
+            f"--engine computes something else than {bundle.name} in {precision} ({verdict['text']}):"
+            " build both from its ONNX as docs/gpu.md says"
+        )
+    return verdict, engines
+
+
+def own_engines(
+    bundle: Bundle, precision: Precision, flavour: str, device: DeviceInfo, options: EngineOptions
+) -> list[tuple[EngineKey, Engine]]:
+    """The user's two engines, as `obtain_engines` gives ours."""
+    from jntrt.runtime.engines.tensorrt.engine import engine_key
+
+    entry = bundle.entry(precision.stored)
+    return [
+        (engine_key(entry[graph]["sha256"], str(precision), flavour, device, options), engine)
+        for graph, engine in zip(GRAPHS, read_own_engines(options), strict=True)
+    ]
+
+
+def _forget(cache: EngineCache, engines: list[tuple[EngineKey, Engine]], device: DeviceInfo) -> None:
     """Nobody may use them: neither they nor the kernels that were compiled for them stay."""
     for key, _ in engines:
         cache.remove(key.digest)
-        cache.remove(compiled_key(key).digest)
+        cache.remove(compiled_key(key, device.name).digest)
 
 
 def obtain_engines(
@@ -113,8 +146,17 @@ def _remedy(bundle: Bundle, precision: Precision) -> str:
     return " or ".join(choices) or "another backend"
 
 
-def _measure(bundle: Bundle, precision: Precision, flavour: str, options: EngineOptions) -> dict[str, Any]:
-    """The child's verdict. Raises GateError when it gave none: that is not kept, but asked again."""
+def _measure(
+    bundle: Bundle,
+    precision: Precision,
+    flavour: str,
+    options: EngineOptions,
+    own: list[str] | None = None,
+) -> dict[str, Any]:
+    """The child's verdict. Raises GateError when it gave none: that is not kept, but asked again.
+
+    own: sha256 of the user's engines, which the child reads anew.
+    """
     request = {
         "bundle": str(bundle.path),
         "verified": bundle.verified,
@@ -122,6 +164,9 @@ def _measure(bundle: Bundle, precision: Precision, flavour: str, options: Engine
         "flavour": flavour,
         "device": options.device,
         "build": options.build.key(),
+        "engine_key": str(options.engine_key) if options.engine_key else None,
+        "own_engines": [str(file) for file in options.own_engines or ()],
+        "own": own,
     }
     command = [sys.executable, "-c", CHILD]
     log.info("checking the new engine against the bundle's samples")
@@ -151,15 +196,30 @@ def _measure(bundle: Bundle, precision: Precision, flavour: str, options: Engine
     return verdict
 
 
-def check(bundle: Bundle, precision: Precision, flavour: str, options: EngineOptions) -> dict[str, Any]:
-    """What the child does: compare, and where that fails, look whether only the kept tokens differ."""
+def check(
+    bundle: Bundle,
+    precision: Precision,
+    flavour: str,
+    options: EngineOptions,
+    own: list[str] | None = None,
+) -> dict[str, Any]:
+    """What the child does: compare, and where that fails, look whether only the kept tokens differ.
+
+    own: as in `_measure`.
+    """
     from jntrt.runtime.engines import backend_class, parity
     from jntrt.runtime.engines.device import shared_device
     from jntrt.runtime.engines.tensorrt.engine import open_engines
 
     engine, device = backend_class(flavour), shared_device(options.device)
     with device.current():
-        engines = obtain_engines(bundle, precision, flavour, device.info, options, EngineCache())
+        if own is None:
+            cache = EngineCache.open(options.engine_key)
+            engines = obtain_engines(bundle, precision, flavour, device.info, options, cache)
+        else:
+            engines = own_engines(bundle, precision, flavour, device.info, options)
+            if [engine.sha256 for _, engine in engines] != own:
+                raise UserError("the files of --engine changed meanwhile: start again")
     with closing(open_engines(engine, bundle, precision, options, engines)) as pair:  # not through its gate
         difference = parity.compare_pair(bundle, precision, engine, pair, options)
         if not difference.passed:
@@ -171,11 +231,18 @@ def check(bundle: Bundle, precision: Precision, flavour: str, options: EngineOpt
 def main() -> int:
     """Read a request on stdin, print the verdict as one line of JSON."""
     request = json.load(sys.stdin)
-    options = EngineOptions(device=request["device"], build=BuildOptions(**request["build"]))
+    own = request["own_engines"]
+    options = EngineOptions(
+        device=request["device"],
+        build=BuildOptions(**request["build"]),
+        engine_key=Path(request["engine_key"]) if request["engine_key"] else None,
+        own_engines=(Path(own[0]), Path(own[1])) if own else None,
+        trust=bool(own),  # asked for by the parent, which read them under the user's own
+    )
     try:
         bundle, precision = Bundle.open(Path(request["bundle"])), find_precision(request["precision"])
         bundle.assume(request["verified"])
-        verdict = check(bundle, precision, request["flavour"], options)
+        verdict = check(bundle, precision, request["flavour"], options, request["own"])
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -13,6 +13,7 @@ from pathlib import Path
 
 CLASSES = (
     "Builder", "BuilderFlag", "ComputeCapability", "CudaGraphStrategy", "ExecutionContextAllocationStrategy",
+    "HardwareCompatibilityLevel",
     "IBuilderConfig", "ICudaEngine", "IExecutionContext", "IHostMemory", "ILogger", "INetworkDefinition",
     "IProgressMonitor", "IRuntimeCache", "IRuntimeConfig", "ITimingCache", "MemoryPoolType",
     "NetworkDefinitionCreationFlag", "OnnxParser", "ParserError", "ProfilingVerbosity", "Runtime",

@@ -97,6 +97,12 @@ def test_what_needs_order_or_eyes_goes_one_after_another(
     [
         (("--at-once", "0"), "--at-once 0"),
         (("--server", "grpc://host", "--bundle", "jn-nano"), "leave --bundle"),
+        (
+            ("--server", "grpc://host", "--engine", "a.plan", "b.plan"),
+            "leave --bundle, --decode and --engine",
+        ),
+        (("--trust",), "--trust is for the files of --engine"),
+        (("--engine", "a.plan", "b.plan", "--precision", "fp16", "--backend", "openvino"), "not openvino's"),
         (("--server", "host:8001"), "an address is grpc://HOST:8001"),
     ],
 )

@@ -33,7 +33,12 @@ def test_rtx_builds_for_each_architecture(
 def test_options_are_taken(rtx: ModuleType, small_graph: Callable[..., bytes], tmp_path: Path) -> None:
     options = BuildOptions(64, 1, max_aux_streams=2, timing_cache=tmp_path / "timing")
     assert build_plan(small_graph(), "tensorrt-rtx", options, targets=("SM89",))
-    assert options.key() == {"workspace_mib": 64, "optimization_level": 1, "max_aux_streams": 2}
+    assert options.key() == {
+        "workspace_mib": 64,
+        "optimization_level": 1,
+        "max_aux_streams": 2,
+        "portable": False,
+    }
 
 
 def test_tf32_is_off_unless_asked_for(
