@@ -57,4 +57,6 @@ def track(folder, frames, box):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     track(Path(sys.argv[1]), np.load(sys.argv[2]), np.array(sys.argv[3].split(","), float))

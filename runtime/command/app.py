@@ -87,7 +87,7 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
         hint = _negative_number_hint(tokens)
         if isinstance(error, MissingArgumentError):
             hint = hint or _taken_words_hint(tokens)
-        return _fail(name, f"{one_line(error)}{hint}", 2)
+        return _fail(name, f"{_not_given(error, name) or one_line(error)}{hint}", 2)
     except UserError as error:
         return _fail(name, one_line(error), error.exit_code)
     except KeyboardInterrupt:
@@ -153,6 +153,16 @@ def _negative_number_hint(tokens: list[str]) -> str:
         if flag.startswith("--") and "=" not in flag and re.match(r"-[\d.]", value):
             return f" (a value that begins with a minus sign is written {flag}={value})"
     return ""
+
+
+def _not_given(error: CycloptsError, command: str) -> str | None:
+    """For a word that was left out whole: cyclopts speaks of it as of an option without its value."""
+    if type(error) is not MissingArgumentError or error.keyword or error.tokens_so_far or not error.argument:
+        return None
+    words = " ".join((command, *(error.command_chain or ())))
+    name = error.argument.name
+    name = name if error.argument.index is None else name.lstrip("-").upper()  # as the help writes it
+    return f"{name} is missing; {words} --help says what it is"
 
 
 def _taken_words_hint(tokens: list[str]) -> str:

@@ -103,6 +103,7 @@ def _video_stream(container: "av.container.InputContainer", shown: str, max_pixe
     width, height = stream.codec_context.width, stream.codec_context.height
     check_size(shown, width, height, max_pixels)
     if width == 0:  # FFmpeg leaves it at 0 where it refused
+        _check_jumps(container, shown)
         raise UserError(
             f"{shown}: no frame size in it, or one above {max_pixels} pixels (--max-pixels allows more)"
         )
@@ -110,6 +111,14 @@ def _video_stream(container: "av.container.InputContainer", shown: str, max_pixe
     stream.codec_context.thread_count = 2  # enough for real time; the other cores belong to the network
     stream.codec_context.options = {"max_pixels": str(max_pixels)}  # a later frame may claim another size
     return stream
+
+
+def _check_jumps(container: "av.container.InputContainer", shown: str) -> None:
+    """Of a video that gives nothing: is it an MP4 in a pipe, whose index comes after its frames?"""
+    if shown == "stdin" and "mp4" in container.format.name:
+        raise UserError(
+            "stdin: an MP4 that cannot be read from a pipe (its index has to come first): give its name"
+        )
 
 
 def _promised(
@@ -263,6 +272,7 @@ class _Reader:
 
     def _broken(self, reason: str) -> UserError:
         if self._count == 0:
+            _check_jumps(self._container, self._name)
             return UserError(f"{self._name}: not one frame could be decoded ({reason})")
         return StreamError(
             f"{self._name}: broken after {self._count} frames ({reason}); what came before is kept"

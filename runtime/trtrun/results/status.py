@@ -94,7 +94,8 @@ class Status:
             return
         seconds = max(1e-9, time.perf_counter() - self._began)
         line = f"{self._name}: " if self._name else ""
-        line += f"{self._frames} frames in {seconds:.1f} s ({self._frames / seconds:.1f} FPS"
+        plural = "s" if self._frames > 1 else ""
+        line += f"{self._frames} frame{plural} in {seconds:.1f} s ({self._frames / seconds:.1f} FPS"
         if self._frames > 1:
             alone = self._spent["the tracker"] / (self._frames - 1)
             line += f", bound by {self._bound_by()}; the tracker alone {alone:.1f} ms per frame"

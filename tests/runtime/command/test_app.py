@@ -67,10 +67,11 @@ def test_exit_codes(
     ("words", "expected"),
     [
         (["insepct"], "no such file, and no sub-command (there are: inspect)"),
-        (["inspect"], "requires an argument"),
+        (["inspect"], "BUNDLE is missing; export-jn inspect --help says what it is"),
+        ([".", "--ratio"], "--ratio requires an argument"),
         ([".", "--colour", "red"], "Unknown option"),
         ([".", "--ratio", "-5,1"], "--ratio=-5,1"),
-        ([], "requires an argument"),
+        ([], "FILE is missing; export-jn --help says what it is"),
     ],
 )
 def test_wrong_words_are_one_line(

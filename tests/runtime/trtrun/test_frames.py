@@ -130,6 +130,28 @@ def test_a_video_on_stdin(place: Path, small_bundle: Path, kind: str) -> None:
     assert done.stdout.startswith("20.000,30.000,24.000,20.000\n")
 
 
+def test_an_mp4_on_stdin_is_refused_in_words(place: Path) -> None:
+    import av
+
+    random = np.random.default_rng(0)
+    with av.open("noise.mp4", "w") as container:  # larger than what FFmpeg reads ahead
+        stream = container.add_stream("libx264", rate=10, width=320, height=240, pix_fmt="yuv420p")
+        for _ in range(COUNT):
+            picture = random.integers(0, 255, (240, 320, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    line = [sys.executable, "-m", "jntrt.runtime.trtrun", "-", "--init", BOX]
+    with subprocess.Popen(["cat", "noise.mp4"], stdout=subprocess.PIPE) as pipe:
+        done = subprocess.run(
+            line, stdin=pipe.stdout, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 2
+    assert (
+        "stdin: an MP4 that cannot be read from a pipe (its index has to come first): give its name"
+        in done.stderr
+    )
+
+
 def test_a_trail_is_drawn(call: Call) -> None:
     pictures = []
     for name, words in [("plain.mp4", ()), ("trail.mp4", ("--trail", "8"))]:
