@@ -1,5 +1,4 @@
 """Track with an OSTrack or JN bundle and nothing else: python bare_onnxruntime.py BUNDLE FRAMES.npy x,y,w,h
-
 FRAMES.npy: uint8 N×H×W×3 RGB. Prints x,y,w,h,score per frame after the first: the boxes of jntrt's Tracker.
 """
 
@@ -57,6 +56,5 @@ def track(folder, frames, box):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit(__doc__)
-    track(Path(sys.argv[1]), np.load(sys.argv[2]), np.array(sys.argv[3].split(","), float))
+    folder, frames, first_box = sys.argv[1:] if len(sys.argv) == 4 else sys.exit(__doc__)
+    track(Path(folder), np.load(frames), np.array(first_box.split(","), float))
