@@ -27,7 +27,7 @@ SILENCE_SECONDS = 10.0  # a client that sends or takes nothing for so long is dr
 EVENTS_PER_SECOND = 15
 REPEAT_SECONDS = 2.0  # what stands still is sent again: that is how a viewer that left is noticed
 SOON_SECONDS = 0.1
-END_SECONDS = 2.0  # for viewers to take the last frame
+END_SECONDS = 5.0  # for viewers to take the last frame; a loaded machine's needed more than 2
 
 _PAGE = {
     "": ("page.html", "text/html; charset=utf-8"),
