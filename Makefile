@@ -31,7 +31,7 @@ WITHOUT_TORCH := tests/runtime/bundle tests/runtime/command tests/runtime/video 
 	tests/runtime/view/test_server.py tests/runtime/view/test_session.py tests/test_package.py tests/bench/sequences
 find_python = $(shell for p in $(HOME)/.pyenv/versions/$(1).*/bin/python python$(1); do \
 	$$p --version >/dev/null 2>&1 && echo $$p && break; done)
-OTHER_PYTHONS ?= $(foreach version,3.10 3.12 3.13,$(if $(call find_python,$(version)),$(version)))
+OTHER_PYTHONS ?= $(foreach version,3.12 3.13,$(if $(call find_python,$(version)),$(version)))
 
 .PRECIOUS: build/python-%/.installed
 
