@@ -11,14 +11,7 @@ import pytest
 
 from jntrt.runtime.bundle import Bundle
 
-from .export_jn import TINY, TINY_YAML, export_jn, one_line
-
-
-@pytest.fixture(scope="module")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny") / "tiny"
-    assert export_jn(TINY, "-o", folder, "--config", TINY_YAML) == 0
-    return folder
+from .export_jn import export_jn, one_line
 
 
 def test_inspect(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
