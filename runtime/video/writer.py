@@ -209,8 +209,8 @@ class VideoWriter:
         planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
         container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))  # type: ignore[arg-type]
 
-    def _last_packets(self, stream: Any) -> list["av.Packet"]:
-        packets: list[av.Packet] = stream.encode(None)
+    def _last_packets(self, stream: Any) -> list["av.Packet[Any]"]:
+        packets: list[av.Packet[Any]] = stream.encode(None)
         if self._frames < 3:  # too few for a frame out of order; x265 leaves their dts uninitialised
             for packet in packets:
                 packet.dts = packet.pts
