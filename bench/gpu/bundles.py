@@ -19,7 +19,7 @@ def make_bundles(folder: Path) -> Iterator[Path]:
     """
     clips = folder / "clips"
     for kind in map(family, dict.fromkeys(map(folder_name, FAMILIES))):
-        for name in kind.networks():
+        for name in kind.NETWORKS:
             bundle = folder / name
             if name == "tiny":
                 continue
@@ -37,7 +37,7 @@ def _export(kind: Any, name: str, folder: Path) -> None:
     import yaml
     from safetensors.torch import save_file
 
-    recipe = kind.networks()[name]
+    recipe = kind.NETWORKS[name]
     torch.manual_seed(0)
     weights, config = folder / f"{name}.safetensors", folder / f"{name}.yaml"
     unfinished = folder / "unfinished" / name
