@@ -34,13 +34,14 @@ def test_the_same_bytes(program: list[str]) -> None:
     cases, wanted = b"", b""
     for number in range(150):
         width, height, size = (int(value) for value in rng.integers(1, 120, 3))
-        rectangle = CropRectangle(*(int(value) for value in (*rng.integers(-60, 90, 2), rng.integers(1, 150))))
+        x, y = (int(value) for value in rng.integers(-60, 90, 2))
+        rectangle = CropRectangle(x, y, int(rng.integers(1, 150)))
         frame = rng.integers(0, 256, (height, width, 3), np.uint8)
         if number % 10 == 0:
             frame[:] = 255  # the largest sums
         red, green, blue = (int(value) for value in rng.integers(0, 256, 3))
         edge, swap = list(Edge)[number % 2], number % 3 == 0
-        square = (rectangle.x, rectangle.y, rectangle.side)
+        square = (x, y, rectangle.side)
         numbers = (width, height, hidden_lines(edge), red, green, blue, *square, size, swap)
         cases += np.array(numbers, np.int32).tobytes() + frame.tobytes()
         border = (red, green, blue)
