@@ -71,7 +71,7 @@ VARIANTS = (
     Variant("onnxruntime-cuda"),
     Variant("onnxruntime-cuda", "own graph", EngineOptions(own_graph=True)),
 )
-PRECISIONS = ("fp16", "fp32")
+PRECISIONS = ("fp16", "bf16-gpu", "fp32")
 TORCH = "torch"
 QUICK_CALLS = 50
 
