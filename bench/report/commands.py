@@ -31,8 +31,8 @@ def report(
     max_frames: int | None = None,
     video: Path | None = None,
     init: str = "",
-    rounds: int = 10,
-    seconds: float = 0.5,
+    rounds: int = 20,
+    seconds: float = 0.25,
     sections: str = "",
     save: Path = Path("bench-results"),
     json: bool = False,
@@ -121,22 +121,19 @@ def layers(
     json
         Print everything as JSON instead of tables.
     """
-    import tempfile
     from dataclasses import asdict
 
     from rich.console import Console
 
-    from jntrt.bench.bundles import open_bundles
-    from jntrt.bench.latency.timed_engines import drawn_clip, plan_engines
+    from jntrt.bench.bundles import open_or_default
+    from jntrt.bench.latency.timed_engines import plan_engines, timed_clip
     from jntrt.bench.layers import profile_engines
     from jntrt.bench.layers.tables import print_layers
-    from jntrt.runtime.bundle import default_bundle
     from jntrt.runtime.command.progress import progress_bar
 
-    with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder, progress_bar() as bar:
-        source, box = drawn_clip(Path(folder))
+    with timed_clip() as (source, box), progress_bar() as bar:
         engines = plan_engines(
-            open_bundles(bundles) or [default_bundle()],
+            open_or_default(bundles),
             backends=parse_words(backend),
             precisions=parse_words(precision),
             threads=[threads],
@@ -157,12 +154,13 @@ def layers(
 def compare(old: Path, new: Path, /, *, tolerance: float = 0.02, json: bool = False) -> int:
     """What became slower or faster between two reports; exit code 4 where something became slower.
 
-    The medians of rounds are tested, each over a fixed product that was timed beside it.
+    Rounds are tested, each over a fixed product that was timed around it. Takes runs that bench-jn report,
+    latency or pipeline has saved.
 
     Parameters
     ----------
     old
-        A report.json, or a folder that bench-jn report has saved.
+        A report.json, or a saved folder.
     new
         Another, of the same bundles.
     tolerance
@@ -190,7 +188,7 @@ def compare(old: Path, new: Path, /, *, tolerance: float = 0.02, json: bool = Fa
 
 
 def list_saved(*, save: Path = Path("bench-results"), json: bool = False) -> None:
-    """List the reports that were saved.
+    """List the runs that report, latency and pipeline have saved.
 
     Parameters
     ----------
@@ -206,13 +204,15 @@ def list_saved(*, save: Path = Path("bench-results"), json: bool = False) -> Non
         print_json(rows)
         return
     if not rows:
-        print(f"{save}: nothing saved; bench-jn report saves there")
+        print(f"{save}: nothing saved; bench-jn report, latency and pipeline save there")
     for row in rows:
         if "wrong" in row:
             print(f"{row['folder']}  {row['wrong']}")
         else:
-            words = f"{row['engines']} engines, {row['quiet']} quiet, {row['seconds']:.0f} s"
-            print(f"{row['folder']}  {', '.join(row['bundles'])}  {words}")
+            words = [f"{row['engines']} engines, {row['quiet']} quiet"] * bool(row["engines"])
+            words += [f"{row['commands']} whole commands"] * bool(row["commands"])
+            words += [f"{row['seconds']:.0f} s"]
+            print(f"{row['folder']}  {', '.join(row['bundles'])}  {', '.join(words)}")
 
 
 def _measured(
@@ -229,14 +229,11 @@ def _measured(
     seconds: float,
     sections: str,
 ) -> dict[str, object]:
-    import tempfile
-
     from jntrt.bench.accuracy.baselines import baseline_names
-    from jntrt.bench.bundles import open_bundles
-    from jntrt.bench.latency.timed_engines import drawn_clip, video_box
-    from jntrt.bench.report.measured.collect import SECTIONS, Plan, collect
+    from jntrt.bench.bundles import open_or_default
+    from jntrt.bench.latency.timed_engines import timed_clip
+    from jntrt.bench.report.measured.collect import SECTIONS, Plan, collect, command_words
     from jntrt.bench.sequences.data_option import parse_data
-    from jntrt.runtime.bundle import default_bundle
     from jntrt.runtime.command.progress import progress_bar
 
     asked = parse_words(sections) or list(SECTIONS)
@@ -245,13 +242,10 @@ def _measured(
             raise UserError(f"--sections {name}: there are {', '.join(SECTIONS)}")
     if rounds < 2 or not seconds > 0 or (max_frames is not None and max_frames < 2):
         raise UserError("--rounds and --max-frames have to be 2 or more, --seconds above 0")
-    if init and video is None:
-        raise UserError("--init: names a target in --video, which is not given")
     names = {"all": list(baseline_names()), "none": []}.get(baseline, parse_words(baseline))
-    with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder:
-        source, box = drawn_clip(Path(folder)) if video is None else video_box(video, init)
+    with timed_clip(video, init) as (source, box):
         plan = Plan(
-            bundles=tuple(open_bundles(bundles) or [default_bundle()]),
+            bundles=tuple(open_or_default(bundles)),
             source=source,
             box=box,
             drawn=video is None,
@@ -267,10 +261,4 @@ def _measured(
         )
         with progress_bar() as bar:
             task = bar.add_task("starting", total=None)
-            return collect(plan, _command(), lambda words: bar.update(task, description=words))
-
-
-def _command() -> str:
-    """The command as it was given, without the folders of files: a report is shown to others."""
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    return " ".join(["bench-jn", *words])
+            return collect(plan, command_words(), lambda words: bar.update(task, description=words))

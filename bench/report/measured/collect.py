@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -14,11 +15,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from jntrt.bench.conditions import to_dict as conditions_dict
 from jntrt.bench.latency.measure import measure_latency
 from jntrt.bench.latency.worker import TimedEngine
 from jntrt.bench.machine import describe_machine
-from jntrt.bench.report.measured.engines import engine_entry, precisions_of
+from jntrt.bench.report.measured.engines import latency_section, precisions_of
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import UserError
 
@@ -45,8 +45,8 @@ class Plan:
     backends: tuple[str, ...] = ("auto",)
     precisions: tuple[str, ...] = ()
     threads: int | None = None
-    rounds: int = 10
-    seconds: float = 0.5
+    rounds: int = 20
+    seconds: float = 0.25
     sections: tuple[str, ...] = SECTIONS
     data: tuple[Path, ...] = ()
     max_frames: int | None = None
@@ -54,18 +54,31 @@ class Plan:
     out: Path | None = None
 
 
-def collect(plan: Plan, command: str, step: Step) -> dict[str, Any]:
-    """Measure the sections of `plan`; step is called with what is done next."""
-    begin = perf_counter()
-    engines, left_out = _engines(plan)
-    document: dict[str, Any] = {
+def new_document(command: str, video: Path | None, box: Sequence[float]) -> dict[str, Any]:
+    """A report's head, without sections and `seconds`. video: None for the drawn clip; box: as in `Plan`."""
+    return {
         "format": FORMAT,
         "version": VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
         "machine": describe_machine(),
-        "clip": {"source": "drawn" if plan.drawn else Path(plan.source).name, "box": list(plan.box)},
-        "left_out": left_out,
+        "clip": {"source": "drawn" if video is None else video.name, "box": list(box)},
+        "left_out": [],
+    }
+
+
+def command_words() -> str:
+    """The command as it was given, without the folders of files: a report is shown to others."""
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+    return " ".join(["bench-jn", *words])
+
+
+def collect(plan: Plan, command: str, step: Step) -> dict[str, Any]:
+    """Measure the sections of `plan`; step is called with what is done next."""
+    begin = perf_counter()
+    engines, left_out = _engines(plan)
+    document = new_document(command, None if plan.drawn else Path(plan.source), plan.box) | {
+        "left_out": left_out
     }
     sections: dict[str, Callable[[], dict[str, Any]]] = {
         "latency": lambda: _latency(plan, engines, step),
@@ -111,10 +124,7 @@ def _engines(plan: Plan) -> tuple[list[TimedEngine], list[dict[str, str]]]:
 def _latency(plan: Plan, engines: list[TimedEngine], step: Step) -> dict[str, Any]:
     by_path = {str(bundle.path): bundle for bundle in plan.bundles}
     found = measure_latency(engines, rounds=plan.rounds, call_seconds=plan.seconds, on_step=step)
-    return {
-        "engines": [engine_entry(timing, by_path[timing.engine.bundle], found) for timing in found.timings],
-        "conditions": {"quiet": found.quiet, **conditions_dict(found.samples)},
-    }
+    return latency_section(found, by_path)
 
 
 def _video(plan: Plan, step: Step) -> dict[str, Any]:
