@@ -29,6 +29,7 @@ def report(
     threads: int | None = None,
     baseline: str = "static,ncc",
     max_frames: int | None = None,
+    tracker_seconds: float | None = None,
     video: Path | None = None,
     init: str = "",
     rounds: int = 20,
@@ -60,6 +61,9 @@ def report(
         Trackers without a network in the accuracy section, separated by commas; all, or none.
     max_frames
         Use the first frames of each clip alone.
+    tracker_seconds
+        How long each bundle may about take with --data: a slow one sees the first frames of each clip alone,
+        and its row says how many.
     video
         Video to time on (default: a 1080p clip drawn for the purpose).
     init
@@ -83,7 +87,8 @@ def report(
     if bundles and all(word.endswith(".json") for word in bundles):
         document = join([read(Path(word)) for word in bundles])
     else:
-        asked = (backend, precision, threads, baseline, max_frames, video, init, rounds, seconds, sections)
+        capped = (max_frames, tracker_seconds)
+        asked = (backend, precision, threads, baseline, *capped, video, init, rounds, seconds, sections)
         document = _measured(bundles, data, *asked)
     written = write(document, dated(save) / "report")
     if output is not None:
@@ -223,6 +228,7 @@ def _measured(
     threads: int | None,
     baseline: str,
     max_frames: int | None,
+    tracker_seconds: float | None,
     video: Path | None,
     init: str,
     rounds: int,
@@ -242,6 +248,8 @@ def _measured(
             raise UserError(f"--sections {name}: there are {', '.join(SECTIONS)}")
     if rounds < 2 or not seconds > 0 or (max_frames is not None and max_frames < 2):
         raise UserError("--rounds and --max-frames have to be 2 or more, --seconds above 0")
+    if tracker_seconds is not None and not tracker_seconds > 0:
+        raise UserError(f"--tracker-seconds {tracker_seconds:g}: give seconds above 0")
     names = {"all": list(baseline_names()), "none": []}.get(baseline, parse_words(baseline))
     with timed_clip(video, init) as (source, box):
         plan = Plan(
@@ -257,6 +265,7 @@ def _measured(
             sections=tuple(asked),
             data=tuple(parse_data(data)) if data else (),
             max_frames=max_frames,
+            tracker_seconds=tracker_seconds,
             baselines=tuple(names),
         )
         with progress_bar() as bar:

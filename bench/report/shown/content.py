@@ -70,16 +70,19 @@ def _tradeoff(document: Document) -> Iterator[Block]:
         (
             *(short(row["bundle"]), "" if row["precision"] == "none" else row["precision"], share(row["ao"])),
             *(f"{share(row['ao_low'])} … {share(row['ao_high'])}", share(row["sr50"]), share(row["auc"])),
+            str(row["frames"]),
             *(("-", "-") if row["name"] == STATIC else (time_of(row["ms"]), fps_of(row["ms"]))),
         )
         for row in sorted(rows, key=lambda row: -(row["ao"] or 0))
     ]
     cut = f" Of each clip the first {accuracy['max_frames']} frames." if accuracy.get("max_frames") else ""
+    if any(row["frames"] < frames for row in rows):
+        cut += " With fewer frames a slow tracker saw the first of each clip: its AO is not to be compared."
     untrained = sorted({row["bundle"] for row in rows if row["kind"] == "untrained"})
     if untrained:
         cut += f" {', '.join(untrained)}: random weights, whose AO says nothing."
     yield Table(
-        ("tracker", "precision", "AO", "95 %", "SR.5", "AUC", "ms", "FPS"),
+        ("tracker", "precision", "AO", "95 %", "SR.5", "AUC", "frames", "ms", "FPS"),
         body,
         f"First frames are not counted. ms: median of one update, decoding not in it. {STATIC}: the first box"
         f" for ever, whose speed says nothing.{cut}",
