@@ -190,7 +190,7 @@ def test_the_default_bundle_has_a_threshold_and_another_says_what_it_lacks() -> 
 def test_likeness_tells_textures_apart_and_forgives_a_shift() -> None:
     views = Views()
     assert views.likeness(Seen(paint(target="first"), (*PLACES["first"], *SIZE))) == 0
-    views.add(Seen(paint(target="first"), (*PLACES["first"], *SIZE)))
+    views.add(Seen(paint(target="first"), (*PLACES["first"], *SIZE)), 1.0)
     again = paint(target="again")
     assert views.likeness(Seen(again, (*PLACES["again"], *SIZE))) == pytest.approx(1, abs=1e-3)
     assert views.likeness(Seen(again, (PLACES["again"][0] + 3, PLACES["again"][1] - 3, *SIZE))) > 0.65
