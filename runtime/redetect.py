@@ -4,11 +4,11 @@ Lost for some frames in a row, the target is looked for in windows of the frame,
 scale at `init`: first around the last sure place, ring by ring, until they have covered the frame, then from
 the start again. The networks are the tracker's own: its loop is put at a window and steps, as if it had
 believed the target there. What it finds is judged by its likeness to the target's pixels
-(runtime/likeness.py). The best of a frame is looked at once more from close by, and is the target where its
-presence reaches the bundle's threshold and its likeness one that was measured for the bundle (calib-jn
-redetect). While the target is followed, windows elsewhere show what else the networks would take for it: over
-the whole frame in the time that is left, and then now and then; what is nearly as like to that is never
-taken.
+(runtime/likeness.py). The best of a frame is looked at once more from close by and then followed: it is the
+target where for some frames in a row its presence reaches the bundle's threshold, and its likeness one that
+was measured for the bundle (calib-jn redetect). While the target is followed, windows elsewhere show what
+else the networks would take for it: over the whole frame in the time that is left, and then now and then;
+what is nearly as like to that is never taken.
 """
 
 import math
@@ -31,6 +31,7 @@ REMEMBER = 8  # frames between two patches of the target that are kept
 ASIDE = 3  # frames between two windows elsewhere while the target is followed, once they covered the frame
 RATIO = 1.15  # likeness to the target over that to other things, at least
 FAINT = 0.5  # of the presence threshold: enough for a look from close by, and for something else
+SURE = 3  # frames in a row that something found has to be as like as the threshold
 KNOWN = 0.9  # likeness to other things of one that needs no patch of its own
 
 
@@ -95,7 +96,8 @@ class Search:
     def trust(self, box: geometry.Box) -> None:
         """The target is at `box`."""
         self._sure = box
-        self._lost = self._held = 0
+        self._lost = self._held = self._times = 0
+        self._hope: geometry.Box | None = None  # where something found is, that is not sure yet
         self._windows: list[geometry.Box] = []
         self._next = 0
 
@@ -123,21 +125,31 @@ class Search:
             self._lost += 1
             if self._lost == self.options.after:
                 self._windows = []  # about the last sure place
-        best = None
         left = self.options.milliseconds - (step.crop_ms + step.network_ms + step.box_ms)
+        taken = False
         if self.searching:
-            best = self._look(self._scan(frame, self._sure, began, left), frame)
+            best = self._candidate(frame, began, left)
+            if best and self._judged(frame, best) >= max(self.threshold, likeness + LIKER):
+                self._hope, self._times = _found(best)[0], self._times + 1
+                taken = self._times == SURE
+            else:
+                self._hope, self._times = None, 0
+            if best and taken:
+                step = best
+                self.trust(_found(step)[0])
         elif self._lost == 0 and not self._covered:
             self._look_aside(self._scan(frame, box, began, left), frame, box)
         elif self._lost == 0 and self._number % ASIDE == 0:
             self._look_aside([self._at(frame, self._window(box))], frame, box)
-        taken = best is not None and self._judged(frame, best) >= max(self.threshold, likeness + LIKER)
-        if best is not None and taken:
-            step = best
-            self.trust(_found(step)[0])
         self._loop.move(step.boxes.tolist())
         self.milliseconds = 1e3 * (perf_counter() - began)
         return step, taken
+
+    def _candidate(self, frame: Image, began: float, milliseconds: float) -> Step | None:
+        """What the search has found: followed from the last frame, or new."""
+        if self._hope:
+            return self._at(frame, self._hope)
+        return self._look(self._scan(frame, self._sure, began, milliseconds), frame)
 
     def _judged(self, frame: Image, step: Step) -> float:
         box, score = _found(step)
