@@ -164,6 +164,17 @@ class Tracker:
             pair.close()
             raise
 
+    def frame_buffer(self, height: int, width: int) -> Frame:
+        """Memory for a frame, height×width×3 uint8, to decode into and to give to `init` and `update`.
+
+        On a GPU it is page-locked and the crop reads it in place: no copy on a Jetson, elsewhere just the
+        pixels of the crop cross the bus. It may be filled again once `update` or `result` has returned, and
+        stays until nobody holds the array. Take two to fill one while the other is tracked.
+        """
+        if min(height, width) < 1 or max(height, width) > geometry.MAX_SIDE:
+            raise TrackerError(f"a frame has sides of 1 to {geometry.MAX_SIDE} pixels, not {width}×{height}")
+        return self._loop.frame_buffer(height, width)
+
     @_one_at_a_time
     def init(self, frame: Frame, boxes: ArrayLike) -> None:
         """Show the target: `frame` H×W×3 uint8, its box x, y, w, h in pixels (floats allowed).

@@ -13,7 +13,7 @@ from jntrt.runtime.bundle import is_bundle
 
 
 def make_bundles(folder: Path) -> Iterator[Path]:
-    """Bundles of all families' published networks, fp32 and fp16, below `folder`, each when it is asked for.
+    """Bundles of all families' published networks in fp32, fp16 and bf16-gpu, each when asked for.
 
     One that an earlier run finished is taken as it is.
     """
@@ -49,7 +49,8 @@ def _export(kind: Any, name: str, folder: Path) -> None:
     _command("jntrt.export.cli", words)
     small = ["--crops", "8", "--gate-crops", "4", "--gate-frames", "5", "--force"]
     clips = str(folder / "clips")
-    _command("jntrt.calib.cli", [str(unfinished), "--data", clips, "--precision", "fp16", *small])
+    for precision in ("fp16", "bf16-gpu"):
+        _command("jntrt.calib.cli", [str(unfinished), "--data", clips, "--precision", precision, *small])
     weights.unlink()
     if is_bundle(unfinished):
         unfinished.rename(folder / name)

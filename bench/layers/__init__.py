@@ -25,6 +25,7 @@ from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 
+READ = ON_CPU  # backends whose layers are read
 WARM, RUNS = 3, 15
 WORST = 10
 
@@ -98,8 +99,8 @@ def _profile(engine: TimedEngine) -> tuple[float, list[Layer]]:
     bundle = Bundle.open(engine.bundle)
     found = resolve(bundle, engine.precision, engine.backend)
     backend, precision = found.backend.name, found.precision
-    if backend not in ON_CPU:
-        raise UserError(f"layers of {backend} are not read here: --backend {','.join(ON_CPU)}")
+    if backend not in READ:
+        raise UserError(f"layers of {backend} are not read here: --backend {','.join(READ)}")
     frames = _frames(engine.source)
 
     def opened(profile: Path | None) -> Pair:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,26 +11,31 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jntrt.bench.statistics import difference
+from jntrt.bench.conditions import half_spread
+from jntrt.bench.statistics import Floats, difference
 from jntrt.runtime.errors import UserError
 
 STAGES = ("crop", "network", "box", "frame")
-JUDGED = ("network", "frame")  # the others are microseconds, whose rounds differ by more
+WHOLE = "start to end"  # the stage of bench-jn pipeline
+JUDGED = ("network", "frame", WHOLE)  # the others are microseconds, whose rounds differ by more
 MAX_P = 0.002  # as asv has it: at 0.05 one of twenty equal runs would be called changed
 LEAST_ROUNDS = 6  # with five each even disjoint values do not reach MAX_P
 LEGEND = """\
-ratio   new over old: medians of rounds, each over the fixed product that was
-        timed before it, so that a slower clock is no slower tracker
+ms      medians over all frames
+ratio   new over old, medians over rounds: of each the tenth of its frames that
+        nothing disturbed, over a fixed product that was timed around it, so
+        that neither a busy neighbour nor a slower clock is a slower tracker
 95 %    bootstrap interval, rounds drawn
 p       Mann-Whitney test on the rounds · above: how often a new round is above
         an old one (0.5: no difference)
-A verdict needs p below 0.002 and a ratio beyond the tolerance; in a noisy run
-a small change is not found."""
+limit   the ratio from which a change counts: the tolerance, or by how much the
+        rounds of one run differ (half of their middle 80 %), if that is more
+A verdict needs p below 0.002 and a ratio beyond the limit."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One stage of one engine, old against new. Times are medians in ms, ratio as in `LEGEND`.
+    """One stage of one engine, old against new. Times are medians in ms, ratio and limit as in `LEGEND`.
 
     verdict: slower, faster or same; changed graphs are told, their times are compared all the same.
     conditions: the verdicts on the machine in both runs.
@@ -45,20 +50,22 @@ class Change:
     high: float
     p: float
     above: float
+    limit: float
     verdict: str
     same_graph: bool
     conditions: tuple[str, str]
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> list[Change]:
-    """Every stage of the engines that both reports have. UserError where there is none, or too few rounds."""
-    before = {engine["label"]: engine for engine in old.get("engines", ())}
-    pairs = [(before[e["label"]], e) for e in new.get("engines", ()) if e["label"] in before]
+    """Every stage of the engines that both reports have, and every whole command. UserError where there is
+    none, or too few rounds."""
+    before = {taken.label: taken for taken in _all_taken(old)}
+    pairs = [(before[taken.label], taken) for taken in _all_taken(new) if taken.label in before]
     if not pairs:
         raise UserError(
             "the reports have no engine in common: measure the same bundles, backends, precisions"
         )
-    return [_change(one, other, stage, tolerance) for one, other in pairs for stage in STAGES]
+    return [_change(one, other, stage, tolerance) for one, other in pairs for stage in other.ratios]
 
 
 def regressions(changes: list[Change]) -> list[Change]:
@@ -76,11 +83,11 @@ def print_changes(changes: list[Change], console: Console) -> None:
             title=label + other, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
         )
         table.add_column("stage")
-        for column in ("old ms", "new ms", "ratio", "95 %", "p", "above", ""):
+        for column in ("old ms", "new ms", "ratio", "95 %", "p", "above", "limit", ""):
             table.add_column(column, justify="right", no_wrap=True)
         for c in own:
             figures = (f"{c.old_ms:.3f}", f"{c.new_ms:.3f}", f"{c.ratio:.3f}", f"{c.low:.3f} … {c.high:.3f}")
-            table.add_row(c.stage, *figures, f"{c.p:.4f}", f"{c.above:.2f}", c.verdict)
+            table.add_row(c.stage, *figures, f"{c.p:.4f}", f"{c.above:.2f}", f"{c.limit:.1%}", c.verdict)
         console.print(table)
         console.print()
     console.print(LEGEND, highlight=False)
@@ -96,31 +103,60 @@ def to_dict(changes: list[Change], tolerance: float) -> dict[str, Any]:
     }
 
 
-def _change(old: Mapping[str, Any], new: Mapping[str, Any], stage: str, tolerance: float) -> Change:
-    for engine in (old, new):
-        if len(engine["rounds"]) < LEAST_ROUNDS:
+@dataclass(frozen=True)
+class _Taken:
+    """What a report has of one engine, or of one whole command. ms: medians, ratios: as in `LEGEND`, a value
+    a round; both by stage. graph: digests of what ran."""
+
+    label: str
+    ms: Mapping[str, float]
+    ratios: Mapping[str, Floats]
+    graph: Any
+    condition: str
+
+
+def _all_taken(report: Mapping[str, Any]) -> Iterator[_Taken]:
+    for engine in report.get("engines", ()):
+        rounds = engine["rounds"]
+        ratios = {
+            stage: np.array([taken["floors_ms"][stage] / taken["reference_ms"] for taken in rounds])
+            for stage in STAGES
+        }
+        ms = {stage: engine["stages_ms"][stage]["p50"] for stage in STAGES}
+        yield _Taken(engine["label"], ms, ratios, engine["graph_sha256"], engine["verdict"]["word"])
+    for command in report.get("pipeline", ()):
+        ratio = np.array([1e3 * taken["seconds"] / taken["reference_ms"] for taken in command["rounds"]])
+        label, ms = f"{command['label']}, whole command", {WHOLE: 1e3 * command["seconds"]}
+        yield _Taken(label, ms, {WHOLE: ratio}, command["bundle_sha256"], "not judged")
+
+
+def _change(old: _Taken, new: _Taken, stage: str, tolerance: float) -> Change:
+    one, other = old.ratios[stage], new.ratios[stage]
+    for ratios in (one, other):
+        if len(ratios) < LEAST_ROUNDS:
             raise UserError(
-                f"{engine['label']}: {len(engine['rounds'])} rounds are too few to compare;"
+                f"{new.label}: {len(ratios)} rounds are too few to compare;"
                 f" measure with --rounds {LEAST_ROUNDS} or more"
             )
-    found = difference(_over_reference(old, stage), _over_reference(new, stage))
+    found = difference(one, other)
+    limit = max(tolerance, half_spread(one), half_spread(other))
     verdict = "same"
-    if found.p < MAX_P and found.ratio > 1 + tolerance:
+    if found.p < MAX_P and found.ratio > 1 + limit:
         verdict = "slower"
-    elif found.p < MAX_P and found.ratio < 1 / (1 + tolerance):
+    elif found.p < MAX_P and found.ratio < 1 / (1 + limit):
         verdict = "faster"
     return Change(
-        new["label"],
-        stage,
-        old["stages_ms"][stage]["p50"],
-        new["stages_ms"][stage]["p50"],
-        *(found.ratio, found.low, found.high, found.p, found.effect),
-        verdict,
-        old["graph_sha256"] == new["graph_sha256"],
-        (old["verdict"]["word"], new["verdict"]["word"]),
+        label=new.label,
+        stage=stage,
+        old_ms=old.ms[stage],
+        new_ms=new.ms[stage],
+        ratio=found.ratio,
+        low=found.low,
+        high=found.high,
+        p=found.p,
+        above=found.effect,
+        limit=limit,
+        verdict=verdict,
+        same_graph=old.graph == new.graph,
+        conditions=(old.condition, new.condition),
     )
-
-
-def _over_reference(engine: Mapping[str, Any], stage: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    times = [taken["stages_ms"][stage] / taken["reference_ms"] for taken in engine["rounds"]]
-    return np.array(times, dtype=np.float64)

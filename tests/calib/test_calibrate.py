@@ -41,7 +41,7 @@ def content(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name not in reports}
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8", "int8-fp16"])
+@pytest.mark.parametrize("precision", ["fp16", "bf16-gpu", "int8", "int8-fp16"])
 def test_a_precision_joins_the_bundle(bundle, sequences, precision, capsys):
     words = (bundle.path, "--data", sequences, "--precision", precision, *SMALL, *LOOSE, "--json")
     assert calib(*words) == 0
@@ -66,7 +66,7 @@ def test_a_precision_joins_the_bundle(bundle, sequences, precision, capsys):
     assert "<script" not in html
     assert "http" not in html.replace("http-equiv", "")
     track = onnx.load(changed.graph("track", precision))
-    assert track.opset_import[0].version == 20
+    assert track.opset_import[0].version == (22 if precision == "bf16-gpu" else 20)
     if precision == "int8":
         assert gate["int8_share"] > 0.6
         with Tracker.from_bundle(changed, "onnxruntime", "int8", threads=1) as tracker:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jntrt.bench.accuracy.baselines import STATIC
+
 WIDTH = 370  # pixels of the plot; a phone shows it a little smaller, a desk a little larger
 # They differ for the colour-blind as well, and stand out from white and from near-black.
 COLOURS = ("#3b8fd6", "#e08a00", "#1fa37a", "#cf6fa5", "#d9532c", "#8f7be0", "#8c8c8c")
@@ -64,7 +66,7 @@ def tradeoff(rows: Rows) -> dict[str, Any]:
     The static box, whose speed is nobody's, is a line.
     """
     known = [row for row in rows if row["ao"] is not None and row["fps"]]
-    static = [row for row in known if row["name"] == "static"]
+    static = [row for row in known if row["name"] == STATIC]
     shown = [
         {**row, "group": "classical" if row["kind"] == "classical" else row["bundle"]}
         for row in known

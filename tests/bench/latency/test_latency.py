@@ -17,6 +17,8 @@ from jntrt.bench.latency.timed_engines import plan_engines, video_box
 from jntrt.bench.latency.whole_command import Whole, print_whole, time_whole
 from jntrt.bench.latency.worker import STAGES, TimedEngine, Worker, open_engine
 from jntrt.bench.machine import Moment, describe_machine, moment, quiet_check, spin
+from jntrt.bench.report.documents import read
+from jntrt.bench.report.measured.engines import engine_entry
 from jntrt.export.pipeline import export_checkpoint
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.app import run
@@ -29,6 +31,12 @@ from ..tiny import write_got10k
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 BOX = (20.0, 16.0, 16.0, 12.0)
+
+
+@pytest.fixture(autouse=True)
+def _saved_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are saved below the working folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +227,10 @@ def test_the_command(bundle: Bundle, video: str, capsys: pytest.CaptureFixture[s
     assert engine["stages_ms"]["network"]["p50"] > 0
     assert engine["published"] is None
     assert engine["engine"]["idle threads"] == "sleep"
+    (saved,) = Path("bench-results").iterdir()
+    document = read(saved)
+    assert (document["engines"][0]["bundle"], len(document["engines"][0]["rounds"])) == ("tiny-jn", 2)
+    assert "tiny-jn" in (saved / "report.html").read_text()
     assert run(app, [*words, "--spin"]) == 0
     assert "threads: 1, idle ones spin" in " ".join(capsys.readouterr().out.split())
 
@@ -263,6 +275,27 @@ def test_the_whole_command(bundle: Bundle, video: str, capsys: pytest.CaptureFix
     assert engine["seconds"] > 0
     assert engine["cpu_seconds"] > 0
     assert engine["fps"] == pytest.approx(4 / engine["seconds"])
+    assert run(app, ["list"]) == 0
+    assert "tiny-jn  1 whole commands" in capsys.readouterr().out
+    (saved,) = Path("bench-results").iterdir()
+    assert read(saved)["pipeline"][0]["rounds"][0]["reference_ms"] > 0
+    assert "tiny-jn onnxruntime fp32 | 4 |" in (saved / "report.md").read_text()
+    assert run(app, ["compare", str(saved), str(saved)]) == 2
+    assert "whole command: 1 rounds are too few" in capsys.readouterr().err
+
+
+def test_the_plain_form_is_saved_without_the_graphs_digests(bundle: Bundle) -> None:
+    engine = TimedEngine("tiny-jn eager", str(bundle.path), "v", BOX, kind="eager")
+    times = np.ones((2, 3, len(STAGES)))
+    found = Timing(engine, {"backend": "eager"}, times, np.ones(2), np.arange(2.0), {})
+    entry = engine_entry(found, bundle, Latency((found,), {}))
+    assert (entry["graph_sha256"], entry["gate"], entry["check"]) == (None, None, None)
+    ours = dataclasses.replace(found, engine=dataclasses.replace(engine, kind="bundle", precision="fp32"))
+    assert engine_entry(ours, bundle, Latency((ours,), {}))["check"]["passed"]
+    bf16 = dataclasses.replace(ours, engine=dataclasses.replace(ours.engine, precision="bf16"))
+    entry = engine_entry(bf16, bundle, Latency((bf16,), {}))
+    assert entry["check"] is None  # fp32's says nothing of it
+    assert entry["graph_sha256"] is not None
 
 
 def test_a_whole_command_that_fails_says_its_line(bundle: Bundle, video: str) -> None:
