@@ -210,7 +210,7 @@ def test_too_little_int8_is_a_refusal(bundle, sequences, capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--precision", "int4"), "--precision int4: choose one of fp16, int8, int8-fp16"),
+        (("--precision", "int4"), "--precision int4: choose one of fp16, bf16-gpu, int8, int8-fp16"),
         (("--precision", "int8", "--method", "best"), "--method best"),
         (("--precision", "int8", "--weight-bits", "6"), "--weight-bits 6"),
         (("--precision", "int8", "--keep", "blocks.9/mlp/fc1", *SMALL), "no such layer"),
