@@ -20,8 +20,9 @@ from jntrt.runtime.bundle.conventions import (
 )
 from jntrt.runtime.crop import border_colour, crop
 from jntrt.runtime.cuda.driver import Buffer, Device, Stream
-from jntrt.runtime.cuda.kernels import FRAME, RESULT, BoxAddresses, Kernels, aim, rule_of, sizes
-from jntrt.runtime.geometry import CropRectangle, box_to_frame, hidden_lines
+from jntrt.runtime.cuda.frames import DeviceFrame
+from jntrt.runtime.cuda.kernels import RESULT, BoxAddresses, Kernels, aim, describe, rule_of, sizes
+from jntrt.runtime.geometry import CropRectangle, box_to_frame
 
 # What differs between the families: OSTrack's, then NanoTrack's choices.
 CONVENTIONS = (
@@ -76,8 +77,7 @@ def check_crop(device: Device, cases: int = 200) -> str:
         )
         lanes, swap, border = aim(boxes, spec), bool(case % 2), border_colour(frame, spec)
         pixels = on_device(device, stream, frame)
-        hidden = hidden_lines(spec.edge)
-        description = np.array([(pixels.pointer, width, height, 3 * width, hidden, (*border, 0))], FRAME)
+        description = describe(DeviceFrame(pixels.pointer, width, height, 3 * width), spec, border)
         buffers = [on_device(device, stream, array) for array in (description, lanes)]
         wanted = np.stack(
             [
@@ -113,7 +113,7 @@ def _box_differences(device: Device, count: int, spec: CropSpec, rule: StateSpec
         ]
     )
     arrays = {
-        "frame": np.array([(0, WIDTH, HEIGHT, 0, 0, 0)], FRAME),
+        "frame": describe(DeviceFrame(0, WIDTH, HEIGHT, 0), spec, (0, 0, 0)),
         "rule": rule_of(spec, rule),
         "boxes": predictions,
         "scores": np.ones(count, np.float32),

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 import jntrt.runtime
 from jntrt.runtime.bundle.conventions import CropSpec, StateInput, StateSpec
+from jntrt.runtime.crop import Colour
 from jntrt.runtime.cuda.compiler import compile_kernels
 from jntrt.runtime.cuda.driver import CUDA_13, CudaError, Device, Stream, cuda_version
-from jntrt.runtime.geometry import crop_rectangle, crop_span, state_input
+from jntrt.runtime.cuda.frames import MATRICES, DeviceFrame
+from jntrt.runtime.geometry import crop_rectangle, crop_span, hidden_lines, state_input
 from jntrt.runtime.inputs import IDLE, is_idle
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,13 @@ FRAME = np.dtype(
         ("height", "<i4"),
         ("row_bytes", "<i8"),
         ("hidden", "<i4"),
-        ("border", "u1", 4),
+        ("border", "u1", 3),
+        ("matrix", "u1"),
+        ("chroma", "<u8"),
+        ("column_bytes", "<i4"),
+        ("chroma_row_bytes", "<i4"),
+        ("chroma_column_bytes", "<i4"),
+        ("reserved", "<i4"),
     ]
 )
 RULE = np.dtype(
@@ -69,6 +77,39 @@ STAND_INS = {
     "stddef.h": "#pragma once\n",
     "stdint.h": "#pragma once\ntypedef unsigned char uint8_t;\ntypedef short int16_t;\n",
 }
+
+
+def describe(frame: DeviceFrame, spec: CropSpec, border: Colour) -> NDArray[Any]:
+    """What the kernels are told of a frame (FRAME, one of them); one that is to be turned is read so.
+
+    border: the colour outside it, in its order of channels (NV12: RGB).
+    """
+    told = np.zeros(1, FRAME)
+    told["height"], told["width"], _ = frame.shape
+    told["hidden"], told["border"] = hidden_lines(spec.edge), border
+    steps = (frame.row_bytes, 1 if frame.matrix else 3)
+    told["pixels"], told["row_bytes"], told["column_bytes"] = _turned(
+        frame.pointer, frame.height, frame.width, steps, frame.turns
+    )
+    if frame.matrix:
+        told["matrix"] = MATRICES.index(frame.matrix)
+        chroma = frame.pointer + frame.height * frame.row_bytes
+        told["chroma"], told["chroma_row_bytes"], told["chroma_column_bytes"] = _turned(
+            chroma, frame.height // 2, frame.width // 2, (frame.row_bytes, 2), frame.turns
+        )
+    return told
+
+
+def _turned(
+    address: int, height: int, width: int, steps: tuple[int, int], turns: int
+) -> tuple[int, int, int]:
+    """Where the first pixel of a picture lies once it was turned, and its steps of row and column."""
+    row, column = steps
+    for _ in range(turns % 4):  # counterclockwise: the last column becomes the first row
+        address += (width - 1) * column
+        row, column = -column, row
+        height, width = width, height
+    return address, row, column
 
 
 def rule_of(spec: CropSpec, state: StateSpec) -> NDArray[Any]:

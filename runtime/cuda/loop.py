@@ -30,7 +30,7 @@ from jntrt.runtime.cuda.driver import (
     Stream,
     in_context,
 )
-from jntrt.runtime.cuda.frames import DeviceFrame, device_frame
+from jntrt.runtime.cuda.frames import DeviceFrame, device_frame, rgb_of
 from jntrt.runtime.cuda.kernels import (
     FRAME,
     LANE,
@@ -38,13 +38,14 @@ from jntrt.runtime.cuda.kernels import (
     RULE,
     BoxAddresses,
     aim,
+    describe,
     rule_of,
     shared_kernels,
     sizes,
 )
 from jntrt.runtime.cuda.upload import frame_buffer, reached
 from jntrt.runtime.errors import TrackerError, UserError
-from jntrt.runtime.geometry import Boxes, CropRectangle, hidden_lines
+from jntrt.runtime.geometry import Boxes, CropRectangle
 from jntrt.runtime.loops import Step, checked_frame
 
 log = logging.getLogger(__name__)
@@ -219,7 +220,7 @@ class DeviceLoop:
         row = template.pointer + first * (template.nbytes // self.batch)
         if isinstance(frame, DeviceFrame):
             self._wait_for(frame)
-            self._describe(frame, spec, self._borders[0])
+            self._frame_up[:] = describe(frame, spec, self._borders[0])
             self._upload(lanes, self._lanes.pointer)
             self._copy_description()
             self.kernels.crop(
@@ -227,7 +228,7 @@ class DeviceLoop:
             )
         else:
             # Its size is the run's: what the box kernel reads of later host frames as well.
-            self._frame_up[0] = (0, frame.shape[1], frame.shape[0], 0, 0, 0)
+            self._frame_up[:] = describe(DeviceFrame(0, frame.shape[1], frame.shape[0], 0), spec, BLACK)
             self._copy_description()
             crops = np.empty((count, *template.shape[1:]), np.uint8)
             self._crop_into(crops, frame, lanes, spec, self._borders[0])
@@ -262,7 +263,7 @@ class DeviceLoop:
         spec = self._bundle.search
         if isinstance(frame, DeviceFrame):
             self._wait_for(frame)
-            self._describe(frame, spec, self._borders[1])
+            self._frame_up[:] = describe(frame, spec, self._borders[1])
         else:
             self._crop_into(self._crops, frame, aim(self._boxes, spec), spec, self._borders[1])
         cropped = perf_counter()
@@ -382,19 +383,18 @@ class DeviceLoop:
         elif frame.stream is not None:
             self.stream.wait_for(frame.stream, self._producer)
 
-    def _describe(self, frame: DeviceFrame, spec: CropSpec, border: Colour) -> None:
-        hidden = hidden_lines(spec.edge)
-        self._frame_up[0] = (
-            frame.pointer, frame.width, frame.height, frame.row_bytes, hidden, (*border, 0),
-        )  # fmt: skip
-
     def _download(self, frame: DeviceFrame) -> NDArray[np.uint8]:
         """The frame's pixels on the host."""
-        nbytes = frame.row_bytes * (frame.height - 1) + 3 * frame.width  # nobody owns what follows a last row
-        rows = np.zeros(frame.row_bytes * frame.height, np.uint8)
-        self.stream.copy(rows.ctypes.data, frame.pointer, nbytes)
+        height, width = (
+            (frame.height * 3 // 2, frame.width) if frame.matrix else (frame.height, 3 * frame.width)
+        )
+        nbytes = frame.row_bytes * (height - 1) + width  # nobody owns what follows a last row
+        memory = np.zeros(frame.row_bytes * height, np.uint8)
+        self.stream.copy(memory.ctypes.data, frame.pointer, nbytes)
         self.stream.synchronize()
-        return rows.reshape(frame.height, -1)[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
+        rows = memory.reshape(height, -1)[:, :width]
+        pixels = rgb_of(rows, frame.matrix) if frame.matrix else rows.reshape(frame.height, frame.width, 3)
+        return np.rot90(pixels, frame.turns)
 
     def _copy_description(self) -> None:
         self.stream.copy(self._frame.pointer, self._up.pointer, FRAME.itemsize)

@@ -17,16 +17,29 @@
 
 namespace jntrt {
 
-// H×W×3 bytes in memory; `row_bytes` from one row to the next. The last `hidden` columns and rows count as outside
-// (OSTrack's released tracker pads one too many on the right and at the bottom). `border`: what a pixel outside reads as,
-// in the frame's order of channels.
+// H×W×3 bytes in memory; `row_bytes` from one row to the next, `column_bytes` from one pixel to the next: a frame that is
+// turned as it is read has other steps, and negative ones. The last `hidden` columns and rows count as outside (OSTrack's
+// released tracker pads one too many on the right and at the bottom). `border`: what a pixel outside reads as, in the
+// frame's order of channels.
+// With `chroma` it is NV12: one byte of brightness a pixel, and a pair U, V for each two by two, with its own steps;
+// `matrix` says what makes RGB of them.
 struct Frame {
   const uint8_t* pixels;
   int width;
   int height;
   ptrdiff_t row_bytes;
   int hidden;
-  uint8_t border[4];
+  uint8_t border[3];
+  uint8_t matrix = 0;  // 0: BT.601, 1: BT.709
+  const uint8_t* chroma = nullptr;
+  int column_bytes = 3;
+  int chroma_row_bytes = 0;
+  int chroma_column_bytes = 0;
+  int reserved = 0;
+};
+
+struct Colour {
+  int channels[3];
 };
 
 // Corner and side of the square in pixels of the frame.
@@ -95,16 +108,29 @@ JNTRT_HD inline bool crop_shows_row(int row, const Frame& frame) {
   return row >= 0 && row < frame.height - frame.hidden;
 }
 
-// One row's share of a pixel: the horizontal sum of one channel, in units of 1/2048.
-JNTRT_HD inline int crop_horizontal(const Frame& frame, int row, const Tap& column, int channel) {
-  const int border = frame.border[channel];
-  if (!crop_shows_row(row, frame)) return border * (column.first_weight + column.second_weight);
-  const uint8_t* pixels = frame.pixels + row * frame.row_bytes + channel;
-  const int first =
-      crop_shows_column(column.first, frame) ? pixels[3 * static_cast<ptrdiff_t>(column.first)] : border;
-  const int second =
-      crop_shows_column(column.second, frame) ? pixels[3 * static_cast<ptrdiff_t>(column.second)] : border;
-  return first * column.first_weight + second * column.second_weight;
+JNTRT_HD inline int clip_byte(int value) { return value < 0 ? 0 : (value > 255 ? 255 : value); }
+
+// Brightness 16 … 235 and colour 16 … 240 to RGB, in units of 1/65536 cut off: within two levels of FFmpeg's swscale.
+JNTRT_HD inline Colour nv12_colour(const Frame& frame, int row, int column) {
+  const ptrdiff_t pair = (row >> 1) * static_cast<ptrdiff_t>(frame.chroma_row_bytes) +
+                         (column >> 1) * static_cast<ptrdiff_t>(frame.chroma_column_bytes);
+  const int luma =
+      76309 * (frame.pixels[row * frame.row_bytes + column * static_cast<ptrdiff_t>(frame.column_bytes)] - 16);
+  const int u = frame.chroma[pair] - 128, v = frame.chroma[pair + 1] - 128;
+  const bool hd = frame.matrix == 1;
+  const int red = luma + (hd ? 117489 : 104597) * v;
+  const int green = luma - (hd ? 13975 : 25675) * u - (hd ? 34925 : 53279) * v;
+  const int blue = luma + (hd ? 138438 : 132201) * u;
+  return {{clip_byte(red >> 16), clip_byte(green >> 16), clip_byte(blue >> 16)}};
+}
+
+// A pixel of the frame, or the border's colour.
+JNTRT_HD inline Colour crop_source(const Frame& frame, int row, int column) {
+  if (!crop_shows_row(row, frame) || !crop_shows_column(column, frame))
+    return {{frame.border[0], frame.border[1], frame.border[2]}};
+  if (frame.chroma != nullptr) return nv12_colour(frame, row, column);
+  const uint8_t* pixel = frame.pixels + row * frame.row_bytes + column * static_cast<ptrdiff_t>(frame.column_bytes);
+  return {{pixel[0], pixel[1], pixel[2]}};
 }
 
 // The two horizontal sums of a pixel to its value, 0 … 255.
@@ -115,9 +141,11 @@ JNTRT_HD inline uint8_t crop_vertical(int first, int second, const Tap& row) {
 
 // One output pixel: three bytes in the frame's channel order, or in the opposite one.
 JNTRT_HD inline void crop_pixel(const Frame& frame, const Tap& row, const Tap& column, bool swap, uint8_t* out) {
+  const Colour above[2] = {crop_source(frame, row.first, column.first), crop_source(frame, row.first, column.second)};
+  const Colour below[2] = {crop_source(frame, row.second, column.first), crop_source(frame, row.second, column.second)};
   for (int channel = 0; channel < 3; ++channel) {
-    const int first = crop_horizontal(frame, row.first, column, channel);
-    const int second = crop_horizontal(frame, row.second, column, channel);
+    const int first = above[0].channels[channel] * column.first_weight + above[1].channels[channel] * column.second_weight;
+    const int second = below[0].channels[channel] * column.first_weight + below[1].channels[channel] * column.second_weight;
     out[swap ? 2 - channel : channel] = crop_vertical(first, second, row);
   }
 }

@@ -26,7 +26,7 @@ struct Result {
 };
 
 static_assert(sizeof(void*) == 8, "runtime/cuda/kernels.py mirrors these layouts");
-static_assert(sizeof(Frame) == 32 && sizeof(Rule) == 40 && sizeof(Lane) == 64 && sizeof(Result) == 40,
+static_assert(sizeof(Frame) == 56 && sizeof(Rule) == 40 && sizeof(Lane) == 64 && sizeof(Result) == 40,
               "runtime/cuda/kernels.py mirrors these layouts");
 
 JNTRT_HD inline void aim_lane(Lane& lane, const Rule& rule) {
@@ -69,7 +69,7 @@ extern "C" __global__ void jntrt_crop(const jntrt::Frame* __restrict__ frame, co
 #else  // on the host each thread runs to its end before the next begins
   const jntrt::Tap row_tap = jntrt::crop_row(row, scale, square), column_tap = jntrt::crop_column(column, scale, square);
 #endif
-  jntrt::crop_pixel(source, row_tap, column_tap, swap != 0, pixel);
+  jntrt::crop_pixel(source, row_tap, column_tap, swap != 0 && source.chroma == nullptr, pixel);  // NV12 makes RGB
 }
 
 // The network's boxes (count×4: cx, cy, w, h in units of the crop) and scores to the new states, the next squares and the

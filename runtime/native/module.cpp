@@ -32,7 +32,7 @@ void crop(FrameArray array, CropArray out, int x, int y, int side, bool swap, in
   constexpr int limit = 1 << 29;  // far outside any frame, and x + side still fits
   if (x < -limit || x > limit || y < -limit || y > limit) throw std::invalid_argument("the crop is out of reach");
   const Frame frame{array.data(), static_cast<int>(array.shape(1)), static_cast<int>(array.shape(0)),
-                    static_cast<ptrdiff_t>(array.stride(0)), hidden, {border[0], border[1], border[2], 0}};
+                    static_cast<ptrdiff_t>(array.stride(0)), hidden, {border[0], border[1], border[2]}};
   const Rectangle square{x, y, side};
   nb::gil_scoped_release unlocked;
   crop_rows(frame, square, static_cast<int>(out.shape(0)), swap, portable, out.data());

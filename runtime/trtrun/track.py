@@ -143,7 +143,7 @@ def open_source(job: Job, options: Options) -> Frames:
 
         if not isinstance(job.source, str) or options.selection != Selection():
             raise UserError("--decode gpu: takes a whole video; leave --start, --end, --every, --resize out")
-        return nvdec_frames(job.source, shared_device(options.device))
+        return nvdec_frames(job.source, shared_device(options.device), options.max_pixels)
     return frames(
         job.source, strict=options.strict, max_pixels=options.max_pixels, selection=options.selection
     )

@@ -58,6 +58,11 @@ def are_images(source: str) -> bool:
     return path.is_dir() or (not path.exists() and "://" not in source and _is_glob(source))
 
 
+def is_live(source: str) -> bool:
+    """Whether `source` is the address of a stream that comes at its own pace, by its scheme."""
+    return "://" in source and source.split("://")[0].lower() in _LIVE_SCHEMES
+
+
 def _opener(source: str | Path | int, strict: bool, max_pixels: int) -> Callable[[], Opened]:
     text = str(source)
     path = Path(text)
@@ -78,7 +83,7 @@ def _opener(source: str | Path | int, strict: bool, max_pixels: int) -> Callable
     if isinstance(source, int) or re.fullmatch(r"[0-9]+", text):
         return lambda: camera(int(text), max_pixels)
     if "://" in text:
-        live = text.split("://")[0].lower() in _LIVE_SCHEMES
+        live = is_live(text)
         return lambda: video(text, remote=True, live=live, strict=strict, max_pixels=max_pixels)
     raise UserError(f"{text}: no such file or folder (nor a camera number, a stream URL, a glob in quotes)")
 

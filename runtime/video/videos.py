@@ -36,13 +36,8 @@ def video(name: str, *, remote: bool, live: bool, strict: bool, max_pixels: int)
     """The file, or the stream at the address `name`; UserError where it cannot be opened."""
 
     shown = without_password(name)
-    container = _open(name, shown, remote, max_pixels)
-    try:
-        stream = _video_stream(container, shown, max_pixels)
-    except BaseException:
-        container.close()
-        raise
-    rate = sane_rate(_fraction(stream.average_rate) or _fraction(stream.guessed_rate))
+    container, stream = open_stream(name, shown, remote, max_pixels)
+    rate = sane_rate(fraction(stream.average_rate) or fraction(stream.guessed_rate))
     reader = _Reader(shown, container, stream, live=live, strict=strict, rate=rate, max_pixels=max_pixels)
     return Opened(
         reader.read(), fps=rate, length=_promised(container, stream, rate), live=live, damage=reader.damage
@@ -54,6 +49,18 @@ def without_password(name: str) -> str:
     if name == "-":
         return "stdin"
     return re.sub(r"://[^/@]*@", "://", name)
+
+
+def open_stream(
+    name: str, shown: str, remote: bool, max_pixels: int
+) -> "tuple[av.container.InputContainer, av.VideoStream]":
+    """A file's or an address's container and its video; errors call it `shown`. Raises UserError."""
+    container = _open(name, shown, remote, max_pixels)
+    try:
+        return container, _video_stream(container, shown, max_pixels)
+    except BaseException:
+        container.close()
+        raise
 
 
 def _open(name: str, shown: str, remote: bool, max_pixels: int) -> "av.container.InputContainer":
@@ -72,7 +79,7 @@ def _open(name: str, shown: str, remote: bool, max_pixels: int) -> "av.container
         )
     except av.error.FFmpegError as error:
         kind = "cannot be opened" if remote else "not a readable video: truncated, or another kind of file"
-        raise UserError(f"{shown}: {kind} ({_reason(error)})") from None
+        raise UserError(f"{shown}: {kind} ({ffmpeg_reason(error)})") from None
     return container
 
 
@@ -148,7 +155,7 @@ class _Reader:
         self._name, self._container, self._stream = name, container, stream
         self._live, self._strict, self._max_pixels = live, strict, max_pixels
         self.damage = Damage()
-        base = _fraction(stream.time_base)
+        base = fraction(stream.time_base)
         step = 1 / (rate * base) if rate and base else None
         self._holes = Holes(container.format.name, step)
         self._numbering = Numbering(step)
@@ -179,7 +186,7 @@ class _Reader:
                         self._count += 1
             except av.error.FFmpegError as error:
                 raise self._broken(
-                    "it ends early: the file is truncated" if cut else _reason(error)
+                    "it ends early: the file is truncated" if cut else ffmpeg_reason(error)
                 ) from None
             if cut:
                 raise self._broken("it ends early: the file is truncated")
@@ -197,7 +204,7 @@ class _Reader:
             if packet.is_corrupt:
                 self._suspect.add(packet.pts)
             if packet.size:  # the last one only ends the decoder
-                self._shown = (packet.duration or 0) * (_fraction(packet.time_base) or 0)
+                self._shown = (packet.duration or 0) * (fraction(packet.time_base) or 0)
             hole = self._holes.before(packet)
             if not packet.is_discard:  # an edit list's: decoded, but never shown
                 self._numbering.announce(packet.pts, damaged=hole or packet.is_corrupt)
@@ -221,7 +228,7 @@ class _Reader:
                 self._numbering.note_damage()
                 return []
             if self._strict:
-                raise self._broken(_reason(error)) from None
+                raise self._broken(ffmpeg_reason(error)) from None
             self._numbering.note_damage()
             return []
 
@@ -286,12 +293,12 @@ def _cut_short(container: "av.container.InputContainer", stream: "av.VideoStream
     return size > 0 and any(entry.pos + entry.size > size for entry in entries)
 
 
-def _fraction(ratio: Any) -> Fraction | None:
+def fraction(ratio: Any) -> Fraction | None:
     """PyAV's ratio, a type of its own from 19 on; None where it is not above zero."""
     return Fraction(ratio.numerator, ratio.denominator) if ratio and ratio > 0 else None
 
 
-def _reason(error: "av.error.FFmpegError") -> str:
+def ffmpeg_reason(error: "av.error.FFmpegError") -> str:
     """FFmpeg's words; a timeout, which it calls "Immediate exit requested", in ours."""
     import av
 

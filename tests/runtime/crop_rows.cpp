@@ -10,7 +10,7 @@ int main() {
     std::vector<uint8_t> pixels(3 * static_cast<size_t>(n[0]) * n[1]), out(3 * static_cast<size_t>(n[9]) * n[9]);
     if (std::fread(pixels.data(), pixels.size(), 1, stdin) != 1) return 1;
     const auto colour = [&](int i) { return static_cast<uint8_t>(n[3 + i]); };
-    const jntrt::Frame frame{pixels.data(), n[0], n[1], 3 * n[0], n[2], {colour(0), colour(1), colour(2), 0}};
+    const jntrt::Frame frame{pixels.data(), n[0], n[1], 3 * n[0], n[2], {colour(0), colour(1), colour(2)}};
     jntrt::crop_rows(frame, {n[6], n[7], n[8]}, n[9], n[10] != 0, false, out.data());
     if (std::fwrite(out.data(), out.size(), 1, stdout) != 1) return 1;
   }

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -30,8 +31,9 @@ from numpy.typing import NDArray
 from jntrt.runtime.bundle.conventions import CropSpec, StateSpec
 from jntrt.runtime.crop import BLACK, Colour, border_colour, crop
 from jntrt.runtime.cuda import kernels
+from jntrt.runtime.cuda.frames import MATRICES, DeviceFrame, rgb_of
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.geometry import box_to_frame, crop_rectangle, crop_span, hidden_lines
+from jntrt.runtime.geometry import box_to_frame, crop_rectangle, crop_span
 
 ROOT = Path(__file__).parents[3]
 NATIVE = ROOT / "runtime" / "native"
@@ -48,9 +50,8 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[..., ::-1])
 
 
-def describe(frame: NDArray[np.uint8], spec: CropSpec, border: Colour = BLACK) -> NDArray[Any]:
-    size = (frame.shape[1], frame.shape[0], frame.strides[0])
-    return np.array([(frame.ctypes.data, *size, hidden_lines(spec.edge), (*border, 0))], kernels.FRAME)
+def lying(frame: NDArray[np.uint8]) -> DeviceFrame:
+    return DeviceFrame(frame.ctypes.data, frame.shape[1], frame.shape[0], frame.strides[0], owner=frame)
 
 
 def launch(
@@ -65,7 +66,7 @@ def launch(
 
 def host_crop(
     library: ctypes.CDLL,
-    frame: NDArray[np.uint8],
+    frame: NDArray[np.uint8] | DeviceFrame,
     lanes: NDArray[Any],
     spec: CropSpec,
     swap: bool = False,
@@ -73,7 +74,8 @@ def host_crop(
 ) -> NDArray[np.uint8]:
     size = spec.size
     out = np.full((len(lanes), size, size, 3), 77, np.uint8)
-    description = describe(frame, spec, border)
+    frame = frame if isinstance(frame, DeviceFrame) else lying(frame)
+    description = kernels.describe(frame, spec, border)
     grid = (-(-size // kernels.BLOCK[0]), -(-size // kernels.BLOCK[1]), len(lanes))
     addresses = [ctypes.c_void_p(array.ctypes.data) for array in (description, lanes, out)]
     launch(library, "jntrt_crop", grid, kernels.BLOCK, [*addresses, ctypes.c_int(size), ctypes.c_int(swap)])
@@ -92,7 +94,7 @@ def host_step(
 ) -> NDArray[Any]:
     results = np.zeros(len(lanes), kernels.RESULT)
     arrays = (
-        describe(frame, spec),
+        kernels.describe(lying(frame), spec, BLACK),
         kernels.rule_of(spec, rule or StateSpec()),
         boxes,
         scores,
@@ -310,6 +312,51 @@ def test_pixels_equal_the_host(
     rectangle = crop_rectangle(box, spec)
     wanted = crop(frame, rectangle, size, swap=swap, edge=spec.edge, border=border)
     np.testing.assert_array_equal(host_crop(host_kernels, frame, lanes, spec, swap, border)[0], wanted)
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("matrix", ["", *MATRICES])
+def test_turned_and_nv12_frames_are_read_as_they_lie(
+    host_kernels: ctypes.CDLL, matrix: str, turns: int
+) -> None:
+    """To the bit the crops of the picture in RGB, turned by NumPy; NV12 in RGB whatever other frames are."""
+    spec, border = replace(NANOTRACK, size=61), (9, 80, 200)
+    memory = np.random.default_rng(turns).integers(
+        0, 256, (72, 160), np.uint8
+    )  # rows are longer than pictures
+    if matrix:
+        surface = memory[:, :88]
+        picture, height, width = rgb_of(surface, matrix), 48, 88
+    else:
+        picture = memory[:, :150].reshape(72, 50, 3)
+        height, width = 72, 50
+    frame = DeviceFrame(memory.ctypes.data, width, height, 160, owner=memory, matrix=matrix, turns=turns)
+    upright = np.ascontiguousarray(np.rot90(picture, turns))
+    assert frame.shape == upright.shape
+    for box in ([20.0, 12, 21, 16], [-9.0, -7, 30, 40], [40.0, 44, 25, 12]):
+        for swap in (False, True):
+            found = host_crop(host_kernels, frame, kernels.aim(np.array([box]), spec), spec, swap, border)[0]
+            square, changed = crop_rectangle(box, spec), swap and not matrix
+            wanted = crop(upright, square, spec.size, swap=changed, edge=spec.edge, border=border)
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("matrix", "colorspace"), [("bt601", None), ("bt601", 5), ("bt709", 1)])
+def test_nv12_is_what_the_cpu_decodes(matrix: str, colorspace: int | None) -> None:
+    """Within two levels of the RGB that FFmpeg makes of the same planes."""
+    rng = np.random.default_rng(5)
+    surface = rng.integers(16, 236, (72, 64), np.uint8)
+    picture = av.VideoFrame(64, 48, "yuv420p")
+    planes = (surface[:48], surface[48:, 0::2], surface[48:, 1::2])
+    for plane, values in zip(picture.planes, planes, strict=True):
+        rows = np.zeros((plane.height, plane.line_size), np.uint8)
+        rows[:, : plane.width] = values
+        plane.update(rows.tobytes())
+    if colorspace is not None:
+        picture.colorspace = colorspace
+    difference = np.abs(rgb_of(surface, matrix).astype(int) - picture.to_ndarray(format="rgb24"))
+    assert difference.max() <= 2
+    assert difference.mean() < 0.6
 
 
 @pytest.mark.parametrize(("size", "swap"), [(32, False), (45, True), (77, False)])

@@ -16,6 +16,7 @@ from jntrt.runtime import Tracker
 from jntrt.runtime.cuda import decode
 from jntrt.runtime.cuda.driver import Buffer, Device, Stream
 from jntrt.runtime.errors import UserError
+from jntrt.runtime.video.sources import frames
 
 
 class Decoded:
@@ -43,9 +44,10 @@ class ThreadedDecoder:
 
     ended = 0
     fails_after: int | None = None
+    opens = staticmethod(lambda path: Path(path).read_bytes().startswith(b"video"))
 
     def __init__(self, path: str, **settings: Any) -> None:
-        if not Path(path).read_bytes().startswith(b"video"):
+        if not type(self).opens(path):
             raise PyNvVCException("no stream\nmore")
         assert settings["output_color_type"] == "RGB"
         assert settings["use_device_memory"]
@@ -120,19 +122,38 @@ def test_a_file_that_is_no_video(codec: type[ThreadedDecoder], device: Device, t
         decode.nvdec_frames(str(video), device)
 
 
-def test_a_video_that_is_turned(codec: type[ThreadedDecoder], device: Device, tmp_path: Path) -> None:
-    """The CPU's frames are turned as a player turns them; NVDEC's would not be, and boxes lie elsewhere."""
+@pytest.mark.parametrize("degrees", [90, 180, -90])
+def test_a_video_that_is_turned(
+    codec: type[ThreadedDecoder],
+    host_backend: str,
+    device: Device,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    degrees: int,
+) -> None:
+    """Boxes are those of frames that are turned as the CPU's path turns them, and so as a player does."""
     video = tmp_path / "turned.mp4"
     with av.open(str(video), "w") as container:
         stream = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.set_display_rotation(90)
+        stream.set_display_rotation(degrees)
         for _ in range(3):
             picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
-    with pytest.raises(UserError, match=r"turned\.mp4: is to be turned by -?90°.*leave --decode out"):
-        decode.nvdec_frames(str(video), device)
+    with frames(str(video)) as reader:
+        on_cpu = next(reader).shape
+    assert on_cpu == ((48, 64, 3) if degrees == 180 else (64, 48, 3))
+    turns = round(next(av.open(str(video)).decode(video=0)).rotation / 90)
+    # What NVDEC decodes lies in memory as it was recorded: the golden loop's frames, turned back.
+    loop = golden_loop("jn")
+    FRAMES[:] = [np.ascontiguousarray(np.rot90(loop.frame(number), -turns)) for number in range(6)]
+    monkeypatch.setattr(ThreadedDecoder, "opens", lambda path: True)
+    with Tracker.from_bundle(export_golden("jn256_ce", tmp_path / "jn"), backend=host_backend) as tracker:
+        decoded = decode.nvdec_frames(str(video), device)
+        tracker.init(next(decoded), loop.init_box)
+        boxes = [tracker.update(frame).box for frame in decoded]
+    np.testing.assert_allclose(boxes, [step.after for step in loop.steps[:5]], rtol=0, atol=1e-3)
 
 
 def test_without_it(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
