@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jntrt.bench.conditions import Sample, Watch
-from jntrt.bench.latency.reference import ReferenceProduct
 from jntrt.bench.latency.worker import STAGES, TimedEngine, Worker
 from jntrt.bench.machine import moment, quiet_check, spin
 from jntrt.bench.statistics import percentiles
@@ -26,8 +25,8 @@ def _none() -> NDArray[np.float64]:
 class Timing:
     """One engine's times. milliseconds: rounds×frames×6, the last axis is `STAGES`.
 
-    reference: milliseconds of the fixed product around each round, the least. seconds: when each round began,
-    since the first one's start. start: what `Worker.start` says.
+    reference: milliseconds of the fixed product after each frame, rounds×frames. seconds: when each round
+    began, since the first one's start. start: what `Worker.start` says.
     """
 
     engine: TimedEngine
@@ -51,13 +50,13 @@ class Timing:
             result[name] = {"mean": mean, **percentiles(times), "fps": 1e3 / mean}
         return result
 
-    def floors(self, name: str) -> NDArray[np.float64]:
-        """Milliseconds that the stage takes undisturbed, a value a round: the 10th percentile of its frames.
+    def over_reference(self, name: str) -> NDArray[np.float64]:
+        """A value a round: the median over its frames of the stage over the product right after it.
 
-        What else runs only adds time, by bursts that a round's median follows: on two cores with four busy
-        processes medians of equal runs differ by 30 %, these by 3 %.
+        Pairs, since what a host's other guests do changes within a round: rounds of one run differ by a third
+        of what their medians differ by.
         """
-        return np.percentile(self.stage(name), 10, axis=1)
+        return np.median(self.stage(name) / self.reference, axis=1)
 
     def median(self, name: str) -> float:
         """The median over all frames of one stage, in milliseconds."""
@@ -97,33 +96,30 @@ def measure_latency(
             step(engine.label)
         counts = []
         for worker in workers:
-            whole = worker.run(warmup)[:, STAGES.index("whole")]
+            warm = worker.run(warmup)
+            whole = warm[:, STAGES.index("whole")] + warm[:, -1]
             counts.append(frames if call_seconds is None else _fitting(call_seconds, whole))
-        product = ReferenceProduct()
         times: list[list[NDArray[np.float64]]] = [[] for _ in workers]
-        marks: list[list[tuple[float, float]]] = [[] for _ in workers]
+        marks: list[list[float]] = [[] for _ in workers]
         slow_before, counters, begin = spin(), moment(), perf_counter()
         with Watch() as watch:
             for _ in range(rounds):
                 for worker, count, collected, marked in zip(workers, counts, times, marks, strict=True):
-                    before, second = product.milliseconds(), perf_counter() - begin
+                    marked.append(perf_counter() - begin)
                     collected.append(worker.run(count))
-                    marked.append((min(before, product.milliseconds()), second))
                     step(worker.engine.label)
         after, slow_after = moment(), spin()
         timings = []
         for worker, collected, marked in zip(workers, times, marks, strict=True):
-            reference, seconds = np.array(marked).T
-            stacked = np.stack(collected)
-            timings.append(
-                Timing(worker.engine, worker.description, stacked, reference, seconds, worker.start)
-            )
+            stages, reference = np.split(np.stack(collected), [len(STAGES)], axis=2)
+            seconds, about = np.array(marked), (worker.engine, worker.description)
+            timings.append(Timing(*about, stages, reference[:, :, 0], seconds, worker.start))
         quiet = quiet_check(counters, after, (slow_before, slow_after))
         return Latency(tuple(timings), quiet, tuple(watch.samples))
 
 
 def _fitting(seconds: float, whole: NDArray[np.float64]) -> int:
-    """How many frames of these milliseconds fit."""
+    """How many frames of these milliseconds, the product after each included, fit."""
     return min(max(round(seconds * 1e3 / float(np.median(whole))), LEAST_FRAMES), MOST_FRAMES)
 
 

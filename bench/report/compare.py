@@ -22,9 +22,9 @@ MAX_P = 0.002  # as asv has it: at 0.05 one of twenty equal runs would be called
 LEAST_ROUNDS = 6  # with five each even disjoint values do not reach MAX_P
 LEGEND = """\
 ms      medians over all frames
-ratio   new over old, medians over rounds: of each the tenth of its frames that
-        nothing disturbed, over a fixed product that was timed around it, so
-        that neither a busy neighbour nor a slower clock is a slower tracker
+ratio   new over old, medians over rounds of each round's median, of frames over
+        a fixed product that was timed after each, so that neither a busy
+        neighbour nor a slower clock is a slower tracker
 95 %    bootstrap interval, rounds drawn
 p       Mann-Whitney test on the rounds · above: how often a new round is above
         an old one (0.5: no difference)
@@ -118,10 +118,7 @@ class _Taken:
 def _all_taken(report: Mapping[str, Any]) -> Iterator[_Taken]:
     for engine in report.get("engines", ()):
         rounds = engine["rounds"]
-        ratios = {
-            stage: np.array([taken["floors_ms"][stage] / taken["reference_ms"] for taken in rounds])
-            for stage in STAGES
-        }
+        ratios = {stage: np.array([taken["over_reference"][stage] for taken in rounds]) for stage in STAGES}
         ms = {stage: engine["stages_ms"][stage]["p50"] for stage in STAGES}
         yield _Taken(engine["label"], ms, ratios, engine["graph_sha256"], engine["verdict"]["word"])
     for command in report.get("pipeline", ()):

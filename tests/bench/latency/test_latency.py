@@ -67,10 +67,10 @@ def test_a_worker_times_every_stage_in_another_process(bundle: Bundle, video: st
     with Worker(engine) as worker:
         assert worker.description["backend"] == "onnxruntime"
         first, second = worker.run(3), worker.run(6)  # the video has 4 frames: it starts again
-    assert first.shape == (3, len(STAGES))
-    assert second.shape == (6, len(STAGES))
+    assert first.shape == (3, len(STAGES) + 1)
+    assert second.shape == (6, len(STAGES) + 1)
     assert (second > 0).all()
-    decode, crop, network, box, frame, whole = second.T
+    decode, crop, network, box, frame, whole, _ = second.T
     assert (crop + network + box <= frame).all()
     np.testing.assert_allclose(whole, decode + frame)
 
@@ -154,6 +154,13 @@ def test_ratios_are_medians_of_rounds() -> None:
     assert summary["p50"] == 2
     assert summary["mean"] == pytest.approx(29 / 9)
     assert summary["fps"] == pytest.approx(1000 * 9 / 29)
+
+
+def test_rounds_are_ratios_of_pairs() -> None:
+    """A slow moment meets a frame and the product after it: it is in neither round."""
+    product = np.array([[1.0, 2, 2], [4, 1, 1]])
+    found = dataclasses.replace(timing("ours", np.array([[3.0, 6, 6], [12, 3, 9]])), reference=product)
+    assert found.over_reference("frame").tolist() == [3, 3]
 
 
 def test_tables_and_json(bundle: Bundle) -> None:
@@ -287,7 +294,7 @@ def test_the_whole_command(bundle: Bundle, video: str, capsys: pytest.CaptureFix
 def test_the_plain_form_is_saved_without_the_graphs_digests(bundle: Bundle) -> None:
     engine = TimedEngine("tiny-jn eager", str(bundle.path), "v", BOX, kind="eager")
     times = np.ones((2, 3, len(STAGES)))
-    found = Timing(engine, {"backend": "eager"}, times, np.ones(2), np.arange(2.0), {})
+    found = Timing(engine, {"backend": "eager"}, times, np.ones((2, 3)), np.arange(2.0), {})
     entry = engine_entry(found, bundle, Latency((found,), {}))
     assert (entry["graph_sha256"], entry["gate"], entry["check"]) == (None, None, None)
     ours = dataclasses.replace(found, engine=dataclasses.replace(engine, kind="bundle", precision="fp32"))

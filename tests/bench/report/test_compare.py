@@ -26,8 +26,9 @@ def report(seed: int, *, slower: float = 1.0, clock: float = 1.0, rounds: int = 
     for number in range(rounds):
         moment = clock * (1 + 0.01 * rng.standard_normal())
         times = {name: 5 * slower * moment * (1 + 0.005 * rng.standard_normal()) for name in STAGES}
-        taken.append({"second": float(number), "reference_ms": 4 * moment, "floors_ms": times})
-    stages = {name: {"p50": float(np.median([one["floors_ms"][name] for one in taken]))} for name in STAGES}
+        ratios = {name: ms / (4 * moment) for name, ms in times.items()}
+        taken.append({"second": float(number), "stages_ms": times, "over_reference": ratios})
+    stages = {name: {"p50": float(np.median([one["stages_ms"][name] for one in taken]))} for name in STAGES}
     graph = {"template": "t", "track": "g"}
     engine = {"label": "e", "rounds": taken, "stages_ms": stages, "graph_sha256": graph}
     engine["verdict"] = {"word": "quiet", "reasons": []}
@@ -61,7 +62,8 @@ def test_a_change_that_the_rounds_of_one_run_show_as_well_is_none() -> None:
     old, new = report(0, rounds=200), report(1, rounds=200, slower=1.08)
     for document in (old, new):
         for number, taken in enumerate(document["engines"][0]["rounds"]):
-            taken["reference_ms"] /= 0.85 + 0.3 * (number % 20) / 19
+            busy = 0.85 + 0.3 * (number % 20) / 19
+            taken["over_reference"] = {name: busy * ratio for name, ratio in taken["over_reference"].items()}
     change = next(change for change in compare(old, new, 0.02) if change.stage == "frame")
     assert change.p < 0.002
     assert change.ratio > 1.02
