@@ -94,6 +94,7 @@ def engine_entry(timing: Timing, bundle: Bundle, latency: Latency) -> dict[str, 
         "stages_ms": stages(timing),
         "rounds": [
             {
+                "start": int(timing.starts[k]),
                 "second": round(float(timing.seconds[k]), 3),
                 "reference_ms": round(float(reference[k]), DIGITS),
                 "stages_ms": {name: round(float(rounds[name][k]), DIGITS) for name in STAGES},
