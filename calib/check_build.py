@@ -59,7 +59,8 @@ def check_build(
 ) -> list[Build]:
     """Builds the track graph of every precision for every architecture ("75", "89", …).
 
-    precisions: default, those of the bundle that TensorRT is for (fp16, int8-fp16), else what it has.
+    precisions: default, those of the bundle that TensorRT is for (fp16, bf16-gpu, int8-fp16), else what
+    it has.
     """
     trt = load_flavour(FLAVOUR)
     known = [name.removeprefix("SM") for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
@@ -67,7 +68,9 @@ def check_build(
         if architecture not in known:
             raise UserError(f"--sm {architecture}: TensorRT-RTX builds for {', '.join(known)}")
     chosen = list(precisions) or [
-        name for name, kind in PRECISIONS.items() if kind.fp16 and name in bundle.precisions
+        name
+        for name, kind in PRECISIONS.items()
+        if (kind.fp16 or kind.bf16) and kind.typed and name in bundle.precisions
     ]
     builds = []
     for precision in chosen or bundle.precisions:
@@ -93,7 +96,9 @@ def build(model: bytes, precision: str, architecture: str) -> Build:
         return Build(precision, architecture, str(error), attentions, len(products))
     layers = read_layers(sink.listings[-1]) if sink.listings else []
     reads = _reads(layers, products)
-    own_type = "Int8" if kind.int8 else "Half" if kind.fp16 else "Float"  # what products should read
+    own_type = (
+        "Int8" if kind.int8 else "Half" if kind.fp16 else "BFloat16" if kind.bf16 else "Float"
+    )  # what products should read
     return Build(
         precision,
         architecture,

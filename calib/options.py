@@ -22,7 +22,8 @@ class Options:
     Parameters
     ----------
     precision
-        fp16, int8 (float32 around it, for CPUs) or int8-fp16 (float16 around it, for TensorRT).
+        fp16, bf16-gpu (bfloat16, for GPUs from Ampere on), int8 (float32 around it, for CPUs) or
+        int8-fp16 (float16 around it, for TensorRT).
     crops
         Calibration crops.
     seed
@@ -42,9 +43,9 @@ class Options:
     gate_frames
         Frames of held-back sequences, at most.
     min_iou
-        Least median IoU with the fp32 boxes. Default 0.995 for fp16, 0.97 for int8.
+        Least median IoU with the fp32 boxes. Default 0.995 for fp16, 0.97 for int8 and bf16-gpu.
     max_ao
-        How far AO may move. Default 0.002 for fp16, 0.01 for int8.
+        How far AO may move. Default 0.002 for fp16, 0.01 for int8 and bf16-gpu.
     force
         Write the precision even if the gate refuses; the bundle then says so.
     threads
@@ -78,6 +79,10 @@ class Options:
             raise UserError(f"--weight-bits {self.weight_bits}: 8, or 7 for CPUs without VNNI")
         if not 50 < self.percentile <= 100:
             raise UserError(f"--percentile {self.percentile:g}: give a number above 50, up to 100")
+        if self.seed < 0:
+            raise UserError(f"--seed {self.seed}: give a number from zero")
+        if not self.kind.int8 and (self.keep or self.ranges):
+            raise UserError(f"--precision {self.precision}: --keep and --ranges are for int8 alone")
         for flag, value in (("--crops", self.crops), ("--gate-crops", self.gate_crops)):
             if value < 1:
                 raise UserError(f"{flag} {value}: give a number above zero")
@@ -103,7 +108,7 @@ class Options:
         """The gate's, with the defaults of the precision filled in."""
         from jntrt.calib.gate.judge import DEFAULTS, Thresholds
 
-        default = DEFAULTS["int8" if self.kind.int8 else "fp16"]
+        default = DEFAULTS["int8" if self.kind.int8 else "bf16-gpu" if self.kind.bf16 else "fp16"]
         return Thresholds(
             default.median_iou if self.min_iou is None else self.min_iou,
             default.ao if self.max_ao is None else self.max_ao,

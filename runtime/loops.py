@@ -47,6 +47,9 @@ class Loop(Protocol):
     def accept(self, frame: Any) -> Any:
         """The frame as the loop takes it, with a `shape`. Raises TrackerError for what is no frame."""
 
+    def frame_buffer(self, height: int, width: int) -> Image:
+        """Memory for a frame, H×W×3, that the loop reads without a copy."""
+
     def start(self, frame: Any, boxes: geometry.Boxes, side: Mapping[str, NDArray[Any]]) -> None:
         """Runs the template graph on the crops around `boxes` (B of x, y, w, h); they become the state.
 
@@ -98,6 +101,10 @@ class HostLoop:
     def accept(self, frame: Any) -> Image:
         """The frame itself, when it is H×W×3 uint8. Raises TrackerError."""
         return checked_frame(frame)
+
+    def frame_buffer(self, height: int, width: int) -> Image:
+        """Any memory will do."""
+        return np.empty((height, width, 3), np.uint8)
 
     def start(self, frame: Image, boxes: geometry.Boxes, side: Mapping[str, NDArray[Any]]) -> None:
         """Runs the template graph on the crops around `boxes` (B of x, y, w, h); they become the state."""

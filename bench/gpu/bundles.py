@@ -13,13 +13,13 @@ from jntrt.runtime.bundle import is_bundle
 
 
 def make_bundles(folder: Path) -> Iterator[Path]:
-    """Bundles of all families' published networks, fp32 and fp16, below `folder`, each when it is asked for.
+    """Bundles of all families' published networks in fp32, fp16 and bf16-gpu, each when asked for.
 
     One that an earlier run finished is taken as it is.
     """
     clips = folder / "clips"
     for kind in map(family, dict.fromkeys(map(folder_name, FAMILIES))):
-        for name in kind.networks():
+        for name in kind.NETWORKS:
             bundle = folder / name
             if name == "tiny":
                 continue
@@ -37,7 +37,7 @@ def _export(kind: Any, name: str, folder: Path) -> None:
     import yaml
     from safetensors.torch import save_file
 
-    recipe = kind.networks()[name]
+    recipe = kind.NETWORKS[name]
     torch.manual_seed(0)
     weights, config = folder / f"{name}.safetensors", folder / f"{name}.yaml"
     unfinished = folder / "unfinished" / name
@@ -49,7 +49,8 @@ def _export(kind: Any, name: str, folder: Path) -> None:
     _command("jntrt.export.cli", words)
     small = ["--crops", "8", "--gate-crops", "4", "--gate-frames", "5", "--force"]
     clips = str(folder / "clips")
-    _command("jntrt.calib.cli", [str(unfinished), "--data", clips, "--precision", "fp16", *small])
+    for precision in ("fp16", "bf16-gpu"):
+        _command("jntrt.calib.cli", [str(unfinished), "--data", clips, "--precision", precision, *small])
     weights.unlink()
     if is_bundle(unfinished):
         unfinished.rename(folder / name)

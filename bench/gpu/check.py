@@ -7,11 +7,12 @@ First it compares the crop and box kernels with the host's bits (`--kernels-only
     compute-sanitizer --tool memcheck python -m jntrt.bench.gpu.check --kernels-only
 
 ). Then, on the packaged bundles and on untrained ones of the families' published networks, or on those that
-are named, it measures a frame at 1080p four ways in every engine that this machine has, beside PyTorch eager
+are named, it measures a frame at 1080p five ways in every engine that this machine has, beside PyTorch eager
 and torch.compile of the plain form in the same process:
 
     device frame   the frame lies on the GPU: crop, network, box as one launch, until the box is read
     host frame     crop on the host, its upload, network, box
+    frame buffer   the frame in page-locked memory, which the crop kernel reads in place
     whole upload   the frame's 6 MB up, then as a device frame; nothing overlaps
     network        the track graph alone on what lies in its inputs
 
@@ -70,7 +71,7 @@ VARIANTS = (
     Variant("onnxruntime-cuda"),
     Variant("onnxruntime-cuda", "own graph", EngineOptions(own_graph=True)),
 )
-PRECISIONS = ("fp16", "fp32")
+PRECISIONS = ("fp16", "bf16-gpu", "fp32")
 TORCH = "torch"
 QUICK_CALLS = 50
 
@@ -239,7 +240,7 @@ def measure_engine(
     wanted: NDArray[Any],
     calls: int,
 ) -> Row:
-    """One engine, four ways."""
+    """One engine, five ways."""
     got = forced_boxes(bundle, engine, frames)
     backend, precision, options = engine
     with Tracker.from_bundle(bundle, backend, precision, options=options) as tracker:

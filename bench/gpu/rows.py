@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jntrt.bench.gpu.loop import Figures
+from jntrt.bench.gpu.loop import WAYS, Figures
 from jntrt.bench.latency.drawn_video import HEIGHT, WIDTH
 from jntrt.runtime.errors import UserError
 
@@ -64,10 +64,9 @@ class RowFile:
 
 def line_of(row: Row) -> str:
     """A row in one line, as it comes."""
-    names = ("device frame", "host frame", "whole upload", "network")
     times = [
         f"{name} {time[0]:.3f} / {time[1]:.3f}"
-        for name, time in zip(names, row.times, strict=True)
+        for name, time in zip(WAYS, row.times, strict=True)
         if time is not None
     ]
     off = "" if row.worst_px is None else f", {row.worst_px:.3f} px off the CPU"
@@ -80,15 +79,7 @@ def print_rows(rows: list[Row]) -> None:
     from rich.table import Table
 
     table = Table(title=f"milliseconds, p50 / p99, {WIDTH}×{HEIGHT}, batch as the bundle's")
-    for heading in (
-        "bundle",
-        "engine",
-        "device frame",
-        "host frame",
-        "whole upload",
-        "network",
-        "px off CPU",
-    ):
+    for heading in ("bundle", "engine", *WAYS, "px off CPU"):
         table.add_column(heading, justify="left" if heading in ("bundle", "engine") else "right")
     for row in rows:
         texts = ["–" if time is None else f"{time[0]:.3f} / {time[1]:.3f}" for time in row.times]
@@ -101,10 +92,10 @@ def print_rows(rows: list[Row]) -> None:
 
 def aims(rows: list[Row]) -> list[str]:
     """What each engine reached beside what was aimed at, medians: a line each."""
-    eager = {row.bundle: row.times[3] for row in rows if row.engine == EAGER}
+    eager = {row.bundle: row.times[-1] for row in rows if row.engine == EAGER}
     lines = []
     for row in rows:
-        device, host, _, network = row.times
+        device, host, _, _, network = row.times
         if device is None or host is None or network is None:
             continue
         text = f"{row.bundle} {row.engine}"

@@ -136,7 +136,7 @@ def measure_torch(
         except RuntimeError as error:
             _say(bundle, label, error)
             continue
-        yield label, "whole plain form", (None, None, None, figures)
+        yield label, "whole plain form", (None, None, None, None, figures)
 
     if IN_LOOP not in wanted:
         return

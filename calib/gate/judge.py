@@ -42,7 +42,11 @@ class Thresholds:
 
 MAX_CLIPPED = 0.01  # of a tensor's values beyond its int8 range, on crops that calibration did not see
 
-DEFAULTS = {"fp16": Thresholds(0.995, 0.002), "int8": Thresholds(0.97, 0.01)}
+DEFAULTS = {
+    "fp16": Thresholds(0.995, 0.002),
+    "bf16-gpu": Thresholds(0.97, 0.01),
+    "int8": Thresholds(0.97, 0.01),
+}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Runs one of our graphs node by node and really rounds: the reference for float16.
+"""Runs one of our graphs node by node and really rounds: the reference for float16 and bfloat16.
 
 ONNX Runtime's CPU provider computes a float16 graph in float32 and rounds only at its ends, which hides
 overflow and most of the error. Here every node is computed in float32 from its inputs and its result is
@@ -22,6 +22,7 @@ from jntrt.calib.graph.operators import OPERATORS
 from jntrt.calib.graph.view import Array, GraphView, attributes, place_of
 from jntrt.runtime.errors import UserError
 
+_NARROW = (torch.float16, torch.bfloat16)
 _OWN_TYPE = {"Cast", "QuantizeLinear", "DequantizeLinear"}  # their result's type is their own business
 
 
@@ -70,16 +71,16 @@ class Emulator:
             for name in node.input:
                 if self._last_reader.get(name) == number and name not in wanted:
                     values.pop(name, None)
-        return {name: values[name].numpy() for name in wanted}
+        return {name: _array(values[name]) for name in wanted}
 
     def _compute(self, node: onnx.NodeProto, values: Mapping[str, Tensor]) -> list[Tensor]:
         arguments = [values[name] if name else None for name in node.input]
         kept_type = next((a.dtype for a in arguments if a is not None and a.is_floating_point()), None)
-        wide = [a.float() if a is not None and a.dtype == torch.float16 else a for a in arguments]
+        wide = [a.float() if a is not None and a.dtype in _NARROW else a for a in arguments]
         result = OPERATORS[node.op_type](wide, attributes(node))
         results = list(result) if isinstance(result, tuple | list) else [result]
-        if kept_type == torch.float16 and node.op_type not in _OWN_TYPE:
-            results = [r.half() if r.is_floating_point() else r for r in results]
+        if kept_type in _NARROW and node.op_type not in _OWN_TYPE:
+            results = [r.to(kept_type) if r.is_floating_point() else r for r in results]
         return results
 
 
@@ -107,5 +108,11 @@ class Emulation:
         return {"backend": self.name, "device": "CPU"}
 
 
+def _array(value: Tensor) -> Array:
+    return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
+
+
 def _tensor(array: Array) -> Tensor:
+    if array.dtype.name == "bfloat16":  # not NumPy's own: torch reads its bits
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
     return torch.from_numpy(np.array(array, copy=True))

@@ -35,7 +35,7 @@ class Graphs:
 
 
 def open_graph(model: onnx.ModelProto, precision: str = "fp32", threads: int | None = None) -> Network:
-    """`model`, ready to run: in the emulation where floats are float16, else in ONNX Runtime.
+    """`model`, ready to run: in the emulation where floats are float16 or bfloat16, else in ONNX Runtime.
 
     Raises UserError as these engines do when they load.
     """
@@ -44,7 +44,7 @@ def open_graph(model: onnx.ModelProto, precision: str = "fp32", threads: int | N
         onnx.save(model, file)
         kind = find_precision(precision)
         try:
-            if kind.fp16:
+            if kind.fp16 or kind.bf16:
                 return Emulation(file, threads)
             return OnnxRuntime(file, kind, EngineOptions(threads))
         except UserError as error:

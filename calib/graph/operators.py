@@ -16,6 +16,7 @@ Operator = Callable[[list[Any], dict[str, Any]], Any]
 _TORCH_TYPES: dict[int, torch.dtype] = {
     onnx.TensorProto.FLOAT: torch.float32,
     onnx.TensorProto.FLOAT16: torch.float16,
+    onnx.TensorProto.BFLOAT16: torch.bfloat16,
     onnx.TensorProto.DOUBLE: torch.float64,
     onnx.TensorProto.INT64: torch.int64,
     onnx.TensorProto.INT32: torch.int32,

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 Array = NDArray[Any]
 
-FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class GraphView:
         return {value.name: value for value in [*graph.value_info, *graph.input, *graph.output]}
 
     def is_float(self, name: str) -> bool:
-        """Whether the value is a float tensor (float32 or float16)."""
+        """Whether the value is a float tensor (float32, float16 or bfloat16)."""
         return self.types.get(name) in FLOAT_TYPES
 
 

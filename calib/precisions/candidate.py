@@ -13,7 +13,7 @@ from jntrt.calib.graph.engine import Graphs, open_graph
 from jntrt.calib.graph.layers import Layer, find_layers
 from jntrt.calib.graph.roles import roles_of
 from jntrt.calib.graph.view import GraphView
-from jntrt.calib.precisions.fp16 import to_float16
+from jntrt.calib.precisions.fp16 import to_bfloat16, to_float16
 from jntrt.calib.precisions.int8 import quantise, quantised_values, split_branches
 from jntrt.export.onnx.promote import promote
 from jntrt.runtime.bundle import Bundle
@@ -23,7 +23,7 @@ from jntrt.runtime.engines.precision import Precision, find_precision
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 
-PRECISIONS = tuple(name for name, kind in KINDS.items() if kind.stored == name and (kind.fp16 or kind.int8))
+PRECISIONS = tuple(name for name, kind in KINDS.items() if kind.typed and name != "fp32")
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Models:
 class Candidate:
     """The graphs of `precision` as calibration makes them, and the files that they become.
 
-    emulated: judged in the executor that rounds to float16 after every node, for want of a processor whose
-    engine does; otherwise in ONNX Runtime's kernels themselves.
+    emulated: judged in the executor that rounds after every node to float16 or bfloat16, for want of a
+    processor whose engine does; otherwise in ONNX Runtime's kernels themselves.
     """
 
     precision: str
@@ -59,12 +59,14 @@ class Candidate:
 
     @property
     def emulated(self) -> bool:
-        return self.kind.fp16
+        return self.kind.fp16 or self.kind.bf16
 
     @property
     def engine(self) -> str:
         """Where the gate runs it, in words."""
-        return "float16 emulation" if self.emulated else "ONNX Runtime"
+        if not self.emulated:
+            return "ONNX Runtime"
+        return "float16 emulation" if self.kind.fp16 else "bfloat16 emulation"
 
     def graphs(self, threads: int | None = None) -> Graphs:
         """Ready to run on crops, with the kept tokens among the outputs."""
@@ -110,7 +112,7 @@ def make_candidate(
     keep: Iterable[str] = (),
     weight_bits: int = 8,
 ) -> Candidate:
-    """The graphs of `precision`: fp16, int8 (float32 around) or int8-fp16 (float16 around).
+    """The graphs of `precision`: fp16, bf16-gpu, int8 (float32 around) or int8-fp16 (float16 around).
 
     Raises UserError for an unknown precision, and as `to_float16` and `quantise` do.
     """
@@ -123,7 +125,10 @@ def make_candidate(
     if kind.fp16:
         memory = models.memory
         template, track = (to_float16(model, peaks, memory) for model in (template, track))
-    template_file = "template.fp16.onnx" if kind.fp16 else "template.onnx"
+    if kind.bf16:
+        template, track = (to_bfloat16(model, models.memory) for model in (template, track))
+    own_template = "fp16" if kind.fp16 else precision if kind.bf16 else ""
+    template_file = f"template.{own_template}.onnx" if own_template else "template.onnx"
     return Candidate(precision, Models(template, track), template_file, f"track.{precision}.onnx")
 
 

@@ -1,9 +1,12 @@
-"""A float32 graph made float16, precision written into the graph (design rule 7).
+"""A float32 graph made float16 or bfloat16, precision written into the graph (design rule 7).
 
 Weights and activations become float16. float32 stay: the nodes whose role says so (those that choose, score
 and decode: a float16 tie would change the choice), the scales and inner values of Q/DQ pairs, and every value
 that calibration saw near the end of float16's range. Other products are never wrapped in casts: a Linear is
 float16 or there is an error.
+
+bfloat16 has float32's range and three bits of fraction fewer than float16: nothing overflows, and nothing
+is kept for its size.
 """
 
 from __future__ import annotations
@@ -23,7 +26,6 @@ from jntrt.runtime.errors import UserError
 LARGEST = 65504.0  # of float16
 NEAR = LARGEST / 4  # a value that calibration saw above this stays float32: unseen frames go further
 
-_TYPE = {False: TensorProto.FLOAT, True: TensorProto.FLOAT16}
 _PRODUCTS = ("MatMul", "Conv", "Gemm")
 _QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 # Operators that only move or compare numbers, or reduce them to fewer: what arrives in float32 stays so.
@@ -31,6 +33,56 @@ _FOLLOWERS = (
     *("Reshape", "Transpose", "Slice", "Gather", "Squeeze", "Unsqueeze", "Split", "TopK", "Concat"),
     *("Identity", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd", "GlobalAveragePool"),
 )
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """The type that a graph is made of: ONNX's number for it, NumPy's type, how values in it are called."""
+
+    element: int
+    dtype: Any
+    word: str
+
+
+FLOAT16 = Narrow(TensorProto.FLOAT16, np.dtype(np.float16), "float16")
+BFLOAT16_OPSET = 22  # the first whose convolutions, poolings and activations all know bfloat16
+
+
+def to_bfloat16(model: onnx.ModelProto, memory: Collection[str] = ()) -> onnx.ModelProto:
+    """`model` (all floats float32) in bfloat16, strongly typed; every input and output stays float32.
+
+    memory: as for `to_float16`, but it is cast on its way: NumPy, and with it the runtimes, has no bfloat16.
+    """
+    import ml_dtypes
+
+    view = GraphView(model)
+    fixed = frozenset(roles_of(model).float32)
+    narrow = Narrow(TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16), "bfloat16")
+    wide = _wide_values(view, fixed, {}, memory)
+    return _with_float32_ports(_Writer(view, fixed, wide, set(memory), narrow).model(), memory, narrow)
+
+
+def _with_float32_ports(model: onnx.ModelProto, memory: Collection[str], narrow: Narrow) -> onnx.ModelProto:
+    """The model with `memory` cast where it enters and where it leaves."""
+    graph = model.graph
+    inside = {name: f"{name}/{narrow.word}" for name in memory}
+
+    def cast(source: str, target: str, element: int) -> onnx.NodeProto:
+        return helper.make_node("Cast", [source], [target], name=f"{target}/cast", to=element)
+
+    nodes = [cast(v.name, inside[v.name], narrow.element) for v in graph.input if v.name in inside]
+    for node in graph.node:
+        node.input[:] = [inside.get(name, name) for name in node.input]
+        node.output[:] = [inside.get(name, name) for name in node.output]
+        nodes.append(node)
+    nodes += [cast(inside[v.name], v.name, TensorProto.FLOAT) for v in graph.output if v.name in inside]
+    for value in (*graph.input, *graph.output):
+        if value.name in inside:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    ordered = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(ordered)
+    return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
 
 
 def to_float16(
@@ -48,7 +100,7 @@ def to_float16(
     view = GraphView(model)
     fixed = frozenset(roles_of(model).float32)
     wide = _wide_values(view, fixed, peaks or {}, memory)
-    return _Writer(view, fixed, wide, set(memory)).model()
+    return _Writer(view, fixed, wide, set(memory), FLOAT16).model()
 
 
 def float32_places(model: onnx.ModelProto) -> list[str]:
@@ -115,6 +167,7 @@ class _Writer:
     fixed: Collection[str]
     wide: set[str]
     memory: set[str]
+    narrow: Narrow
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     casts: dict[tuple[str, bool], str] = field(default_factory=dict)
@@ -135,6 +188,8 @@ class _Writer:
                 [numpy_helper.from_array(array, name) for name, array in arrays.items()],
             )
         )
+        if self.narrow is not FLOAT16:
+            model.opset_import[0].version = BFLOAT16_OPSET
         onnx.checker.check_model(model)
         return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
 
@@ -142,8 +197,11 @@ class _Writer:
         copy = onnx.ValueInfoProto()
         copy.CopyFrom(value)
         if value.name in self.memory:
-            copy.type.tensor_type.elem_type = TensorProto.FLOAT16
+            copy.type.tensor_type.elem_type = self.narrow.element
         return copy
+
+    def _type(self, half: bool) -> int:
+        return self.narrow.element if half else TensorProto.FLOAT
 
     def _is_half(self, name: str) -> bool:
         return self.view.is_float(name) and name not in self.wide
@@ -170,12 +228,15 @@ class _Writer:
         if not half and node.op_type == "MatMul":
             self._product_without_gemm(node)
             return
+        if half and node.op_type == "HardSwish" and self.narrow is not FLOAT16:
+            self._hard_swish(node)
+            return
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         copy.input[:] = [self._read(name, half, node) for name in node.input]
         if node.op_type == "Cast" and self.view.is_float(node.output[0]):
             del copy.attribute[:]
-            copy.attribute.append(helper.make_attribute("to", _TYPE[half]))
+            copy.attribute.append(helper.make_attribute("to", self._type(half)))
         self.nodes.append(copy)
         for position, name in enumerate(node.output):
             if name and self.view.is_float(name) and self._is_half(name) != half:
@@ -190,7 +251,9 @@ class _Writer:
         if not name or not self.view.is_float(name) or self._is_half(name) == half:
             return name
         if (name, half) not in self.casts:
-            self.casts[name, half] = self._cast(name, f"{name}/{'float16' if half else 'float32'}", half)
+            self.casts[name, half] = self._cast(
+                name, f"{name}/{self.narrow.word if half else 'float32'}", half
+            )
         return self.casts[name, half]
 
     def _constant(self, name: str, half: bool, node: onnx.NodeProto) -> str:
@@ -203,13 +266,15 @@ class _Writer:
             own_name = f"{name}/float32" if shared else name
             self.constants[own_name] = value
             return own_name
-        if not peak(value) <= LARGEST:
+        if self.narrow is FLOAT16 and not peak(value) <= LARGEST:
             raise UserError(_overflow(node, name, peak(value)))
-        self.constants[name] = value.astype(np.float16)
+        self.constants[name] = value.astype(self.narrow.dtype)
         return name
 
     def _cast(self, source: str, target: str, half: bool) -> str:
-        self.nodes.append(helper.make_node("Cast", [source], [target], name=f"{target}/cast", to=_TYPE[half]))
+        self.nodes.append(
+            helper.make_node("Cast", [source], [target], name=f"{target}/cast", to=self._type(half))
+        )
         return target
 
     def _product_without_gemm(self, node: onnx.NodeProto) -> None:
@@ -228,6 +293,12 @@ class _Writer:
         result = self._op("ReduceSum", [products, axis], f"{place}/float32" if half else place, keepdims=0)
         if half:
             self._cast(result, place, half=True)
+
+    def _hard_swish(self, node: onnx.NodeProto) -> None:
+        """x · clip(x/6 + 1/2, 0, 1): TensorRT's HardSwish knows no bfloat16."""
+        value, place = self._read(node.input[0], True, node), node.output[0]
+        gate = self._op("HardSigmoid", [value], f"{place}/gate", alpha=1 / 6, beta=0.5)
+        self.nodes.append(helper.make_node("Mul", [value, gate], [place], name=node.name))
 
     def _axis(self, name: str, value: int) -> str:
         self.constants[name] = np.array([value], np.int64)

@@ -42,6 +42,7 @@ from jntrt.runtime.cuda.kernels import (
     shared_kernels,
     sizes,
 )
+from jntrt.runtime.cuda.upload import frame_buffer, reached
 from jntrt.runtime.errors import TrackerError, UserError
 from jntrt.runtime.geometry import Boxes, CropRectangle, hidden_lines
 from jntrt.runtime.loops import Step, checked_frame
@@ -161,6 +162,16 @@ class DeviceLoop:
         found = device_frame(frame, self.stream.handle, self.device)
         return checked_frame(frame) if found is None else found
 
+    def frame_buffer(self, height: int, width: int) -> NDArray[np.uint8]:
+        """Page-locked memory for a frame, which the crop kernel reads in place."""
+        return frame_buffer(self.device, height, width)
+
+    def _lying(self, frame: DeviceFrame | NDArray[np.uint8]) -> DeviceFrame | NDArray[np.uint8]:
+        """The frame as the GPU sees it, where it reaches it."""
+        if isinstance(frame, DeviceFrame):
+            return frame
+        return reached(frame, self.device) or frame
+
     @in_context
     def start(
         self,
@@ -172,6 +183,7 @@ class DeviceLoop:
 
         `side`: the other inputs, of either graph, that depend on the target.
         """
+        frame = self._lying(frame)
         self._borders = self._borders_of(frame)
         self._show(frame, aim(np.array(boxes, np.float64), self._bundle.template), side)
         self.move(boxes)
@@ -187,7 +199,8 @@ class DeviceLoop:
         """Puts another target into the row `target`; the others keep template and state."""
         boxes = self._boxes.copy()
         boxes[target] = box
-        self._show(frame, aim(boxes[target : target + 1], self._bundle.template), side, target)
+        lanes = aim(boxes[target : target + 1], self._bundle.template)
+        self._show(self._lying(frame), lanes, side, target)
         self.move(boxes.tolist())
 
     def _show(
@@ -244,6 +257,7 @@ class DeviceLoop:
     def begin(self, frame: DeviceFrame | NDArray[np.uint8]) -> None:
         """Puts the step's work into the stream and returns; the frame is held until `finish`."""
         begin = perf_counter()
+        frame = self._lying(frame)
         on_device = isinstance(frame, DeviceFrame)
         spec = self._bundle.search
         if isinstance(frame, DeviceFrame):

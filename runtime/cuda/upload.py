@@ -1,6 +1,9 @@
-"""Whole host frames to the GPU, ahead of their turn."""
+"""Host frames that a GPU reaches: page-locked ones read in place, whole ones copied ahead of their turn."""
 
+import math
+import weakref
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +11,45 @@ from numpy.typing import NDArray
 from jntrt.runtime.cuda.driver import Buffer, Device, Event, PinnedBuffer, Stream, in_context
 from jntrt.runtime.cuda.frames import DeviceFrame
 from jntrt.runtime.errors import TrackerError
+
+
+class _Pinned:
+    """Page-locked memory as NumPy takes it: it goes when the last array on it does."""
+
+    def __init__(self, device: Device, shape: tuple[int, int, int]) -> None:
+        self.device = device
+        buffer = PinnedBuffer(device, math.prod(shape))
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": shape,
+            "typestr": "|u1",
+            "data": (buffer.pointer, False),
+        }
+        # Not at exit: the driver may be gone by then, and takes its memory along.
+        weakref.finalize(self, _free, buffer).atexit = False
+
+
+@in_context
+def _free(buffer: PinnedBuffer) -> None:
+    buffer.free()
+
+
+def frame_buffer(device: Device, height: int, width: int) -> NDArray[np.uint8]:
+    """A frame, height×width×3, for a decoder to fill, which the crop kernel reads where it lies."""
+    with device.current():
+        return np.asarray(_Pinned(device, (height, width, 3)))
+
+
+def reached(frame: NDArray[np.uint8], device: Device) -> DeviceFrame | None:
+    """A `frame_buffer` of this GPU, or a part of one with whole pixels side by side, as the GPU sees it."""
+    owner: Any = frame
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if not isinstance(owner, _Pinned) or owner.device is not device:
+        return None
+    if frame.strides[1:] != (3, 1) or frame.strides[0] < 3 * frame.shape[1]:
+        return None
+    return DeviceFrame(frame.ctypes.data, frame.shape[1], frame.shape[0], frame.strides[0], owner=frame)
 
 
 class FrameUploader:

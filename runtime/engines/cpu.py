@@ -7,6 +7,7 @@ from pathlib import Path
 from jntrt.runtime.errors import UserError
 
 MAX_THREADS = 256
+NO_TYPED_BF16 = "bf16-gpu is a GPU's (Ampere and later): take bf16 with openvino, or fp32"
 NO_TF32 = "tf32 is a GPU's (Ampere and later): take fp32"
 
 

@@ -224,6 +224,13 @@ def tf32_obstacle(precision: Precision, info: DeviceInfo) -> str | None:
     return None
 
 
+def bf16_obstacle(precision: Precision, info: DeviceInfo) -> str | None:
+    """Why the GPU does not compute in bfloat16, or None."""
+    if precision.bf16 and info.compute_capability < (8, 0):
+        return f"{info.name} is {info.architecture}: bfloat16 is from sm_80 (Ampere) on, take fp16"
+    return None
+
+
 def describe_device(info: DeviceInfo) -> dict[str, Any]:
     """What an engine's description says of its GPU."""
     return {"device": f"{info.name} ({info.architecture})", "driver": info.driver}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines.cpu import NO_TF32, saturates_int8
+from jntrt.runtime.engines.cpu import NO_TF32, NO_TYPED_BF16, saturates_int8
 from jntrt.runtime.engines.graph import int8_graph
 from jntrt.runtime.engines.graph.onnx_bytes import read_nodes
 from jntrt.runtime.engines.onnxruntime_session import open_session, ort_errors
@@ -54,6 +54,8 @@ class OnnxRuntime:
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec("onnxruntime") is None:
             return "onnxruntime is not installed: pip install 'jntrt[cpu]'"
+        if precision.bf16 and precision.typed:
+            return NO_TYPED_BF16
         if precision.bf16:
             return "bf16 on a CPU is OpenVINO's: take --backend openvino"
         if precision.tf32:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from jntrt.runtime.bundle import Bundle
-from jntrt.runtime.engines.cpu import NO_TF32, saturates_int8
+from jntrt.runtime.engines.cpu import NO_TF32, NO_TYPED_BF16, saturates_int8
 from jntrt.runtime.engines.graph.graph_check import recorded_shapes
 from jntrt.runtime.engines.graph.int8_graph import weight_bits
 from jntrt.runtime.engines.options import EngineOptions
@@ -68,6 +68,8 @@ class OpenVino:
             return "openvino is not installed: pip install 'jntrt[cpu]'"
         if precision.tf32:
             return NO_TF32
+        if precision.bf16 and precision.typed:
+            return NO_TYPED_BF16
         if precision.bf16 and "BF16" not in _capabilities():
             return f"this CPU has no bf16 instructions (AMX or AVX512-BF16): take {precision.stored}"
         return None

@@ -89,8 +89,8 @@ class Options:
     backend:
         auto, onnxruntime, openvino, onnxruntime-cuda, tensorrt or tensorrt-rtx.
     precision:
-        auto (fp16 on a GPU where it is safe, else fp32), one that the bundle has, bf16 (OpenVINO's, on CPUs
-        that have it) or tf32 (a GPU's).
+        auto (fp16 on a GPU where it is safe, else bf16-gpu, else fp32), one that the bundle has, bf16
+        (OpenVINO's, on CPUs that have it) or tf32 (a GPU's).
     threads:
         CPU threads of the engine. Default: the engine's own choice.
     decode:

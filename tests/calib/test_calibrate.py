@@ -41,7 +41,7 @@ def content(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name not in reports}
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8", "int8-fp16"])
+@pytest.mark.parametrize("precision", ["fp16", "bf16-gpu", "int8", "int8-fp16"])
 def test_a_precision_joins_the_bundle(bundle, sequences, precision, capsys):
     words = (bundle.path, "--data", sequences, "--precision", precision, *SMALL, *LOOSE, "--json")
     assert calib(*words) == 0
@@ -66,7 +66,7 @@ def test_a_precision_joins_the_bundle(bundle, sequences, precision, capsys):
     assert "<script" not in html
     assert "http" not in html.replace("http-equiv", "")
     track = onnx.load(changed.graph("track", precision))
-    assert track.opset_import[0].version == 20
+    assert track.opset_import[0].version == (22 if precision == "bf16-gpu" else 20)
     if precision == "int8":
         assert gate["int8_share"] > 0.6
         with Tracker.from_bundle(changed, "onnxruntime", "int8", threads=1) as tracker:
@@ -216,6 +216,8 @@ def test_too_little_int8_is_a_refusal(bundle, sequences, capsys):
         (("--precision", "int8", "--keep", "blocks.9/mlp/fc1", *SMALL), "no such layer"),
         (("--precision", "int8", "--percentile", "20"), "--percentile 20"),
         (("--precision", "fp16", "--crops", "0"), "--crops 0"),
+        (("--precision", "fp16", "--seed=-1"), "--seed -1: give a number from zero"),
+        (("--precision", "fp16", "--keep", "head"), "--keep and --ranges are for int8 alone"),
     ],
 )
 def test_mistakes_are_one_line(bundle, sequences, words, text, capsys):
@@ -283,6 +285,10 @@ def test_a_packaged_bundle_is_calibrated_in_a_copy(sequences, tmp_path, monkeypa
     assert "jn-nano is packaged with jntrt" in (said := capsys.readouterr().err)
     assert "-o COPY" in said
     assert len(said.splitlines()) == 1
+    mistake = ("--precision", "int8", "--keep", "nothing", *SMALL)
+    assert calib("jn-nano", "--data", sequences, *mistake, "-o", tmp_path / "copy") == 2
+    assert not (tmp_path / "copy").exists()  # nor is it in the way of the next try
+    capsys.readouterr()
     assert calib(*words, "-o", tmp_path / "copy") == 0
     assert Bundle.open(tmp_path / "copy").precisions == ("fp32", "fp16")
     assert open_bundle("jn-nano").precisions == ("fp32",)

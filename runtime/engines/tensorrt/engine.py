@@ -17,6 +17,7 @@ from jntrt.runtime.cuda.loop import DeviceTensor
 from jntrt.runtime.engines.device import (
     DeviceEngine,
     DevicePair,
+    bf16_obstacle,
     describe_device,
     kernel_obstacle,
     shared_device,
@@ -184,7 +185,7 @@ class TensorRT(DeviceEngine):
         """Why it cannot run `precision` on this machine, or None."""
         if importlib.util.find_spec(FLAVOURS[cls.name]) is None:
             return f"{cls.name} is not installed: {INSTALL[cls.name]}"
-        if precision.bf16:
+        if precision.bf16 and not precision.typed:
             return (
                 f"{precision} is OpenVINO's reading of the {precision.stored} graphs: take --backend openvino"
             )
@@ -205,6 +206,8 @@ class TensorRT(DeviceEngine):
         major, minor = device.compute_capability
         if (major, minor) < (7, 5):
             return f"{device.name} is {device.architecture}: TensorRT needs sm_75 (Turing) or later"
+        if precision.bf16:
+            return bf16_obstacle(precision, device)
         if cls.name != "tensorrt-rtx":
             return tf32_obstacle(precision, device)
         if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):

@@ -34,7 +34,7 @@ import browser
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of everything: out.html, .md, .json, and saved/ with its dated folder."""
     folder = tmp_path_factory.mktemp("report")
-    recipe = dataclasses.replace(family("ostrack").networks()["tiny"], ce_layers=(0,), keep_ratio=(0.7,))
+    recipe = dataclasses.replace(family("ostrack").NETWORKS["tiny"], ce_layers=(0,), keep_ratio=(0.7,))
     untrained_bundle(folder / "tiny", "ostrack", recipe)
     data = write_got10k(folder / "data")
     words = [str(folder / "tiny"), "--data", str(data / "A"), str(data / "B"), "--baseline", "static,ncc"]

@@ -1,16 +1,51 @@
 // kernels.cu for the host: the same source through a C++ compiler, a launch being a loop over blocks and threads.
 // Built as a shared library by the tests; `jntrt_host_launch` is what the emulated driver calls for cuLaunchKernel.
+// With JNTRT_BLOCKS the threads of a block run at the same time, and the source is what the device compiles: shared memory
+// and the wait for all. Slow, for a few launches.
+#include <pthread.h>
+
 #include <cstdint>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 struct Index {
   unsigned x, y, z;
 };
 static thread_local Index blockIdx, threadIdx, blockDim;
 #define __global__
+#ifdef JNTRT_BLOCKS
+#define __CUDA_ARCH__ 890
+#define __shared__ static
+static pthread_barrier_t whole_block;
+static void __syncthreads() { pthread_barrier_wait(&whole_block); }
+static double __dmul_rn(double a, double b) { return a * b; }
+static double __dadd_rn(double a, double b) { return a + b; }
+#endif
 
 #include "kernels.cu"
 
+#ifdef JNTRT_BLOCKS
+template <typename Kernel>
+static void run(const unsigned grid[3], const unsigned block[3], Kernel kernel) {
+  const unsigned count = block[0] * block[1];
+  pthread_barrier_init(&whole_block, nullptr, count);
+  std::vector<std::thread> threads;
+  for (unsigned thread = 0; thread < count; ++thread)
+    threads.emplace_back([=] {
+      blockDim = {block[0], block[1], 1};
+      threadIdx = {thread % block[0], thread / block[0], 0};
+      for (blockIdx.z = 0; blockIdx.z < grid[2]; ++blockIdx.z)
+        for (blockIdx.y = 0; blockIdx.y < grid[1]; ++blockIdx.y)
+          for (blockIdx.x = 0; blockIdx.x < grid[0]; ++blockIdx.x) {
+            kernel();
+            pthread_barrier_wait(&whole_block);  // the next block has the same shared memory
+          }
+    });
+  for (auto& thread : threads) thread.join();
+  pthread_barrier_destroy(&whole_block);
+}
+#else
 template <typename Kernel>
 static void run(const unsigned grid[3], const unsigned block[3], Kernel kernel) {
   blockDim = {block[0], block[1], block[2]};
@@ -21,6 +56,7 @@ static void run(const unsigned grid[3], const unsigned block[3], Kernel kernel) 
           for (threadIdx.y = 0; threadIdx.y < block[1]; ++threadIdx.y)
             for (threadIdx.x = 0; threadIdx.x < block[0]; ++threadIdx.x) kernel();
 }
+#endif
 
 template <typename T>
 static T argument(void* const* arguments, int index) {

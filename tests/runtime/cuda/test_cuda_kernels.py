@@ -312,6 +312,21 @@ def test_pixels_equal_the_host(
     np.testing.assert_array_equal(host_crop(host_kernels, frame, lanes, spec, swap, border)[0], wanted)
 
 
+@pytest.mark.parametrize(("size", "swap"), [(32, False), (45, True), (77, False)])
+def test_blocks_share_their_taps(block_kernels: ctypes.CDLL, size: int, swap: bool) -> None:
+    """The device's own branch: each tap computed once per block, in memory that its threads share."""
+    spec = replace(NANOTRACK, size=size)
+    boxes = np.array([[10.0, 12, 20, 16], [-9.0, -7, 30, 40], [70.0, 50, 25, 12]])
+    lanes = np.concatenate([kernels.aim(boxes, spec), np.zeros(1, kernels.LANE)])  # the last is lost
+    frame = np.random.default_rng(size).integers(0, 256, (64, 96, 3), np.uint8)
+    crops = host_crop(block_kernels, frame, lanes, spec, swap, (9, 80, 200))
+    for box, found in zip(boxes.tolist(), crops, strict=False):
+        square = crop_rectangle(box, spec)
+        wanted = crop(frame, square, size, swap=swap, edge=spec.edge, border=(9, 80, 200))
+        np.testing.assert_array_equal(found, wanted)
+    assert not crops[-1].any()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_box_that_is_not_finite_moves_nothing(host_kernels: ctypes.CDLL, bad: float) -> None:
     frame = np.zeros((100, 100, 3), np.uint8)

@@ -13,7 +13,7 @@ from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle, copy_bundle, default_bundle
 from jntrt.runtime.bundle.write import add_precision
 from jntrt.runtime.cuda.driver import DeviceInfo
-from jntrt.runtime.engines import backend_class, parity
+from jntrt.runtime.engines import auto, backend_class, parity
 from jntrt.runtime.engines.auto import ON_GPU, open_pair, resolve
 from jntrt.runtime.engines.device import tf32_obstacle
 from jntrt.runtime.engines.options import EngineOptions
@@ -29,11 +29,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def with_fp16(folder: Path, *, passed: bool = True) -> Bundle:
-    """A packaged bundle, whose fp16 are its fp32 graphs here."""
+def with_fp16(folder: Path, *more: str, passed: bool = True) -> Bundle:
+    """A packaged bundle, whose fp16 (and what else is named) are its fp32 graphs here."""
     bundle = copy_bundle(default_bundle(), folder)
     graphs = {graph: {"file": bundle.graph(graph, "fp32").name} for graph in ("template", "track")}
-    return add_precision(bundle, "fp16", {}, {**graphs, "gate": {"passed": passed}})
+    for precision in ("fp16", *more):
+        bundle = add_precision(bundle, precision, {}, {**graphs, "gate": {"passed": passed}})
+    return bundle
 
 
 def put_gpu(monkeypatch: pytest.MonkeyPatch, *runs: str, backend: str = "onnxruntime-cuda") -> None:
@@ -57,6 +59,27 @@ def test_on_a_cpu_it_is_fp32_whatever_the_bundle_has(tmp_path: Path) -> None:
             assert tracker.precision == "fp32 (auto: on a CPU; bf16 and int8 go by name)"
     with Tracker.from_bundle(bundle, precision="fp16", threads=1) as tracker:
         assert tracker.precision == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("macs", "flags", "precision", "name"),
+    [
+        (20e9, {"avx2", "avx512f"}, "fp32", "openvino"),
+        (20e9, {"avx2"}, "fp32", "onnxruntime"),
+        (0.1e9, {"avx2", "avx512f"}, "fp32", "onnxruntime"),
+        (20e9, {"avx2", "avx512f"}, "int8", "onnxruntime"),
+    ],
+)
+def test_large_networks_run_in_openvino_where_the_cpu_has_avx512(
+    monkeypatch: pytest.MonkeyPatch, macs: float, flags: set[str], precision: str, name: str
+) -> None:
+    monkeypatch.setattr(Bundle, "macs", macs)
+    monkeypatch.setattr(auto, "features", lambda: frozenset(flags))
+    bundle = default_bundle()
+    choice = resolve(bundle, precision).backend
+    assert choice.name == name
+    assert (choice.reason == "a large network on a CPU with AVX-512") == (name == "openvino")
+    assert resolve(bundle, precision, "onnxruntime").backend.name == "onnxruntime"
 
 
 @pytest.mark.parametrize("backend", ["auto", "onnxruntime-cuda"])
@@ -93,6 +116,33 @@ def test_fp16_that_computes_something_else_gives_way(
     pair.close()
     assert taken.precision_text == "fp32 (auto: onnxruntime-cuda fails the gate in fp16)"
     assert "computes something else than nanotrack-v3 in fp16" in caplog.text
+
+
+def test_fp16_gives_way_to_bfloat16_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the GPU has it; and where that computes something else too, it is fp32."""
+    compare, off = parity.compare_pair, ["fp16"]
+
+    def watched(bundle: Bundle, precision: Precision, *rest: Any, **keywords: Any) -> parity.Difference:
+        difference = compare(bundle, precision, *rest, **keywords)
+        return replace(difference, box=1.0) if str(precision) in off else difference
+
+    monkeypatch.setattr(parity, "compare_pair", watched)
+    put_gpu(monkeypatch, "fp16", "bf16-gpu", "fp32")
+    bundle = with_fp16(tmp_path / "bundle", "bf16-gpu")
+
+    def taken() -> str:
+        pair, resolved = open_pair(bundle, "auto", ONE)
+        pair.close()
+        return resolved.precision_text
+
+    fails = "onnxruntime-cuda fails the gate in"
+    assert taken() == (
+        f"bf16-gpu (auto: on a GPU, where it equals fp32 on the bundle's samples; {fails} fp16)"
+    )
+    off.append("bf16-gpu")
+    assert taken() == f"fp32 (auto: {fails} fp16; {fails} bf16-gpu)"
+    put_gpu(monkeypatch, "fp16", "fp32")  # before Ampere
+    assert taken() == f"fp32 (auto: {fails} fp16; no engine on a GPU runs bf16-gpu here)"
 
 
 def test_an_engine_that_refuses_both_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

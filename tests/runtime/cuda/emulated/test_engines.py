@@ -171,6 +171,8 @@ def test_auto_goes_on_where_the_driver_is_too_old(device: Device, monkeypatch: p
         ((7, 5), "int8", "take fp16 or int8-fp16"),
         ((7, 5), "fp16", None),
         ((8, 9), "fp32", None),
+        ((7, 5), "bf16-gpu", "bfloat16 is from sm_80 (Ampere) on, take fp16"),
+        ((8, 6), "bf16-gpu", None),
     ],
 )
 def test_devices_that_an_engine_cannot_have(

@@ -133,8 +133,8 @@ def test_a_bundle_that_is_none(checked: Callable[..., int], tmp_path: Path, caps
 
 
 def test_what_was_aimed_at() -> None:
-    engine = Row("jn", "tensorrt fp16", "graph", ((1.5, 2), (1.75, 2), (2, 2), (1.25, 2)), 0.0)
-    eager = Row("jn", EAGER, "", (None, None, None, (9.0, 9.5)), None)
+    engine = Row("jn", "tensorrt fp16", "graph", ((1.5, 2), (1.75, 2), (2, 2), (2, 2), (1.25, 2)), 0.0)
+    eager = Row("jn", EAGER, "", (None, None, None, None, (9.0, 9.5)), None)
     assert aims([engine, eager]) == [
         "jn tensorrt fp16; device frame = network +0.250 ms (aim: at most 0.05);"
         " host frame = network +0.500 ms (aim: at most 0.15); 6.0 times PyTorch eager (aim: at least 5)"

@@ -15,7 +15,9 @@ from jntrt.runtime.cuda.driver import Buffer, Device, Stream
 from jntrt.runtime.cuda.frames import DeviceFrame
 from jntrt.runtime.cuda.upload import FrameUploader, uploaded
 from jntrt.runtime.errors import TrackerError
+from jntrt.runtime.redetect import Redetection
 
+SEARCH = Redetection(threshold=0.01)
 TOLERANCE_PX = {"ostrack": 5e-3, "jn": 1e-3}
 NETWORKS = {"ostrack": "ostrack256_ce", "jn": "jn256_ce"}
 
@@ -351,6 +353,47 @@ def test_a_host_frame_is_one_copy(jn_bundle: Path, host_backend: str, emulated: 
         copies = emulated.calls("copy")
         tracker.update(loop.frame(1))
         assert emulated.calls("copy") - copies == 2  # run once, and once into the captured graph
+
+
+def test_a_frame_buffer_is_read_in_place(jn_bundle: Path, host_backend: str, emulated: Any) -> None:
+    """Nothing but its description is copied; a part of one is a frame too; it outlives the tracker."""
+    loop, empty = golden_loop("jn"), emulated.bytes()
+    height, width = loop.frame(0).shape[:2]
+    with Tracker.from_bundle(jn_bundle, backend=host_backend) as tracker:
+        without = emulated.bytes()
+        buffers = [tracker.frame_buffer(height + 7, width + 5)[7:, :width] for _ in range(2)]
+        assert emulated.bytes() - without == 2 * 3 * (height + 7) * (width + 5)
+        buffers[0][:] = loop.frame(0)
+        tracker.init(buffers[0], loop.init_box)
+        for step in loop.steps[:5]:
+            frame = buffers[step.frame % 2]
+            frame[:] = loop.frame(step.frame)
+            crops, copies = emulated.calls("jntrt_crop"), emulated.calls("copy")
+            np.testing.assert_allclose(tracker.update(frame).box, step.after, rtol=0, atol=1e-3)
+            if step.frame == 1:  # run once, and once into the captured graph
+                assert (emulated.calls("jntrt_crop") - crops, emulated.calls("copy") - copies) == (2, 2)
+        # A copy of one lies elsewhere; a mirrored one is cropped on the host.
+        tracker.update(buffers[0].copy())
+        tracker.update(buffers[0][:, ::-1])
+        with pytest.raises(TrackerError, match="sides of 1 to 65536 pixels, not 0×5"):
+            tracker.frame_buffer(5, 0)
+    buffers[1][:] = 3
+    assert emulated.bytes() - empty == 2 * 3 * (height + 7) * (width + 5)
+    del buffers, frame
+    gc.collect()
+    assert emulated.bytes() == empty
+
+
+def test_a_frame_buffer_is_searched(jn_bundle: Path, host_backend: str) -> None:
+    """Redetection compares pixels on the host, where they lie as well."""
+    loop = golden_loop("jn")
+    with Tracker.from_bundle(jn_bundle, backend=host_backend, redetect=SEARCH) as tracker:
+        frame = tracker.frame_buffer(*loop.frame(0).shape[:2])
+        frame[:] = loop.frame(0)
+        tracker.init(frame, loop.init_box)
+        frame[:] = loop.frame(1)
+        box = tracker.update(frame).box
+    np.testing.assert_allclose(box, loop.steps[0].after, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("form", [host, Interface])
