@@ -67,7 +67,8 @@ def moment() -> Moment:
 
     times = psutil.cpu_times()
     process = psutil.Process()
-    own = 0.0
+    ended = process.cpu_times()  # of children that were waited for
+    own = float(getattr(ended, "children_user", 0.0) + getattr(ended, "children_system", 0.0))
     for member in (process, *process.children(recursive=True)):
         try:
             used = member.cpu_times()

@@ -21,6 +21,7 @@ from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import UserError
 
 FRAMES = 300  # of a drawn clip, ten seconds of video: the start is a small share
+PRODUCTS = 20  # before and after a run
 LEGEND = """\
 whole   trtrun from its start to its end, with --out and --save: decoding in a
         thread of its own, tracking, drawing, encoding; FPS = frames / whole
@@ -58,9 +59,10 @@ def time_whole(
     runs: list[list[tuple[int, float, float, float]]] = [[] for _ in engines]
     for _ in range(rounds):
         for engine, taken in zip(engines, runs, strict=True):
-            before = product.milliseconds()
+            products = [product.milliseconds() for _ in range(PRODUCTS)]
             timed = _run(engine)
-            taken.append((*timed, min(before, product.milliseconds())))
+            products += [product.milliseconds() for _ in range(PRODUCTS)]
+            taken.append((*timed, float(np.median(products))))
             on_step(engine.label)
     found = []
     for engine, taken in zip(engines, runs, strict=True):

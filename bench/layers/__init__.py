@@ -1,7 +1,7 @@
 """Where a network's time goes, layer by layer, and how near each comes to what the machine can do."""
 
 import multiprocessing
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -66,9 +66,9 @@ def summarise(layers: list[Layer], network_ms: float, peaks: Peaks) -> dict[str,
     a copy; `share` is limit over time.
     """
     rows = []
-    for layer in layers:
+    for layer, name in zip(layers, _told_apart(layers), strict=True):
         limit = peaks.limit(layer.precision, layer.macs, layer.moved) * 1e3
-        rows.append({**asdict(layer), "limit_ms": limit, "share": _share(limit, layer.ms)})
+        rows.append({**asdict(layer), "name": name, "limit_ms": limit, "share": _share(limit, layer.ms)})
     blocks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for row in rows:
         for key in ("ms", "macs", "moved", "limit_ms"):
@@ -88,6 +88,16 @@ def summarise(layers: list[Layer], network_ms: float, peaks: Peaks) -> dict[str,
         "worst": [row["name"] for row in worst],
         "layers": rows,
     }
+
+
+def _told_apart(layers: Sequence[Layer]) -> list[str]:
+    """Names, each once: before one that the engine has made (BiasGelu) stands its block."""
+    names, seen = [], Counter[str]()
+    for layer in layers:
+        name = layer.name if "/" in layer.name else f"{layer.block}/{layer.name}"
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return names
 
 
 def _share(limit: float, ms: float) -> float | None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from jntrt.bench.conditions import half_spread
 from jntrt.bench.statistics import Floats, difference
+from jntrt.bench.tables import titled_table
 from jntrt.runtime.errors import UserError
 
 STAGES = ("crop", "network", "box", "frame")
@@ -20,17 +20,19 @@ WHOLE = "start to end"  # the stage of bench-jn pipeline
 JUDGED = ("network", "frame", WHOLE)  # the others are microseconds, whose rounds differ by more
 MAX_P = 0.002  # as asv has it: at 0.05 one of twenty equal runs would be called changed
 LEAST_ROUNDS = 6  # with five each even disjoint values do not reach MAX_P
+STARTS = 4  # processes of an engine, from which the tolerance alone decides
+ONE_PLACE = 0.08  # by how much two processes of one engine may differ: by where their memory lies
 LEGEND = """\
-ms      medians over all frames
-ratio   new over old, medians over rounds: of each the tenth of its frames that
-        nothing disturbed, over a fixed product that was timed around it, so
-        that neither a busy neighbour nor a slower clock is a slower tracker
-95 %    bootstrap interval, rounds drawn
+ratio   new over old, medians over rounds of each round's median, of frames over
+        a fixed product that was timed after each, so that neither a busy
+        neighbour nor a slower clock is a slower tracker
+95 %    bootstrap interval; processes drawn, of one process its rounds
 p       Mann-Whitney test on the rounds · above: how often a new round is above
         an old one (0.5: no difference)
-limit   the ratio from which a change counts: the tolerance, or by how much the
-        rounds of one run differ (half of their middle 80 %), if that is more
-A verdict needs p below 0.002 and a ratio beyond the limit."""
+limit   from where on a change counts: the tolerance, and 8 % where an engine
+        ran in fewer than 4 processes (--starts)
+A verdict needs p below 0.002, a ratio beyond the limit, and 1 outside of the
+interval."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,8 @@ def print_changes(changes: list[Change], console: Console) -> None:
         own = [change for change in changes if change.label == label]
         other = f" ({', then '.join(own[0].conditions)})"
         other += "" if own[0].same_graph else ", another graph"
-        table = Table(
-            title=label + other, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
-        )
-        table.add_column("stage")
-        for column in ("old ms", "new ms", "ratio", "95 %", "p", "above", "limit", ""):
-            table.add_column(column, justify="right", no_wrap=True)
+        columns = ("stage", "old ms", "new ms", "ratio", "95 %", "p", "above", "limit", "")
+        table = titled_table(label + other, *columns, width=None)
         for c in own:
             figures = (f"{c.old_ms:.3f}", f"{c.new_ms:.3f}", f"{c.ratio:.3f}", f"{c.low:.3f} … {c.high:.3f}")
             table.add_row(c.stage, *figures, f"{c.p:.4f}", f"{c.above:.2f}", f"{c.limit:.1%}", c.verdict)
@@ -106,44 +104,45 @@ def to_dict(changes: list[Change], tolerance: float) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _Taken:
     """What a report has of one engine, or of one whole command. ms: medians, ratios: as in `LEGEND`, a value
-    a round; both by stage. graph: digests of what ran."""
+    a round, the rounds of each process in an array; both by stage. graph: digests of what ran."""
 
     label: str
     ms: Mapping[str, float]
-    ratios: Mapping[str, Floats]
+    ratios: Mapping[str, Sequence[Floats]]
     graph: Any
     condition: str
 
 
 def _all_taken(report: Mapping[str, Any]) -> Iterator[_Taken]:
     for engine in report.get("engines", ()):
-        rounds = engine["rounds"]
+        starts = [list(rounds) for _, rounds in groupby(engine["rounds"], key=itemgetter("start"))]
         ratios = {
-            stage: np.array([taken["floors_ms"][stage] / taken["reference_ms"] for taken in rounds])
+            stage: [np.array([taken["over_reference"][stage] for taken in rounds]) for rounds in starts]
             for stage in STAGES
         }
         ms = {stage: engine["stages_ms"][stage]["p50"] for stage in STAGES}
         yield _Taken(engine["label"], ms, ratios, engine["graph_sha256"], engine["verdict"]["word"])
     for command in report.get("pipeline", ()):
-        ratio = np.array([1e3 * taken["seconds"] / taken["reference_ms"] for taken in command["rounds"]])
+        each = [np.array([1e3 * taken["seconds"] / taken["reference_ms"]]) for taken in command["rounds"]]
         label, ms = f"{command['label']}, whole command", {WHOLE: 1e3 * command["seconds"]}
-        yield _Taken(label, ms, {WHOLE: ratio}, command["bundle_sha256"], "not judged")
+        yield _Taken(label, ms, {WHOLE: each}, command["bundle_sha256"], "not judged")
 
 
 def _change(old: _Taken, new: _Taken, stage: str, tolerance: float) -> Change:
     one, other = old.ratios[stage], new.ratios[stage]
-    for ratios in (one, other):
-        if len(ratios) < LEAST_ROUNDS:
+    for starts in (one, other):
+        rounds = sum(map(len, starts))
+        if rounds < LEAST_ROUNDS:
             raise UserError(
-                f"{new.label}: {len(ratios)} rounds are too few to compare;"
+                f"{new.label}: {rounds} rounds are too few to compare;"
                 f" measure with --rounds {LEAST_ROUNDS} or more"
             )
     found = difference(one, other)
-    limit = max(tolerance, half_spread(one), half_spread(other))
+    limit = tolerance if min(len(one), len(other)) >= STARTS else max(tolerance, ONE_PLACE)
     verdict = "same"
-    if found.p < MAX_P and found.ratio > 1 + limit:
+    if found.p < MAX_P and found.ratio > 1 + limit and found.low > 1:
         verdict = "slower"
-    elif found.p < MAX_P and found.ratio < 1 / (1 + limit):
+    elif found.p < MAX_P and found.ratio < 1 / (1 + limit) and found.high < 1:
         verdict = "faster"
     return Change(
         label=new.label,

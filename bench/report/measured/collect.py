@@ -47,6 +47,7 @@ class Plan:
     precisions: tuple[str, ...] = ()
     threads: int | None = None
     rounds: int = 20
+    starts: int = 1
     seconds: float = 0.25
     sections: tuple[str, ...] = SECTIONS
     data: tuple[Path, ...] = ()
@@ -128,7 +129,9 @@ def _engines(plan: Plan) -> tuple[list[TimedEngine], list[dict[str, str]]]:
 
 def _latency(plan: Plan, engines: list[TimedEngine], step: Step) -> dict[str, Any]:
     by_path = {str(bundle.path): bundle for bundle in plan.bundles}
-    found = measure_latency(engines, rounds=plan.rounds, call_seconds=plan.seconds, on_step=step)
+    found = measure_latency(
+        engines, rounds=plan.rounds, starts=plan.starts, call_seconds=plan.seconds, on_step=step
+    )
     return latency_section(found, by_path)
 
 
@@ -201,7 +204,7 @@ def _layers(plan: Plan, engines: list[TimedEngine], document: dict[str, Any], st
     if not read:
         raise _LeftOut(why)
     if rest:
-        document["left_out"].append({"what": "layers of some", "why": why})
+        document["left_out"].append({"what": "layers", "why": why})
     peaks, found = profile_engines(read, plan.threads, step)
     return {"layers": {"peaks": asdict(peaks), "engines": found}}
 

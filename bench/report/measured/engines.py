@@ -67,9 +67,10 @@ def engine_entry(timing: Timing, bundle: Bundle, latency: Latency) -> dict[str, 
     stored = bundle.entry(precision.stored) if timing.engine.kind == "bundle" else {}
     judged = stored if precision.name == precision.stored else {}
     rounds = {name: np.median(timing.stage(name), axis=1) for name in STAGES}
-    floors = {name: timing.floors(name) for name in STAGES}
+    ratios = {name: timing.over_reference(name) for name in STAGES}
+    reference = np.median(timing.reference, axis=1)
     word, reasons = verdict(
-        latency.samples, rounds["frame"], timing.reference, timing.median("decode"), timing.median("frame")
+        latency.samples, rounds["frame"], reference, timing.median("decode"), timing.median("frame")
     )
     published = published_figure(bundle)
     return {
@@ -93,10 +94,11 @@ def engine_entry(timing: Timing, bundle: Bundle, latency: Latency) -> dict[str, 
         "stages_ms": stages(timing),
         "rounds": [
             {
+                "start": int(timing.starts[k]),
                 "second": round(float(timing.seconds[k]), 3),
-                "reference_ms": round(float(timing.reference[k]), DIGITS),
+                "reference_ms": round(float(reference[k]), DIGITS),
                 "stages_ms": {name: round(float(rounds[name][k]), DIGITS) for name in STAGES},
-                "floors_ms": {name: round(float(floors[name][k]), DIGITS) for name in STAGES},
+                "over_reference": {name: round(float(ratios[name][k]), DIGITS) for name in STAGES},
             }
             for k in range(len(timing.seconds))
         ],

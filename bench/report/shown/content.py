@@ -142,6 +142,10 @@ def _stages(document: Document) -> Iterator[Block]:
         " measured once, by themselves, as trtrun --save does them. decode, draw and encode run beside the"
         " tracker in trtrun. †: failed its accuracy gate.",
     )
+    # A section is left out by its one word, an engine by bundle and precision.
+    missing = [f"{row['what']} ({row['why']})" for row in document["left_out"] if " " in row["what"]]
+    if missing:
+        yield Text(f"Not measured: {'; '.join(missing)}.")
     known = [p for p in PERCENTILES if any(e["stages_ms"]["frame"][p] is not None for e in engines)]
     yield Table(
         ("update, ms", "frames", "median", "95 %", *known, "verdict", "why"),

@@ -7,7 +7,7 @@ METHOD = (
     "Every engine runs in a process of its own, idle on a pipe; they are called in turn, round after round,"
     " so that a change of the machine meets all of them. One untimed frame goes before each call. The target"
     " is put back before every frame: all engines crop the same pixels, whatever their network says.",
-    "Before each call a fixed product is timed in NumPy. Runs at different times are compared through it."
+    "After each frame a fixed product is timed in NumPy. Runs at different times are compared through it."
     " Frames that follow each other are alike, so that intervals and tests take rounds, never frames.",
     f"A verdict is quiet, or says what was wrong: noisy (other processes above {MAX_OTHERS:.0%} of the CPU"
     f" time, a hypervisor above {MAX_STEAL:.0%}, or rounds that differ by more than ±{MAX_SPREAD:.0%}),"

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from jntrt.bench.cli import app
-from jntrt.bench.latency.measure import Latency, Timing, speed_ratio
+from jntrt.bench.latency.measure import Latency, Timing, measure_latency, speed_ratio
 from jntrt.bench.latency.report import print_report, published_figure, to_dict
 from jntrt.bench.latency.timed_engines import plan_engines, video_box
 from jntrt.bench.latency.whole_command import Whole, print_whole, time_whole
@@ -67,12 +67,25 @@ def test_a_worker_times_every_stage_in_another_process(bundle: Bundle, video: st
     with Worker(engine) as worker:
         assert worker.description["backend"] == "onnxruntime"
         first, second = worker.run(3), worker.run(6)  # the video has 4 frames: it starts again
-    assert first.shape == (3, len(STAGES))
-    assert second.shape == (6, len(STAGES))
+    assert first.shape == (3, len(STAGES) + 1)
+    assert second.shape == (6, len(STAGES) + 1)
     assert (second > 0).all()
-    decode, crop, network, box, frame, whole = second.T
+    decode, crop, network, box, frame, whole, _ = second.T
     assert (crop + network + box <= frame).all()
     np.testing.assert_allclose(whole, decode + frame)
+
+
+def test_an_engine_runs_its_rounds_in_several_processes(bundle: Bundle, video: str) -> None:
+    engine = TimedEngine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", threads=1)
+    steps: list[str] = []
+    found = measure_latency([engine], rounds=5, frames=2, starts=2, warmup=1, on_step=steps.append)
+    (timing,) = found.timings
+    assert timing.starts.tolist() == [0, 0, 0, 1, 1]
+    assert timing.milliseconds.shape == (5, 2, len(STAGES))
+    assert timing.reference.shape == (5, 2)
+    assert (np.diff(timing.seconds) > 0).all()
+    assert len(steps) == 2 + 5
+    assert (timing.over_reference("frame") > 0).all()
 
 
 def test_a_worker_that_was_killed_says_so(bundle: Bundle, video: str) -> None:
@@ -154,6 +167,13 @@ def test_ratios_are_medians_of_rounds() -> None:
     assert summary["p50"] == 2
     assert summary["mean"] == pytest.approx(29 / 9)
     assert summary["fps"] == pytest.approx(1000 * 9 / 29)
+
+
+def test_rounds_are_ratios_of_pairs() -> None:
+    """A slow moment meets a frame and the product after it: it is in neither round."""
+    product = np.array([[1.0, 2, 2], [4, 1, 1]])
+    found = dataclasses.replace(timing("ours", np.array([[3.0, 6, 6], [12, 3, 9]])), reference=product)
+    assert found.over_reference("frame").tolist() == [3, 3]
 
 
 def test_tables_and_json(bundle: Bundle) -> None:
@@ -287,7 +307,7 @@ def test_the_whole_command(bundle: Bundle, video: str, capsys: pytest.CaptureFix
 def test_the_plain_form_is_saved_without_the_graphs_digests(bundle: Bundle) -> None:
     engine = TimedEngine("tiny-jn eager", str(bundle.path), "v", BOX, kind="eager")
     times = np.ones((2, 3, len(STAGES)))
-    found = Timing(engine, {"backend": "eager"}, times, np.ones(2), np.arange(2.0), {})
+    found = Timing(engine, {"backend": "eager"}, times, np.ones((2, 3)), np.arange(2.0), {}, np.array([0, 1]))
     entry = engine_entry(found, bundle, Latency((found,), {}))
     assert (entry["graph_sha256"], entry["gate"], entry["check"]) == (None, None, None)
     ours = dataclasses.replace(found, engine=dataclasses.replace(engine, kind="bundle", precision="fp32"))
