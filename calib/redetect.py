@@ -52,7 +52,9 @@ def calibrate_redetection(
         low, high = (low, middle) if _good(figures[threshold]) else (middle + 1, high)
     threshold = chosen(figures)
     changed = copy_bundle(bundle, output) if output else bundle
-    entry = {"threshold": threshold, "windows": WINDOWS, **finite(asdict(figures[threshold]))}
+    measured = finite(asdict(figures[threshold]))
+    counted = {key: value for key, value in measured.items() if not key.endswith("_ms")}  # not this machine's
+    entry = {"threshold": threshold, "windows": WINDOWS, **counted}
     return change_manifest(changed, redetect=entry), figures
 
 
