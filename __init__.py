@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jntrt.runtime.bundle import Bundle
     from jntrt.runtime.errors import GateError, TrackerError, UserError
-    from jntrt.runtime.tracker import Tracker, TrackResult
+    from jntrt.runtime.result import TrackResult
+    from jntrt.runtime.tracker import Tracker
 
 __all__ = ["Bundle", "GateError", "TrackResult", "Tracker", "TrackerError", "UserError", "__version__"]
 
 _MODULES = {
     "Bundle": "jntrt.runtime.bundle",
     "Tracker": "jntrt.runtime.tracker",
-    "TrackResult": "jntrt.runtime.tracker",
+    "TrackResult": "jntrt.runtime.result",
     "GateError": "jntrt.runtime.errors",
     "TrackerError": "jntrt.runtime.errors",
     "UserError": "jntrt.runtime.errors",

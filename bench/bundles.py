@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jntrt.runtime.bundle import Bundle, open_bundle
+from jntrt.runtime.bundle import Bundle, default_bundle, open_bundle
 
 
 def open_bundles(paths: Sequence[str]) -> list[Bundle]:
@@ -17,3 +17,8 @@ def open_bundles(paths: Sequence[str]) -> list[Bundle]:
         replace(bundle, name=bundle.path.name) if names.count(bundle.name) > 1 else bundle
         for bundle in bundles
     ]
+
+
+def open_or_default(paths: Sequence[str]) -> list[Bundle]:
+    """`open_bundles`; the default bundle where no path is given."""
+    return open_bundles(paths) or [default_bundle()]

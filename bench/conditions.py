@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from jntrt.bench.machine import Moment, moment
+from jntrt.bench.machine import disturbances, moment, shares
 
 PERIOD = 0.5  # seconds between two samples
-# From where on a run is not called quiet.
-MAX_STEAL = 0.02
-MAX_OTHERS = 0.1
+# From where on a run is not called quiet; of the CPU's time: `machine`.
 MAX_SPREAD = 0.05  # of the medians of rounds: half their middle 80 % over their median
 MAX_SLOWDOWN = 0.05  # of clock or fixed product from the first third of the rounds to the last
 _ENERGY = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
@@ -70,7 +68,7 @@ class Watch:
             watts = None
             if energy is not None and spent is not None and spent >= energy:  # it wraps around
                 watts = (spent - energy) / 1e6 / (clock - then)
-            steal, others = _shares(before, now)
+            steal, others = shares(before, now)
             counts = [_number(file) for file in Path("/").glob(_THROTTLED[1:])]
             throttles = sum(count for count in counts if count is not None) if counts else None
             second = clock - self._begin
@@ -104,12 +102,9 @@ def verdict(
     if any(sample.gpu_throttled for sample in samples):
         slowed.append("the GPU throttled")
     noise = []
-    for words, limit, values in (
-        ("the hypervisor took {:.0%} of the CPU time", MAX_STEAL, [s.steal for s in samples]),
-        ("other processes used {:.0%} of the CPU time", MAX_OTHERS, [s.others for s in samples]),
-    ):
-        if values and float(np.mean(values)) > limit:
-            noise.append(words.format(float(np.mean(values))))
+    if samples:
+        taken = np.mean([(sample.steal, sample.others) for sample in samples], axis=0)
+        noise = disturbances(*map(float, taken))
     if (spread := half_spread(rounds)) > MAX_SPREAD:
         noise.append(f"rounds differ by ±{spread:.0%}")
     # A slower product while others compute says that they took the machine, not that it cooled down.
@@ -153,15 +148,6 @@ def _slowdown(values: NDArray[np.float64]) -> float:
     """The last third's median over the first third's, less one; 0 of fewer than six values."""
     third = len(values) // 3
     return float(np.median(values[-third:]) / np.median(values[:third]) - 1) if third >= 2 else 0.0
-
-
-def _shares(before: Moment, after: Moment) -> tuple[float, float]:
-    """What a hypervisor took and what other processes used, of all cores' time between two moments."""
-    total = max(after.total - before.total, 1e-9)
-    steal = max(0.0, after.steal - before.steal) / total
-    idle = (after.idle - before.idle) / total
-    own = max(0.0, after.own - before.own) / total
-    return steal, max(0.0, 1 - idle - steal - own)
 
 
 def _number(path: Path) -> int | None:

@@ -21,6 +21,10 @@ INSTRUCTIONS = {
     "amx_int8",
     "asimddp",
 }
+# From where on a run is not called quiet: shares of all cores' time, and of a fixed loop's.
+MAX_STEAL = 0.02
+MAX_OTHERS = 0.1
+MAX_LOOP_CHANGE = 0.1
 PACKAGES = ("jntrt", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "tensorrt")
 
 
@@ -63,7 +67,8 @@ def moment() -> Moment:
 
     times = psutil.cpu_times()
     process = psutil.Process()
-    own = 0.0
+    ended = process.cpu_times()  # of children that were waited for
+    own = float(getattr(ended, "children_user", 0.0) + getattr(ended, "children_system", 0.0))
     for member in (process, *process.children(recursive=True)):
         try:
             used = member.cpu_times()
@@ -80,24 +85,36 @@ def moment() -> Moment:
     )
 
 
+def shares(before: Moment, after: Moment) -> tuple[float, float]:
+    """What a hypervisor took (steal) and what other processes used, of all cores' time in between."""
+    total = max(after.total - before.total, 1e-9)
+    steal = max(0.0, after.steal - before.steal) / total
+    idle = (after.idle - before.idle) / total
+    own = max(0.0, after.own - before.own) / total
+    return steal, max(0.0, 1 - idle - steal - own)
+
+
+def disturbances(steal: float, others: float) -> list[str]:
+    """What of these shares is too much, in words."""
+    words = []
+    if steal > MAX_STEAL:
+        words.append(f"the hypervisor took {steal:.0%} of the CPU time")
+    if others > MAX_OTHERS:
+        words.append(f"other processes used {others:.0%} of the CPU time")
+    return words
+
+
 def quiet_check(before: Moment, after: Moment, spins: tuple[float, float]) -> dict[str, Any]:
     """Clock and steal check between two moments.
 
     spins: milliseconds of a fixed loop (`spin`) before and after, which shows a changed clock even where the
-    system does not tell it. Returns the shares of the machine's CPU time that a hypervisor took (steal) and
-    that other processes used, the clock, and `warnings`, empty when the figures can be trusted.
+    system does not tell it. Returns `shares`, the clock, and `warnings`, empty when the figures can be
+    trusted.
     """
-    total = max(after.total - before.total, 1e-9)
-    steal = (after.steal - before.steal) / total
-    others = max(0.0, total - (after.idle - before.idle) - (after.steal - before.steal)) / total
-    others = max(0.0, others - max(0.0, after.own - before.own) / total)
+    steal, others = shares(before, after)
     slower = spins[1] / spins[0] - 1
-    warnings = []
-    if steal > 0.02:
-        warnings.append(f"the hypervisor took {steal:.0%} of the CPU time")
-    if others > 0.1:
-        warnings.append(f"other processes used {others:.0%} of the CPU time")
-    if abs(slower) > 0.1:
+    warnings = disturbances(steal, others)
+    if abs(slower) > MAX_LOOP_CHANGE:
         change = "slower" if slower > 0 else "faster"
         warnings.append(f"a fixed loop was {abs(slower):.0%} {change} after the run than before it")
     return {

@@ -83,7 +83,7 @@ def tiny_bundle(folder: Path) -> Bundle:
     from jntrt.export.families import FAMILIES, family
 
     name = next(iter(FAMILIES))
-    return untrained_bundle(folder, name, family(name).networks()["tiny"])
+    return untrained_bundle(folder, name, family(name).NETWORKS["tiny"])
 
 
 def _frames() -> list[NDArray[np.uint8]]:

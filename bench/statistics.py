@@ -4,7 +4,7 @@ Frames that follow each other are alike, so that rounds are drawn and tested, ne
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,14 +60,23 @@ class Difference(NamedTuple):
     effect: float
 
 
-def difference(old: Floats, new: Floats, seed: int = 0) -> Difference:
-    """How the values `new` differ from `old`, one value per round each."""
-    rng = np.random.default_rng(seed)
-    drawn_old = np.median(old[rng.integers(0, len(old), (DRAWS, len(old)))], axis=1)
-    drawn_new = np.median(new[rng.integers(0, len(new), (DRAWS, len(new)))], axis=1)
+def difference(old: Sequence[Floats], new: Sequence[Floats], seed: int = 0) -> Difference:
+    """How the values `new` differ from `old`: one value a round, the rounds of one process in an array.
+
+    Where both have several processes the bootstrap draws processes, whose rounds are alike; else rounds.
+    """
+    before, after = np.concatenate(old), np.concatenate(new)
+    groups = (old, new) if min(len(old), len(new)) > 1 else (list(before[:, None]), list(after[:, None]))
+    drawn_old, drawn_new = (_drawn_medians(own, seed + k) for k, own in enumerate(groups))
     low, high = np.quantile(drawn_new / drawn_old, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    p, effect = mann_whitney(old, new)
-    return Difference(float(np.median(new) / np.median(old)), float(low), float(high), p, effect)
+    p, effect = mann_whitney(before, after)
+    return Difference(float(np.median(after) / np.median(before)), float(low), float(high), p, effect)
+
+
+def _drawn_medians(groups: Sequence[Floats], seed: int) -> Floats:
+    """The median of as many groups drawn with repetition, `DRAWS` times."""
+    draws = np.random.default_rng(seed).integers(0, len(groups), (DRAWS, len(groups)))
+    return np.array([np.median(np.concatenate([groups[k] for k in drawn])) for drawn in draws])
 
 
 def mann_whitney(old: Floats, new: Floats) -> tuple[float, float]:

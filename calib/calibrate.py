@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -272,14 +273,17 @@ def calibrate(
     team = workers.team(options.threads)
     if team:
         options = replace(options, threads=team.threads)
-    calibration = Calibration(bundle, options, progress, team)
     names = [s.name for s in sequences], [s.name for s in held_back]
     try:
-        result = calibration.run(sequences, held_back)
+        result = Calibration(bundle, options, progress, team).run(sequences, held_back)
     except Refusal as refusal:
         where = write_refusal(bundle, refusal.result, *names)
         text = "no graph was written (--force writes them all the same)"
         raise GateError(f"{refusal}; {text}; figures and layers: {where}") from refusal
+    except BaseException:
+        if output is not None:  # the bare copy would be in the way of the next try
+            shutil.rmtree(bundle.path, ignore_errors=True)
+        raise
     return write_precision(bundle, result, *names), result
 
 

@@ -105,7 +105,7 @@ def collect_crops(
             f"bundle {bundle.name} tracks {bundle.batch} targets at once: calibrate the bundle of batch 1"
         )
     crops = CropSet()
-    shares = share_out(wanted.count, [max(0, len(sequence) - 1) for sequence in sequences])
+    shares = share_out(wanted.count, [_frames_to_follow(sequence) for sequence in sequences])
     rng = np.random.default_rng(seed)
     # All chance is drawn here, in order, so that it does not matter who follows which sequence.
     stretches = [
@@ -125,8 +125,8 @@ def check_crops(crops: CropSet, wanted: Wanted) -> None:
     missing = min(wanted.count, MIN_CROPS) - len(crops)
     if missing > 0:
         raise UserError(
-            f"{wanted.data_option}: {len(crops)} crops, one for each frame after a sequence's first, are too "
-            f"few: add {missing} frames or more, or ask for less with {wanted.count_option}"
+            f"{wanted.data_option}: {len(crops)} crops, one for each frame after a target is first seen, are "
+            f"too few: add {missing} frames or more, or ask for less with {wanted.count_option}"
         )
     blank = sum(_contrast(sample.inputs["search"]) < BLANK for sample in crops.samples)
     if blank > MAX_BLANK * len(crops):
@@ -190,7 +190,7 @@ class Jitter:
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """What is followed of a sequence, from the first usable frame at or after `start`, and the crops there.
+    """What is followed of a sequence, from frame `start`, which shows the target, and the crops there.
 
     jitters: by frame, one for each crop.
     """
@@ -201,15 +201,23 @@ class Stretch:
     jitters: dict[int, Jitter]
 
 
+def _frames_to_follow(sequence: Clip) -> int:
+    """Frames after the first that shows the target."""
+    first = next((number for number in range(len(sequence)) if _usable(sequence, number)), len(sequence))
+    return max(0, len(sequence) - 1 - first)
+
+
 def _stretch(sequence: Clip, share: int, rng: np.random.Generator) -> Stretch:
-    """For `share` samples of one sequence, evenly over a stretch of it that begins at random."""
-    length = min(len(sequence) - 1, share * FRAMES_PER_CROP)
-    start = int(rng.integers(0, len(sequence) - length))
+    """For `share` samples of one sequence, evenly over a stretch of it that begins at random.
+
+    It begins where the target is seen, so that every sample has a tracker on the target before it.
+    """
+    length = min(_frames_to_follow(sequence), share * FRAMES_PER_CROP)
+    starts = [number for number in range(len(sequence) - length) if _usable(sequence, number)]
+    start = starts[int(rng.integers(0, len(starts)))]
     end = start + length
     chosen = np.linspace(start + 1, end, share).round().astype(int).tolist()
-    first = next((number for number in range(start, end) if _usable(sequence, number)), end)
-    jitters = {number: Jitter.drawn(rng) for number in dict.fromkeys(chosen) if number > first}
-    return Stretch(sequence, start, end, jitters)
+    return Stretch(sequence, start, end, {number: Jitter.drawn(rng) for number in chosen})
 
 
 def _usable(sequence: Clip, number: int) -> bool:
@@ -246,18 +254,15 @@ def _followed(
 def _follow(tracker: Tracker, stretch: Stretch, on_crop: Callable[[], None] | None = None) -> CropSet:
     """One sequence's template and samples, as its tracker sees them."""
     bundle, sequence, crops = tracker.bundle, stretch.sequence, CropSet()
-    started, border = False, BLACK
+    border = BLACK
     for number, frame in enumerate(sequence.frames()):
         if number < stretch.start:
             continue
         truth = sequence.boxes[number]
-        usable = _usable(sequence, number)
-        if not started:
-            if usable:
-                tracker.init(frame, truth)
-                crops.templates.append(_target(bundle, frame, truth.tolist()))
-                border = border_colour(frame, bundle.search)
-                started = True
+        if number == stretch.start:
+            tracker.init(frame, truth)
+            crops.templates.append(_target(bundle, frame, truth.tolist()))
+            border = border_colour(frame, bundle.search)
             continue
         if number in stretch.jitters:
             around = stretch.jitters[number].of(tracker.state.tolist())
@@ -268,7 +273,7 @@ def _follow(tracker: Tracker, stretch: Stretch, on_crop: Callable[[], None] | No
         if number == stretch.end:
             break
         state = tracker.update(frame).box
-        if usable and overlap(state[None], truth[None])[0] < LOST:
+        if _usable(sequence, number) and overlap(state[None], truth[None])[0] < LOST:
             tracker.state = truth
     return crops
 

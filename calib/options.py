@@ -79,6 +79,10 @@ class Options:
             raise UserError(f"--weight-bits {self.weight_bits}: 8, or 7 for CPUs without VNNI")
         if not 50 < self.percentile <= 100:
             raise UserError(f"--percentile {self.percentile:g}: give a number above 50, up to 100")
+        if self.seed < 0:
+            raise UserError(f"--seed {self.seed}: give a number from zero")
+        if not self.kind.int8 and (self.keep or self.ranges):
+            raise UserError(f"--precision {self.precision}: --keep and --ranges are for int8 alone")
         for flag, value in (("--crops", self.crops), ("--gate-crops", self.gate_crops)):
             if value < 1:
                 raise UserError(f"{flag} {value}: give a number above zero")

@@ -82,7 +82,7 @@ def command(name: str, *words: str | Path) -> None:
 def write_checkpoint(folder: Path, name: str) -> tuple[Path, Path]:
     """Seeded random weights of the family's tiny network, and the experiment file that goes with them."""
     kind = family(name)
-    recipe = kind.networks()["tiny"]
+    recipe = kind.NETWORKS["tiny"]
     torch.manual_seed(1)
     checkpoint, config = folder / f"{name}_random.safetensors", folder / f"{name}_random.yaml"
     save_file(kind.plain(recipe).state_dict(), checkpoint)

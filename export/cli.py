@@ -90,7 +90,7 @@ def list_families(*, json: bool = False) -> None:
     from jntrt.export.families import family, folder_names
     from jntrt.export.report import print_supported
 
-    supported = [(name, one) for name in folder_names() for one in family(name).supported()]
+    supported = [(name, one) for name in folder_names() for one in family(name).SUPPORTED]
     if json:
         print_json([{"family": name, **asdict(one)} for name, one in supported])
     else:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from jntrt.runtime.bundle import Bundle
     from jntrt.runtime.engines.options import EngineOptions
     from jntrt.runtime.errors import GateError, TrackerError, UserError
-    from jntrt.runtime.tracker import Tracker, TrackResult
+    from jntrt.runtime.result import TrackResult
+    from jntrt.runtime.tracker import Tracker
     from jntrt.runtime.video.drawing import annotate
     from jntrt.runtime.video.sources import frames
     from jntrt.runtime.video.writer import VideoWriter
@@ -42,7 +43,7 @@ _MODULES = {
     "Bundle": "bundle",
     "EngineOptions": "engines.options",
     "GateError": "errors",
-    "TrackResult": "tracker",
+    "TrackResult": "result",
     "Tracker": "tracker",
     "TrackerError": "errors",
     "UserError": "errors",

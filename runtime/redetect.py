@@ -3,14 +3,16 @@
 Lost for some frames in a row, the target is looked for in windows of the frame, all of the search crop's
 scale at `init`: first around the last sure place, ring by ring, until they have covered the frame, then from
 the start again. The networks are the tracker's own: its loop is put at a window and steps, as if it had
-believed the target there. What it finds is judged by presence score times likeness to the target's pixels
-(runtime/likeness.py). The best of a frame is looked at once more from close by, and is the target where that
-reaches a threshold that was measured for the bundle (calib-jn redetect). While the target is followed, now
-and then a window elsewhere shows what else the networks would take for it: what is liker to that is never
-taken.
+believed the target there. What it finds is judged by its likeness to the target's pixels
+(runtime/likeness.py). The best of a frame is looked at once more from close by and then followed: it is the
+target where for some frames in a row its presence reaches the bundle's threshold, and its likeness one that
+was measured for the bundle (calib-jn redetect). While the target is followed, windows elsewhere show what
+else the networks would take for it: over the whole frame in the time that is left, and then now and then;
+what is nearly as like to that is never taken.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -27,16 +29,17 @@ HELD = 10  # frames in a row without doubt that end a search: the target came ba
 LIKER = 0.05  # than what is followed has to be what takes its place
 REMEMBER = 8  # frames between two patches of the target that are kept
 ASIDE = 3  # frames between two windows elsewhere while the target is followed, once they covered the frame
-RATIO = 1.4  # likeness to the target over that to other things, at least
-FAINT = 0.5  # of the presence threshold: enough for something else
-SIMILAR = (0.2, 0.9)  # other things worth a patch: a little like the target, and not known yet
+RATIO = 1.15  # likeness to the target over that to other things, at least
+FAINT = 0.5  # of the presence threshold: enough for a look from close by, and for something else
+SURE = 3  # frames in a row that something found has to be as like as the threshold
+KNOWN = 0.9  # likeness to other things of one that needs no patch of its own
 
 
 @dataclass(frozen=True)
 class Redetection:
     """How a lost target is searched for.
 
-    threshold: presence times likeness from which something found is the target; None: the bundle's.
+    threshold: likeness from which something found is the target; None: the bundle's.
     after: lost frames in a row until the search begins.
     milliseconds: time for an update with its search; one window is looked at in any case.
     windows: so many of them a frame, whatever time that takes: the same on every machine.
@@ -49,7 +52,7 @@ class Redetection:
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise UserError(f"threshold {self.threshold}: a presence score lies between 0 and 1")
+            raise UserError(f"threshold {self.threshold}: a likeness lies between 0 and 1")
         if self.after < 1 or (self.windows is not None and self.windows < 1):
             raise UserError("after how many lost frames to search, and in how many windows: at least 1")
         if not self.milliseconds > 0:
@@ -85,7 +88,7 @@ class Search:
         self._size = box[2], box[3]
         self._frame = frame.shape[0], frame.shape[1]
         self._target, self._others = Views(), Views()
-        self._target.add(Seen(frame, box))
+        self._target.add(Seen(frame, box), math.inf)
         self._number = 0
         self._covered = False
         self.trust(box)
@@ -93,7 +96,8 @@ class Search:
     def trust(self, box: geometry.Box) -> None:
         """The target is at `box`."""
         self._sure = box
-        self._lost = self._held = 0
+        self._lost = self._held = self._times = 0
+        self._hope: geometry.Box | None = None  # where something found is, that is not sure yet
         self._windows: list[geometry.Box] = []
         self._next = 0
 
@@ -111,7 +115,7 @@ class Search:
         if likeness >= self.threshold or not (doubtful or self.searching):
             self._lost, self._sure = 0, box
             if self._number % REMEMBER == 0:
-                self._target.add(seen)
+                self._target.add(seen, self._number)
         elif not doubtful:
             self._held += 1
             if self._held == HELD:
@@ -121,38 +125,78 @@ class Search:
             self._lost += 1
             if self._lost == self.options.after:
                 self._windows = []  # about the last sure place
-        best = None
+        left = self.options.milliseconds - (step.crop_ms + step.network_ms + step.box_ms)
+        taken = False
         if self.searching:
-            used = step.crop_ms + step.network_ms + step.box_ms
-            best = self._look(frame, began, self.options.milliseconds - used)
-        elif self._lost == 0 and (not self._covered or self._number % ASIDE == 0):
-            self._look_aside(frame, box)
-        taken = best is not None and self._judged(frame, best) >= max(self.threshold, likeness + LIKER)
-        if best is not None and taken:
-            step = best
-            self.trust(_found(best)[0])
+            best = self._candidate(frame, began, left)
+            if best and self._judged(frame, best) >= max(self.threshold, likeness + LIKER):
+                self._hope, self._times = _found(best)[0], self._times + 1
+                taken = self._times == SURE
+            else:
+                self._hope, self._times = None, 0
+            if best and taken:
+                step = best
+                self.trust(_found(step)[0])
+        elif self._lost == 0 and not self._covered:
+            self._look_aside(self._scan(frame, box, began, left), frame, box)
+        elif self._lost == 0 and self._number % ASIDE == 0:
+            self._look_aside([self._at(frame, self._window(box))], frame, box)
         self._loop.move(step.boxes.tolist())
         self.milliseconds = 1e3 * (perf_counter() - began)
         return step, taken
+
+    def _candidate(self, frame: Image, began: float, milliseconds: float) -> Step | None:
+        """What the search has found: followed from the last frame, or new."""
+        if self._hope:
+            return self._at(frame, self._hope)
+        return self._look(self._scan(frame, self._sure, began, milliseconds), frame)
 
     def _judged(self, frame: Image, step: Step) -> float:
         box, score = _found(step)
         return self._likeness(Seen(frame, box), score)
 
     def _likeness(self, seen: Seen, score: float) -> float:
-        """Presence times likeness to the target; 0 where it is nearly as like to other things."""
+        """Likeness to the target; 0 where none seems to be there or it is nearly as like to other things."""
         if score < self._bundle.presence_threshold:
             return 0.0
         own, other = self._target.likeness(seen), self._others.likeness(seen)
-        return score * own if own > RATIO * other else 0.0
+        return own if own > RATIO * other else 0.0
 
-    def _look_aside(self, frame: Image, box: geometry.Box) -> None:
-        """One window elsewhere, for what else the networks take for the target."""
-        found, score = _found(self._near(frame, self._at(frame, self._window(box))))
-        if score >= FAINT * self._bundle.presence_threshold and not _touch(found, box):
-            seen = Seen(frame, found)
-            if self._target.likeness(seen) > SIMILAR[0] and self._others.likeness(seen) < SIMILAR[1]:
-                self._others.add(seen)
+    def _look(self, found: Iterable[Step], frame: Image) -> Step | None:
+        """What is likest to the target, and to nothing else, of all that was `found`, seen from close by."""
+        best: tuple[float, Step] | None = None
+        for step in found:
+            box, score = _found(step)
+            if score >= FAINT * self._bundle.presence_threshold:
+                seen = Seen(frame, box)
+                likeness = self._target.likeness(seen) - self._others.likeness(seen)
+                if best is None or likeness > best[0]:
+                    best = likeness, step
+        return self._near(frame, best[1]) if best else None
+
+    def _look_aside(self, found: Iterable[Step], frame: Image, box: geometry.Box) -> None:
+        """Remembers what else than the target, which is at `box`, the networks take for it."""
+        for step in found:
+            if _found(step)[1] < FAINT * self._bundle.presence_threshold:
+                continue
+            other, score = _found(self._near(frame, step))
+            if score >= FAINT * self._bundle.presence_threshold and not _touch(other, box):
+                seen = Seen(frame, other)
+                if self._others.likeness(seen) < KNOWN:
+                    self._others.add(seen, self._target.likeness(seen))
+
+    def _scan(self, frame: Image, about: geometry.Box, began: float, milliseconds: float) -> Iterator[Step]:
+        """What the next windows show, until the time since `began` is over or they have covered the frame."""
+        number = 0
+        while True:
+            number += 1
+            yield self._at(frame, self._window(about))
+            if number == self.options.windows or self._next >= len(self._windows):
+                return
+            spent = 1e3 * (perf_counter() - began)
+            # The look from close by takes about as long as a window does.
+            if self.options.windows is None and spent * (number + 2) / number > milliseconds:
+                return
 
     def _window(self, box: geometry.Box) -> geometry.Box:
         if self._next >= len(self._windows):
@@ -163,28 +207,6 @@ class Search:
         self._next += 1
         self._covered |= self._next == len(self._windows)
         return self._windows[self._next - 1]
-
-    def _look(self, frame: Image, began: float, milliseconds: float) -> Step | None:
-        """The likest of this frame's windows, seen from close by."""
-        best: tuple[float, Step] | None = None
-        number = 0
-        while True:
-            spent = 1e3 * (perf_counter() - began)
-            # The look from close by takes about as long as a window does.
-            if number and self.options.windows is None and spent * (number + 2) / number > milliseconds:
-                break
-            if self.options.windows is not None and number >= self.options.windows:
-                break
-            number += 1
-            found = self._at(frame, self._window(self._sure))
-            likeness = self._judged(frame, found)
-            if likeness > 0 and (best is None or likeness > best[0]):
-                best = likeness, found
-            if self._next >= len(self._windows):
-                break
-        if best is None:
-            return None
-        return self._near(frame, best[1])
 
     def _near(self, frame: Image, step: Step) -> Step:
         """What `step` has found, seen from close by."""

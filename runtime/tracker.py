@@ -11,7 +11,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -27,12 +27,13 @@ from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import AUTO
 from jntrt.runtime.errors import TrackerError, UserError
+from jntrt.runtime.given_boxes import checked_boxes, rows_of
 from jntrt.runtime.inputs import side_inputs
 from jntrt.runtime.loops import Step
 from jntrt.runtime.redetect import Redetection, Search
+from jntrt.runtime.result import TrackResult
 
 NOBODY = (math.nan,) * 4  # the box of an idle row
-MAX_COORDINATE = 1e6  # pixels; a crop's pixels are counted in 32 bits
 
 Frame = NDArray[np.uint8]
 
@@ -52,23 +53,6 @@ def _one_at_a_time(
             return method(tracker, *args, **kwargs)
 
     return waiting
-
-
-@dataclass(frozen=True, slots=True)
-class TrackResult:
-    """Where the target is. For a bundle of batch B > 1, one row per target.
-
-    box: float64 (4,) or (B, 4): x, y, w, h in pixels.
-    score: presence at the chosen cell, 0 … 1, float or (B,). Box and score of an idle row are NaN.
-    lost: score below the bundle's threshold, bool or (B,); a report only, the state moves all the same. With
-    `redetect` also while the target is searched for.
-    redetected: the search for a lost target has found it here, bool or (B,); never without `redetect`.
-    """
-
-    box: NDArray[np.float64]
-    score: float | NDArray[np.float64]
-    lost: bool | NDArray[np.bool_]
-    redetected: bool | NDArray[np.bool_] = False
 
 
 class Tracker:
@@ -202,7 +186,7 @@ class Tracker:
             raise TrackerError("the tracker is closed: open another with Tracker.from_bundle")
         self._check_idle("init")
         accepted = self._loop.accept(frame)
-        given = self._checked_boxes(boxes, accepted.shape[1], accepted.shape[0])
+        given = checked_boxes(boxes, self.bundle, accepted.shape[1], accepted.shape[0])
         state = [geometry.start_box(box, self.bundle.state) for box in given]
         state += [NOBODY] * (self.bundle.batch - len(state))
         self._loop.start(accepted, state, self._side(state))
@@ -217,7 +201,7 @@ class Tracker:
         idle, and as `init`.
         """
         accepted, state = self._next(frame, "add")
-        (given,) = self._checked_boxes(box, accepted.shape[1], accepted.shape[0], most=1)
+        (given,) = checked_boxes(box, self.bundle, accepted.shape[1], accepted.shape[0], most=1)
         idle = np.flatnonzero(np.isnan(state[:, 0]))
         if not len(idle):
             raise TrackerError(
@@ -303,12 +287,12 @@ class Tracker:
         if self._state is None:
             raise TrackerError("state before init: show the target with init(frame, box) first")
         self._check_idle("state")
-        active, rows = self.active, _rows(boxes)
+        active, rows = self.active, rows_of(boxes)
         if rows.shape == self._state.shape:
             rows = rows[active]
         count, state = int(active.sum()), self._state.copy()
         height, width = self._frame_shape[:2]
-        state[active] = self._checked_boxes(rows, width, height, least=count, most=count)
+        state[active] = checked_boxes(rows, self.bundle, width, height, least=count, most=count)
         self._state = state
         self._loop.move(state.tolist())
         if self._search and count:
@@ -367,29 +351,6 @@ class Tracker:
     def _side(self, state: geometry.Boxes) -> Mapping[str, NDArray[Any]]:
         return side_inputs(state, self.bundle.template, self.bundle.target_box_format, self._inputs)
 
-    def _checked_boxes(
-        self, boxes: ArrayLike, width: int, height: int, *, least: int = 1, most: int | None = None
-    ) -> list[geometry.Box]:
-        array = _rows(boxes)
-        most = self.bundle.batch if most is None else most
-        if array.ndim != 2 or array.shape[1] != 4 or not least <= len(array) <= most:
-            count = f"{least} to {most}" if least < most else f"{most}"
-            raise TrackerError(
-                f"bundle {self.bundle.name} tracks {self.bundle.batch} target(s) at once: give {count}"
-                f" boxes x,y,w,h here, not an array of shape {np.shape(boxes)}"
-            )
-        state: list[geometry.Box] = [(x, y, w, h) for x, y, w, h in array.tolist()]
-        for box in state:
-            text = ",".join(f"{v:g}" for v in box)
-            if any(math.isfinite(value) and abs(value) > MAX_COORDINATE for value in box[:2]):
-                raise TrackerError(f"the box {text} lies outside any frame: give x,y,w,h in pixels")
-            if not (box[2] > 0 and box[3] > 0):
-                raise TrackerError(f"the box {text} is empty: width and height must be above zero")
-            spec = self.bundle.template
-            if not geometry.crop_rectangle(box, spec).touches(width, height, spec.edge):
-                raise TrackerError(f"the box {text} lies outside the frame of {width}×{height} pixels")
-        return state
-
     def _result(
         self, boxes: NDArray[np.float64], scores: NDArray[np.float64], redetected: bool
     ) -> TrackResult:
@@ -399,18 +360,6 @@ class Tracker:
             searching = self._search is not None and self._search.searching
             return TrackResult(boxes[0], score, score < threshold or searching, redetected)
         return TrackResult(boxes, scores, scores < threshold, np.zeros(len(boxes), np.bool_))
-
-
-def _rows(boxes: ArrayLike) -> NDArray[np.float64]:
-    """Boxes as an array, a row for each. Raises TrackerError for what is no numbers."""
-    try:
-        return np.atleast_2d(np.asarray(boxes, np.float64))
-    except (TypeError, ValueError, OverflowError):  # no numbers, rows of different lengths, 10⁴⁰⁰
-        raise TrackerError(f"a box is four numbers x,y,w,h in pixels, not {_short(boxes)}") from None
-
-
-def _short(value: object) -> str:
-    return " ".join(ascii(value)[:60].split()) if isinstance(value, str | int) else type(value).__name__
 
 
 def _size(shape: tuple[int, ...]) -> str:

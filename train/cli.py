@@ -62,6 +62,7 @@ def sequences(
     frames: int = 60,
     seed: int = 2026,
     scenes: Literal["ordinary", "vanishing", "staying"] = "ordinary",
+    look: Literal["daylight", "infrared"] = "daylight",
     training: bool = False,
 ) -> None:
     """Render the synthetic validation sequences (GOT-10k layout with absence.label).
@@ -81,12 +82,14 @@ def sequences(
     scenes
         vanishing: every target is away for 1 to 5 s of 30 frames and comes back elsewhere; staying: none is
         ever away. Both have a distractor of the target's kind.
+    look
+        infrared: each sequence as a thermal camera of its own would show it, to fine-tune for.
     training
         Of the photographs and objects that training sees: sequences to calibrate with.
     """
     from jntrt.train.data.write_sequences import write_sequences
 
-    write_sequences(data, out, count, frames, seed, scenes=scenes, held_out=not training)
+    write_sequences(data, out, count, frames, seed, scenes=scenes, look=look, held_out=not training)
 
 
 @app.command

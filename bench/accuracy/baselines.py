@@ -16,6 +16,7 @@ Frame = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 # Of the OpenCV wheels: opencv-python has MIL, opencv-contrib-python all of them.
+STATIC = "static"  # the first box for ever
 _OPENCV = {
     "csrt": "TrackerCSRT_create",
     "kcf": "TrackerKCF_create",
@@ -120,14 +121,14 @@ class OpenCVTracker:
 
 def baseline_names() -> tuple[str, ...]:
     """The baselines that run here: which of OpenCV's there are depends on the wheel."""
-    return ("static", "ncc", *(name for name in _OPENCV if _constructor(name) is not None))
+    return (STATIC, "ncc", *(name for name in _OPENCV if _constructor(name) is not None))
 
 
 def baseline(name: str) -> Contestant:
     """The baseline called `name` (static, ncc, csrt, kcf, mil, mosse, medianflow); UserError without it."""
     import cv2
 
-    if name not in ("static", "ncc", *_OPENCV):
+    if name not in (STATIC, "ncc", *_OPENCV):
         raise UserError(f"no baseline is called {name}; there are static, ncc, {', '.join(_OPENCV)}")
     if name in _OPENCV and _constructor(name) is None:
         raise UserError(_missing(name))
@@ -136,7 +137,7 @@ def baseline(name: str) -> Contestant:
 
 
 def _open(name: str) -> AbstractContextManager[Tracks]:
-    if name == "static":
+    if name == STATIC:
         return nullcontext(StaticBox())
     return nullcontext(TemplateMatching() if name == "ncc" else OpenCVTracker(name))
 

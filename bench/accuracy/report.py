@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure  # here, so that a missing extra is told before hours of tracking
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from jntrt.bench.accuracy.baselines import STATIC
 from jntrt.bench.sequences.evaluate import MIN_CLIPS, Evaluation, compare
 from jntrt.bench.sequences.metrics import SUCCESS_THRESHOLDS
+from jntrt.bench.tables import titled_table
 from jntrt.runtime.command.files import replacing
 
-WIDTH = 80
 LEGEND = """\
 Pooled frames: GOT-10k's rule, all frames of all clips in one pot; long clips
 weigh more. Mean over clips: every clip weighs the same. Overlaps leave out
@@ -34,11 +34,17 @@ interval (clips drawn); an interval that holds 0 shows no difference"""
 def print_tables(evaluations: Sequence[Evaluation], console: Console) -> None:
     """Both tables and the legend. The first evaluation is the one that the others are compared with."""
     first = evaluations[0].measures
-    pooled = _table(f"Pooled frames ({first.frames} frames)", "AO", "SR.5", "SR.75", "AUROC", "ms", "FPS")
-    clips = _table(f"Mean over clips ({first.clips} clips)", "AO", "SR.5", "SR.75", "AUC", "P20", "Pn")
+    pooled = titled_table(
+        f"Pooled frames ({first.frames} frames)", "tracker", "AO", "SR.5", "SR.75", "AUROC", "ms", "FPS"
+    )
+    clips = titled_table(
+        f"Mean over clips ({first.clips} clips)", "tracker", "AO", "SR.5", "SR.75", "AUC", "P20", "Pn"
+    )
     for evaluation in evaluations:
         m = evaluation.measures
         times = ((evaluation.milliseconds, 2), (evaluation.fps, 0))
+        if evaluation.name == STATIC:  # does nothing, at a million frames a second
+            times = ((math.nan, 2), (math.nan, 0))
         pooled.add_row(
             evaluation.name,
             *(_share(value) for value in (m.ao_frames, m.sr50_frames, m.sr75_frames, m.presence_auroc)),
@@ -106,16 +112,6 @@ def plot_success(evaluations: Sequence[Evaluation], path: Path) -> None:
         figure.savefig(file, format="png", dpi=150)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False, show_edge=False
-    )
-    table.add_column("tracker", overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
 def _success(evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.float64]]:
     curve: np.ndarray[Any, np.dtype[np.float64]] = np.mean([c.success for c in evaluation.clips], axis=0)
     return curve
@@ -126,7 +122,9 @@ def _share(value: float | None) -> str:
 
 
 def _differences(evaluations: Sequence[Evaluation]) -> Table:
-    table = _table(f"AO against {evaluations[0].name}, mean over clips", "ΔAO", "95 % from", "to")
+    table = titled_table(
+        f"AO against {evaluations[0].name}, mean over clips", "tracker", "ΔAO", "95 % from", "to"
+    )
     for evaluation in evaluations[1:]:
         difference = compare(evaluations[0], evaluation)
         table.add_row(

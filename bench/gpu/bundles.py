@@ -23,7 +23,7 @@ def make_bundles(folder: Path) -> Iterator[Path]:
     """
     clips = folder / "clips"
     for kind in map(family, dict.fromkeys(map(folder_name, FAMILIES))):
-        for name in kind.networks():
+        for name in kind.NETWORKS:
             bundle = folder / name
             if name == "tiny":
                 continue
@@ -43,7 +43,7 @@ def _with_head_from_map(kind: Any, folder: Path) -> Path:
     if not is_bundle(made):
         unfinished = folder / "unfinished" / made.name
         shutil.rmtree(unfinished, ignore_errors=True)
-        recipe = kind.networks()[COMPARED]
+        recipe = kind.NETWORKS[COMPARED]
         head_from_map(open_bundle(folder / COMPARED), recipe, _weights(kind, recipe), unfinished)
         _calibrate(unfinished, folder)
         unfinished.rename(made)
@@ -74,7 +74,7 @@ def _export(kind: Any, name: str, folder: Path) -> None:
     import yaml
     from safetensors.torch import save_file
 
-    recipe = kind.networks()[name]
+    recipe = kind.NETWORKS[name]
     weights, config = folder / f"{name}.safetensors", folder / f"{name}.yaml"
     unfinished = folder / "unfinished" / name
     save_file(_weights(kind, recipe), weights)

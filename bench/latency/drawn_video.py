@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT, FPS = 1920, 1080, 30
+FRAMES = 30  # read over and over
 BOX = (880.0, 480.0, 160.0, 120.0)  # of the target in every frame; the camera moves, the target does not
 
 
-def write_clip(path: Path, frames: int = 30) -> None:
+def write_clip(path: Path, frames: int = FRAMES) -> None:
     """Write a seeded clip to `path`: smooth textures that drift behind a target that stands at `BOX`."""
     import av
 

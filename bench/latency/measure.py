@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jntrt.bench.conditions import Sample, Watch
-from jntrt.bench.latency.reference import ReferenceProduct
 from jntrt.bench.latency.worker import STAGES, TimedEngine, Worker
 from jntrt.bench.machine import moment, quiet_check, spin
 from jntrt.bench.statistics import percentiles
@@ -26,8 +25,9 @@ def _none() -> NDArray[np.float64]:
 class Timing:
     """One engine's times. milliseconds: rounds×frames×6, the last axis is `STAGES`.
 
-    reference: milliseconds of the fixed product right before each round. seconds: when each round began,
-    since the first one's start. start: what `Worker.start` says.
+    reference: milliseconds of the fixed product after each frame, rounds×frames. seconds: when each round
+    began, since the first one's start. start: what the first process's `Worker.start` says. starts: in which
+    process each round ran, from 0.
     """
 
     engine: TimedEngine
@@ -36,6 +36,7 @@ class Timing:
     reference: NDArray[np.float64] = field(default_factory=_none)
     seconds: NDArray[np.float64] = field(default_factory=_none)
     start: dict[str, float] = field(default_factory=dict)
+    starts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def stage(self, name: str) -> NDArray[np.float64]:
         """Milliseconds of one stage, rounds×frames."""
@@ -50,6 +51,14 @@ class Timing:
             mean = float(times.mean())
             result[name] = {"mean": mean, **percentiles(times), "fps": 1e3 / mean}
         return result
+
+    def over_reference(self, name: str) -> NDArray[np.float64]:
+        """A value a round: the median over its frames of the stage over the product right after it.
+
+        Pairs, since what a host's other guests do changes within a round: rounds of one run differ by a third
+        of what their medians differ by.
+        """
+        return np.median(self.stage(name) / self.reference, axis=1)
 
     def median(self, name: str) -> float:
         """The median over all frames of one stage, in milliseconds."""
@@ -72,49 +81,55 @@ def measure_latency(
     frames: int = 20,
     warmup: int = 10,
     call_seconds: float | None = None,
+    starts: int = 1,
     on_step: Callable[[str], None] | None = None,
 ) -> Latency:
     """Time all engines: each starts in its own process, then they are called in turn, `rounds` times.
 
     frames: timed frames of one call (one untimed goes before them). warmup: untimed frames of each engine
-    before the first round. call_seconds: instead of `frames`, as many frames a call as fit into this time.
-    on_step is called with an engine's label after it started and after each call.
-    UserError where an engine cannot run.
+    before its first round. call_seconds: instead of `frames`, as many frames a call as fit into this time.
+    starts: in how many processes one after the other each engine runs its rounds: where the system puts the
+    memory of a process makes it some per cent faster or slower as long as it lives. on_step is called with an
+    engine's label after it started and after each call. UserError where an engine cannot run.
     """
     step = on_step or (lambda label: None)
-    with ExitStack() as stack:
-        workers = []
-        for engine in engines:
-            workers.append(stack.enter_context(Worker(engine)))
-            step(engine.label)
-        counts = []
-        for worker in workers:
-            whole = worker.run(warmup)[:, STAGES.index("whole")]
-            counts.append(frames if call_seconds is None else _fitting(call_seconds, whole))
-        product = ReferenceProduct()
-        times: list[list[NDArray[np.float64]]] = [[] for _ in workers]
-        marks: list[list[tuple[float, float]]] = [[] for _ in workers]
-        slow_before, before, begin = spin(), moment(), perf_counter()
-        with Watch() as watch:
-            for _ in range(rounds):
-                for worker, count, collected, marked in zip(workers, counts, times, marks, strict=True):
-                    marked.append((product.milliseconds(), perf_counter() - begin))
-                    collected.append(worker.run(count))
-                    step(worker.engine.label)
-        after, slow_after = moment(), spin()
-        timings = []
-        for worker, collected, marked in zip(workers, times, marks, strict=True):
-            reference, seconds = np.array(marked).T
-            stacked = np.stack(collected)
-            timings.append(
-                Timing(worker.engine, worker.description, stacked, reference, seconds, worker.start)
-            )
-        quiet = quiet_check(before, after, (slow_before, slow_after))
-        return Latency(tuple(timings), quiet, tuple(watch.samples))
+    counts: list[int] = []
+    taken: list[list[NDArray[np.float64]]] = [[] for _ in engines]
+    marks: list[list[float]] = [[] for _ in engines]
+    opened: list[Worker] = []
+    slow_before = spin()
+    with ExitStack() as run:
+        for start in range(starts):
+            with ExitStack() as stack:
+                workers = []
+                for engine in engines:
+                    workers.append(stack.enter_context(Worker(engine)))
+                    step(engine.label)
+                warm = [worker.run(warmup) for worker in workers]
+                if start == 0:
+                    counts = [frames if call_seconds is None else _fitting(call_seconds, own) for own in warm]
+                    opened, begin, before = workers, perf_counter(), moment()
+                    watch = run.enter_context(Watch())
+                for _ in range(start, rounds, starts):
+                    for worker, count, times, marked in zip(workers, counts, taken, marks, strict=True):
+                        marked.append(perf_counter() - begin)
+                        times.append(worker.run(count))
+                        step(worker.engine.label)
+    after, slow_after = moment(), spin()
+    numbers = np.concatenate([np.full(len(range(k, rounds, starts)), k) for k in range(starts)])
+    timings = []
+    for worker, times, marked in zip(opened, taken, marks, strict=True):
+        stages, reference = np.split(np.stack(times), [len(STAGES)], axis=2)
+        about, seconds = (worker.engine, worker.description), np.array(marked)
+        timings.append(Timing(*about, stages, reference[:, :, 0], seconds, worker.start, numbers))
+    return Latency(
+        tuple(timings), quiet_check(before, after, (slow_before, slow_after)), tuple(watch.samples)
+    )
 
 
-def _fitting(seconds: float, whole: NDArray[np.float64]) -> int:
-    """How many frames of these milliseconds fit."""
+def _fitting(seconds: float, warm: NDArray[np.float64]) -> int:
+    """How many frames like these of `Worker.run` fit, the product after each included."""
+    whole = warm[:, STAGES.index("whole")] + warm[:, -1]
     return min(max(round(seconds * 1e3 / float(np.median(whole))), LEAST_FRAMES), MOST_FRAMES)
 
 

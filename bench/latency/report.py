@@ -4,17 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from jntrt.bench.latency.measure import Latency, Timing, speed_ratio
+from jntrt.bench.tables import titled_table
 from jntrt.export.families import FAMILIES, family
 from jntrt.export.families.contract import Published
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.precision import find_precision
 
-WIDTH = 80
 LEGEND = """\
 decode  the next frame out of the video, as RGB (trtrun decodes in a thread of
         its own beside the tracker)
@@ -97,19 +96,8 @@ def published_figure(bundle: Bundle) -> Published | None:
     return family(bundle.family).published(bundle.recipe) if bundle.family in FAMILIES else None
 
 
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        width=WIDTH,
-        pad_edge=False,
-        show_edge=False,
-    )
-
-
 def _stage_table(timing: Timing) -> Table:
-    table = _table(f"{timing.engine.label} ({_engine_words(timing.description)}), milliseconds")
+    table = titled_table(f"{timing.engine.label} ({_engine_words(timing.description)}), milliseconds")
     table.add_column("stage")
     for column in ("mean", "p50", "p90", "p95", "p99", "FPS"):
         table.add_column(column, justify="right")
@@ -122,7 +110,7 @@ def _stage_table(timing: Timing) -> Table:
 
 
 def _comparison(timings: Sequence[Timing]) -> Table:
-    table = _table(f"Times as fast as {timings[-1].engine.label}")
+    table = titled_table(f"Times as fast as {timings[-1].engine.label}")
     table.add_column("engine", overflow="fold")
     for column in ("network p50", "network ×", "frame p50", "frame ×"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -1,9 +1,11 @@
 """What a latency run times: which engines, on which video, with the target where."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from jntrt.bench.latency.drawn_video import BOX, write_clip
+from jntrt.bench.latency.drawn_video import BOX, FRAMES, write_clip
 from jntrt.bench.latency.worker import TimedEngine
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.lists import parse_box
@@ -15,11 +17,21 @@ Box = tuple[float, float, float, float]
 PLAIN = ("eager", "naive")
 
 
-def drawn_clip(folder: Path) -> tuple[str, Box]:
-    """A clip drawn into `folder`, and its target."""
-    path = folder / "clip.mp4"
-    write_clip(path)
-    return str(path), BOX
+@contextmanager
+def timed_clip(video: Path | None = None, init: str = "", frames: int = FRAMES) -> Iterator[tuple[str, Box]]:
+    """The video to time on and the target in it: `video`, else a clip of `frames` that is drawn and removed.
+
+    init: x,y,w,h in pixels of `video`; empty: the middle of its first frame. UserError without a video.
+    """
+    if video is not None:
+        yield video_box(video, init)
+        return
+    if init:
+        raise UserError("--init: names a target in --video, which is not given")
+    with TemporaryDirectory(prefix="jntrt-bench-") as folder:
+        path = Path(folder) / "clip.mp4"
+        write_clip(path, frames)
+        yield str(path), BOX
 
 
 def video_box(video: Path, init: str) -> tuple[str, Box]:

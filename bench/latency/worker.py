@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jntrt.bench.latency.reference import ReferenceProduct
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.errors import UserError
@@ -77,7 +78,8 @@ class Worker:
         self.start: dict[str, float] = ready[1]
 
     def run(self, frames: int, timeout: float = 600) -> NDArray[np.float64]:
-        """Milliseconds of `frames` frames, frames×6, columns as `STAGES`; one untimed frame goes before."""
+        """Milliseconds of `frames` frames, frames×7: columns as `STAGES`, then the reference product's after
+        each; one untimed frame goes before."""
         try:
             self._pipe.send(frames)
         except BrokenPipeError:
@@ -147,11 +149,12 @@ def _serve(pipe: Connection, fields: dict[str, Any], begin: float) -> None:
         start = {name: (b - a) * 1e3 for name, a, b in zip(names, marks, marks[1:], strict=False)}
         start |= {"init": (marks[3] - decoded) * 1e3, "first_box": (marks[-1] - begin) * 1e3}
         start["template"] = _init_ms(tracker, first, boxes)
+        product = ReferenceProduct()
         pipe.send(("ready", (tracker.describe(), start)))
         while True:
             count = pipe.recv()
-            _timed(tracker, frames, boxes)
-            pipe.send(("times", [_timed(tracker, frames, boxes) for _ in range(count)]))
+            _timed(tracker, frames, boxes, product)
+            pipe.send(("times", [_timed(tracker, frames, boxes, product) for _ in range(count)]))
     except UserError as error:
         pipe.send(("error", " ".join(str(error).split())))
     except ImportError as error:
@@ -173,7 +176,10 @@ def _init_ms(tracker: Tracker, frame: NDArray[np.uint8], boxes: NDArray[np.float
 
 
 def _timed(
-    tracker: Tracker, frames: Iterator[tuple[NDArray[np.uint8], float]], boxes: NDArray[np.float64]
+    tracker: Tracker,
+    frames: Iterator[tuple[NDArray[np.uint8], float]],
+    boxes: NDArray[np.float64],
+    product: ReferenceProduct,
 ) -> tuple[float, ...]:
     frame, decode = next(frames)
     tracker.state = boxes  # every engine crops the same pixels, whatever its network says
@@ -181,7 +187,8 @@ def _timed(
     tracker.update(frame)
     update = (time.perf_counter() - begin) * 1e3
     stages = tracker.stage_ms
-    return decode, stages["crop"], stages["network"], stages["box"], update, decode + update
+    times = (decode, stages["crop"], stages["network"], stages["box"], update, decode + update)
+    return *times, product.milliseconds()
 
 
 def _endless(source: str) -> Iterator[tuple[NDArray[np.uint8], float]]:

@@ -1,7 +1,7 @@
 """Where a network's time goes, layer by layer, and how near each comes to what the machine can do."""
 
 import multiprocessing
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -25,6 +25,7 @@ from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.tracker import Tracker
 
+READ = ON_CPU  # backends whose layers are read
 WARM, RUNS = 3, 15
 WORST = 10
 
@@ -65,9 +66,9 @@ def summarise(layers: list[Layer], network_ms: float, peaks: Peaks) -> dict[str,
     a copy; `share` is limit over time.
     """
     rows = []
-    for layer in layers:
+    for layer, name in zip(layers, _told_apart(layers), strict=True):
         limit = peaks.limit(layer.precision, layer.macs, layer.moved) * 1e3
-        rows.append({**asdict(layer), "limit_ms": limit, "share": _share(limit, layer.ms)})
+        rows.append({**asdict(layer), "name": name, "limit_ms": limit, "share": _share(limit, layer.ms)})
     blocks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for row in rows:
         for key in ("ms", "macs", "moved", "limit_ms"):
@@ -89,6 +90,16 @@ def summarise(layers: list[Layer], network_ms: float, peaks: Peaks) -> dict[str,
     }
 
 
+def _told_apart(layers: Sequence[Layer]) -> list[str]:
+    """Names, each once: before one that the engine has made (BiasGelu) stands its block."""
+    names, seen = [], Counter[str]()
+    for layer in layers:
+        name = layer.name if "/" in layer.name else f"{layer.block}/{layer.name}"
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return names
+
+
 def _share(limit: float, ms: float) -> float | None:
     return limit / ms if ms > 0 else None
 
@@ -98,8 +109,8 @@ def _profile(engine: TimedEngine) -> tuple[float, list[Layer]]:
     bundle = Bundle.open(engine.bundle)
     found = resolve(bundle, engine.precision, engine.backend)
     backend, precision = found.backend.name, found.precision
-    if backend not in ON_CPU:
-        raise UserError(f"layers of {backend} are not read here: --backend {','.join(ON_CPU)}")
+    if backend not in READ:
+        raise UserError(f"layers of {backend} are not read here: --backend {','.join(READ)}")
     frames = _frames(engine.source)
 
     def opened(profile: Path | None) -> Pair:

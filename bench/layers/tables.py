@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from jntrt.bench.layers.peaks import Peaks
+from jntrt.bench.tables import titled_table
 
 LEGEND = """\
 G, M     10⁹, 10⁶ multiply-accumulates that are computed, padding included
@@ -33,19 +33,11 @@ def print_layers(
     console.print(LEGEND, highlight=False)
 
 
-def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column(first, overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
 def _blocks(engine: Mapping[str, Any]) -> Table:
     title = (
         f"{engine['label']}: {engine['macs'] / 1e9:.3f} G, attention {engine['attention_macs'] / 1e9:.3f} G"
     )
-    table = _table(title, "block", "ms", "M", "MB", "limit ms", "of it")
+    table = titled_table(title, "block", "ms", "M", "MB", "limit ms", "of it", width=None)
     for row in engine["blocks"]:
         table.add_row(row["block"], *_figures(row))
     return table
@@ -55,7 +47,7 @@ def _layers(engine: Mapping[str, Any], *, every: bool) -> Table:
     by_name = {row["name"]: row for row in engine["layers"]}
     rows = engine["layers"] if every else [by_name[name] for name in engine["worst"]]
     title = "All layers" if every else "Most time above the limit"
-    table = _table(title, "layer", "kernel", "in", "ms", "M", "MB", "limit ms", "of it")
+    table = titled_table(title, "layer", "kernel", "in", "ms", "M", "MB", "limit ms", "of it", width=None)
     for row in rows:
         table.add_row(row["name"], row["kind"], row["precision"], *_figures(row))
     return table

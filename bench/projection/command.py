@@ -45,7 +45,8 @@ def project(
 
     from jntrt.bench.projection.project import project as project_bundle
     from jntrt.bench.projection.project import read_measured
-    from jntrt.bench.projection.report import WIDTH, print_report, report
+    from jntrt.bench.projection.report import print_report, report
+    from jntrt.bench.tables import WIDTH
     from jntrt.runtime.bundle import open_bundle
     from jntrt.runtime.command.console import print_json
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -13,9 +12,10 @@ from jntrt.bench.projection.cards import CARDS
 from jntrt.bench.projection.fit import Tested, back_test, interval, pairs_residual
 from jntrt.bench.projection.project import Measured, Projection, to_dict
 from jntrt.bench.projection.published import OSTRACK_2060, ostrack_256_ce
+from jntrt.bench.tables import titled_table
 from jntrt.runtime.bundle import Bundle
 
-WIDTH = 80
+NARROW = (0, 1, 0, 0)  # of columns: a space between two
 LEGEND = """\
 projected  nobody has measured it: the graph's products in waves of tiles on
            that card's tensor cores, under its roofline, at the efficiency and
@@ -109,7 +109,9 @@ def print_report(
 
 
 def _projections(bundle: Bundle, projections: Sequence[Projection]) -> Table:
-    table = _table(f"Projected: {bundle.name} on {projections[0].card}, network alone, TensorRT")
+    table = titled_table(
+        f"Projected: {bundle.name} on {projections[0].card}, network alone, TensorRT", padding=NARROW
+    )
     table.add_column("precision")
     for column in ("sums", "time", "interval", "a second"):
         table.add_column(column, no_wrap=True)
@@ -134,7 +136,9 @@ def _launches(projections: Sequence[Projection]) -> str:
 
 
 def _errors() -> Table:
-    table = _table("Error on published points, each GPU left out of the fit, milliseconds")
+    table = titled_table(
+        "Error on published points, each GPU left out of the fit, milliseconds", padding=NARROW
+    )
     for column in ("network", "by", "GPU"):
         table.add_column(column, no_wrap=True)
     for column in ("published", "projected", "from", "error", "waves"):
@@ -160,9 +164,10 @@ def _frame() -> Table:
     published = frame["published"]
     low, high = published["network_ms"]
     host = "-".join(f"{ms:g}" for ms in published["host_ms"])
-    table = _table(
+    table = titled_table(
         f"{published['network']}: published {published['fps']} FPS ({published['source']}), less {host} ms"
-        f" of the host (estimate): {_ms(low, high)} for the network"
+        f" of the host (estimate): {_ms(low, high)} for the network",
+        padding=NARROW,
     )
     for column in ("card", "sums", "time", "interval", "holds it"):
         table.add_column(column, no_wrap=True)
@@ -188,18 +193,6 @@ def _tested(tested: Tested) -> dict[str, Any]:
         "wave_scaling_ms": tested.by_waves,
         "inside": tested.inside if tested.interval else None,
     }
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        width=WIDTH,
-        pad_edge=False,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
 
 
 def _ms(*values: float) -> str:

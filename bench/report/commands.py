@@ -29,10 +29,12 @@ def report(
     threads: int | None = None,
     baseline: str = "static,ncc",
     max_frames: int | None = None,
+    tracker_seconds: float | None = None,
     video: Path | None = None,
     init: str = "",
-    rounds: int = 10,
-    seconds: float = 0.5,
+    rounds: int = 20,
+    starts: int = 1,
+    seconds: float = 0.25,
     sections: str = "",
     save: Path = Path("bench-results"),
     json: bool = False,
@@ -60,12 +62,18 @@ def report(
         Trackers without a network in the accuracy section, separated by commas; all, or none.
     max_frames
         Use the first frames of each clip alone.
+    tracker_seconds
+        How long each bundle may about take with --data: a slow one sees the first frames of each clip alone,
+        and its row says how many.
     video
         Video to time on (default: a 1080p clip drawn for the purpose).
     init
         The target in that video, x,y,w,h in pixels (default: an eighth of the frame, in its middle).
     rounds
         How often every engine is called.
+    starts
+        In how many processes, one after the other, each engine runs its rounds. compare finds small changes
+        from 4 on, 8 is better.
     seconds
         Of one call: it takes as many frames as fit, 3 to 200.
     sections
@@ -83,7 +91,20 @@ def report(
     if bundles and all(word.endswith(".json") for word in bundles):
         document = join([read(Path(word)) for word in bundles])
     else:
-        asked = (backend, precision, threads, baseline, max_frames, video, init, rounds, seconds, sections)
+        capped = (max_frames, tracker_seconds)
+        asked = (
+            backend,
+            precision,
+            threads,
+            baseline,
+            *capped,
+            video,
+            init,
+            rounds,
+            starts,
+            seconds,
+            sections,
+        )
         document = _measured(bundles, data, *asked)
     written = write(document, dated(save) / "report")
     if output is not None:
@@ -121,22 +142,19 @@ def layers(
     json
         Print everything as JSON instead of tables.
     """
-    import tempfile
     from dataclasses import asdict
 
     from rich.console import Console
 
-    from jntrt.bench.bundles import open_bundles
-    from jntrt.bench.latency.timed_engines import drawn_clip, plan_engines
+    from jntrt.bench.bundles import open_or_default
+    from jntrt.bench.latency.timed_engines import plan_engines, timed_clip
     from jntrt.bench.layers import profile_engines
     from jntrt.bench.layers.tables import print_layers
-    from jntrt.runtime.bundle import default_bundle
     from jntrt.runtime.command.progress import progress_bar
 
-    with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder, progress_bar() as bar:
-        source, box = drawn_clip(Path(folder))
+    with timed_clip() as (source, box), progress_bar() as bar:
         engines = plan_engines(
-            open_bundles(bundles) or [default_bundle()],
+            open_or_default(bundles),
             backends=parse_words(backend),
             precisions=parse_words(precision),
             threads=[threads],
@@ -154,19 +172,20 @@ def layers(
         print_layers(peaks, found, Console(width=None if all else 80), every=all)
 
 
-def compare(old: Path, new: Path, /, *, tolerance: float = 0.02, json: bool = False) -> int:
+def compare(old: Path, new: Path, /, *, tolerance: float = 0.025, json: bool = False) -> int:
     """What became slower or faster between two reports; exit code 4 where something became slower.
 
-    The medians of rounds are tested, each over a fixed product that was timed beside it.
+    Rounds are tested, each over a fixed product that was timed around it. Takes runs that bench-jn report,
+    latency or pipeline has saved.
 
     Parameters
     ----------
     old
-        A report.json, or a folder that bench-jn report has saved.
+        A report.json, or a saved folder.
     new
         Another, of the same bundles.
     tolerance
-        By how much a stage may be slower: 0.02 is 2 %.
+        By how much a stage may be slower: 0.025 is 2.5 %, half of what 8 starts find.
     json
         Print the differences as JSON.
     """
@@ -177,7 +196,7 @@ def compare(old: Path, new: Path, /, *, tolerance: float = 0.02, json: bool = Fa
     from jntrt.bench.report.documents import read
 
     if not 0 <= tolerance < 10:
-        raise UserError(f"--tolerance {tolerance:g}: say a share from 0 on, 0.02 for 2 %")
+        raise UserError(f"--tolerance {tolerance:g}: say a share from 0 on, 0.025 for 2.5 %")
     changes = compared(read(old), read(new), tolerance)
     if json:
         print_json(to_dict(changes, tolerance))
@@ -190,7 +209,7 @@ def compare(old: Path, new: Path, /, *, tolerance: float = 0.02, json: bool = Fa
 
 
 def list_saved(*, save: Path = Path("bench-results"), json: bool = False) -> None:
-    """List the reports that were saved.
+    """List the runs that report, latency and pipeline have saved.
 
     Parameters
     ----------
@@ -206,13 +225,15 @@ def list_saved(*, save: Path = Path("bench-results"), json: bool = False) -> Non
         print_json(rows)
         return
     if not rows:
-        print(f"{save}: nothing saved; bench-jn report saves there")
+        print(f"{save}: nothing saved; bench-jn report, latency and pipeline save there")
     for row in rows:
         if "wrong" in row:
             print(f"{row['folder']}  {row['wrong']}")
         else:
-            words = f"{row['engines']} engines, {row['quiet']} quiet, {row['seconds']:.0f} s"
-            print(f"{row['folder']}  {', '.join(row['bundles'])}  {words}")
+            words = [f"{row['engines']} engines, {row['quiet']} quiet"] * bool(row["engines"])
+            words += [f"{row['commands']} whole commands"] * bool(row["commands"])
+            words += [f"{row['seconds']:.0f} s"]
+            print(f"{row['folder']}  {', '.join(row['bundles'])}  {', '.join(words)}")
 
 
 def _measured(
@@ -223,35 +244,35 @@ def _measured(
     threads: int | None,
     baseline: str,
     max_frames: int | None,
+    tracker_seconds: float | None,
     video: Path | None,
     init: str,
     rounds: int,
+    starts: int,
     seconds: float,
     sections: str,
 ) -> dict[str, object]:
-    import tempfile
-
     from jntrt.bench.accuracy.baselines import baseline_names
-    from jntrt.bench.bundles import open_bundles
-    from jntrt.bench.latency.timed_engines import drawn_clip, video_box
-    from jntrt.bench.report.measured.collect import SECTIONS, Plan, collect
+    from jntrt.bench.bundles import open_or_default
+    from jntrt.bench.latency.timed_engines import timed_clip
+    from jntrt.bench.report.measured.collect import SECTIONS, Plan, collect, command_words
     from jntrt.bench.sequences.data_option import parse_data
-    from jntrt.runtime.bundle import default_bundle
     from jntrt.runtime.command.progress import progress_bar
 
     asked = parse_words(sections) or list(SECTIONS)
     for name in asked:
         if name not in SECTIONS:
             raise UserError(f"--sections {name}: there are {', '.join(SECTIONS)}")
+    if not 1 <= starts <= rounds:
+        raise UserError(f"--starts {starts}: from 1 to as many as there are --rounds ({rounds})")
     if rounds < 2 or not seconds > 0 or (max_frames is not None and max_frames < 2):
         raise UserError("--rounds and --max-frames have to be 2 or more, --seconds above 0")
-    if init and video is None:
-        raise UserError("--init: names a target in --video, which is not given")
+    if tracker_seconds is not None and not tracker_seconds > 0:
+        raise UserError(f"--tracker-seconds {tracker_seconds:g}: give seconds above 0")
     names = {"all": list(baseline_names()), "none": []}.get(baseline, parse_words(baseline))
-    with tempfile.TemporaryDirectory(prefix="jntrt-bench-") as folder:
-        source, box = drawn_clip(Path(folder)) if video is None else video_box(video, init)
+    with timed_clip(video, init) as (source, box):
         plan = Plan(
-            bundles=tuple(open_bundles(bundles) or [default_bundle()]),
+            bundles=tuple(open_or_default(bundles)),
             source=source,
             box=box,
             drawn=video is None,
@@ -259,18 +280,14 @@ def _measured(
             precisions=tuple(parse_words(precision)),
             threads=threads,
             rounds=rounds,
+            starts=starts,
             seconds=seconds,
             sections=tuple(asked),
             data=tuple(parse_data(data)) if data else (),
             max_frames=max_frames,
+            tracker_seconds=tracker_seconds,
             baselines=tuple(names),
         )
         with progress_bar() as bar:
             task = bar.add_task("starting", total=None)
-            return collect(plan, _command(), lambda words: bar.update(task, description=words))
-
-
-def _command() -> str:
-    """The command as it was given, without the folders of files: a report is shown to others."""
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    return " ".join(["bench-jn", *words])
+            return collect(plan, command_words(), lambda words: bar.update(task, description=words))

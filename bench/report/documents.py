@@ -18,7 +18,7 @@ from jntrt.runtime.errors import UserError
 
 SAVED = Path("bench-results")
 NAME = "report.json"
-_LISTS = ("engines", "threads", "targets", "cost", "left_out")
+_LISTS = ("engines", "pipeline", "threads", "targets", "cost", "left_out")
 _INNER = {"layers": "engines", "rtx2080ti": "rows"}  # of what is no list
 
 
@@ -115,8 +115,8 @@ def write(document: dict[str, Any], stem: Path) -> list[Path]:
 
 
 def saved(base: Path) -> list[dict[str, Any]]:
-    """What is saved in `base`, oldest first: folder, created, bundles, engines, verdicts; `wrong` instead
-    where a report cannot be read."""
+    """What is saved in `base`, oldest first: folder, created, seconds, bundles, how many engines and whole
+    commands, how many engines quietly; `wrong` instead where a report cannot be read."""
     rows: list[dict[str, Any]] = []
     for file in sorted(base.glob(f"*/{NAME}")):
         row: dict[str, Any] = {"folder": str(file.parent)}
@@ -125,9 +125,10 @@ def saved(base: Path) -> list[dict[str, Any]]:
         except UserError as error:
             rows.append(row | {"wrong": str(error)})
             continue
-        engines = document.get("engines", [])
-        row |= {"created": document["created"], "seconds": document["seconds"], "engines": len(engines)}
-        row["bundles"] = list(dict.fromkeys(engine["bundle"] for engine in engines))
+        engines, commands = document.get("engines", []), document.get("pipeline", [])
+        row |= {"created": document["created"], "seconds": document["seconds"]}
+        row |= {"engines": len(engines), "commands": len(commands)}
+        row["bundles"] = list(dict.fromkeys(taken["bundle"] for taken in [*engines, *commands]))
         row["quiet"] = sum(engine["verdict"]["word"] == "quiet" for engine in engines)
         rows.append(row)
     return rows

@@ -67,6 +67,12 @@ class Family(Protocol):
     """The class of its recipes, as the protocol of that name says."""
     Flags: type[CommonFlags]
 
+    SUPPORTED: Sequence[Supported]
+    """The published trackers of this family, for lists."""
+
+    NETWORKS: Mapping[str, Any]
+    """Recipes by name for benches that need no checkpoint: `tiny`, and sizes as published."""
+
     def recognise(self, weights: Weights) -> str | None:
         """Why these weights are this family's, None where they are not."""
 
@@ -109,12 +115,6 @@ class Family(Protocol):
 
     def published(self, recipe: Mapping[str, Any]) -> Published | None:
         """The published figure of the network that a manifest's `recipe` describes; None: there is none."""
-
-    def supported(self) -> Sequence[Supported]:
-        """The published trackers of this family, for lists."""
-
-    def networks(self) -> Mapping[str, Any]:
-        """Recipes by name for benches that need no checkpoint: `tiny`, and sizes as published."""
 
 
 class ObjectiveModule(Protocol):

@@ -44,7 +44,7 @@ def nearest(weights: Iterable[str], kinds: Mapping[str, Family], count: int = 3)
 def _networks(name: str, kind: Family) -> list[tuple[str, set[str]]]:
     """The names in the weights of each network that benches know of the family."""
     with torch.device("meta"):
-        models = [kind.plain(recipe) for recipe in kind.networks().values()]
+        models = [kind.plain(recipe) for recipe in kind.NETWORKS.values()]
     return [
         (name, {_pattern(key) for key in model.state_dict() if not key.endswith("num_batches_tracked")})
         for model in models

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,31 +87,32 @@ def add_precision(
     and files that nobody names any more go last.
     """
     new_entry = copy.deepcopy(dict(entry))
-    try:
-        with locked(bundle.path):
-            for stale in bundle.path.glob(".*.onnx.*.part"):  # of a writer that was killed
-                stale.unlink(missing_ok=True)
-            _add_precision(bundle, name, files, new_entry)
-    except OSError as error:
-        text = os.strerror(error.errno or 0)
-        raise UserError(
-            f"the bundle {bundle.path} cannot be changed: {text}: copy it where you may write"
-        ) from error
+    with _changing(bundle):
+        for stale in bundle.path.glob(".*.onnx.*.part"):  # of a writer that was killed
+            stale.unlink(missing_ok=True)
+        _add_precision(bundle, name, files, new_entry)
     return Bundle.open(bundle.path)
 
 
 def change_manifest(bundle: Bundle, **entries: Any) -> Bundle:
     """Put entries that name no files into the manifest of a bundle on disk, in one step; open the result."""
+    with _changing(bundle):
+        content = json.loads((bundle.path / MANIFEST).read_bytes())
+        _write_manifest(bundle.path, content | entries)
+    return Bundle.open(bundle.path)
+
+
+@contextmanager
+def _changing(bundle: Bundle) -> Iterator[None]:
+    """The bundle is locked within, and what the system refuses is told to the user."""
     try:
         with locked(bundle.path):
-            content = json.loads((bundle.path / MANIFEST).read_bytes())
-            _write_manifest(bundle.path, content | entries)
+            yield
     except OSError as error:
         text = os.strerror(error.errno or 0)
         raise UserError(
             f"the bundle {bundle.path} cannot be changed: {text}: copy it where you may write"
         ) from error
-    return Bundle.open(bundle.path)
 
 
 def _add_precision(bundle: Bundle, name: str, files: Mapping[str, Content], entry: dict[str, Any]) -> None:

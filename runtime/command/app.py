@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from jntrt.runtime.command.console import StderrHandler, one_line
 from jntrt.runtime.command.interrupts import handling, interrupts
@@ -87,7 +87,7 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
         hint = _negative_number_hint(tokens)
         if isinstance(error, MissingArgumentError):
             hint = hint or _taken_words_hint(tokens)
-        return _fail(name, f"{_not_given(error, name) or one_line(error)}{hint}", 2)
+        return _fail(name, f"{_not_given(error, name) or _too_many(error, name) or one_line(error)}{hint}", 2)
     except UserError as error:
         return _fail(name, one_line(error), error.exit_code)
     except KeyboardInterrupt:
@@ -108,6 +108,10 @@ def run(app: App, argv: Sequence[str] | None = None) -> int:
         if remedy is None:
             raise
         return _fail(name, remedy, 2)
+    except RuntimeError:
+        if interrupts.requested:  # what torch makes of its workers' ends, where they were told to end too
+            return _fail(name, "interrupted", 130)
+        raise
     except OSError as error:
         if error.strerror is None:  # raised by a library and not by the system
             raise
@@ -163,6 +167,15 @@ def _not_given(error: CycloptsError, command: str) -> str | None:
     name = error.argument.name
     name = name if error.argument.index is None else name.lstrip("-").upper()  # as the help writes it
     return f"{name} is missing; {words} --help says what it is"
+
+
+def _too_many(error: CycloptsError, command: str) -> str | None:
+    """For words that nothing takes: cyclopts calls them tokens."""
+    if not isinstance(error, UnusedCliTokensError) or not error.unused_tokens:
+        return None
+    words = " ".join((command, *(error.command_chain or ())))
+    rest = one_line(" ".join(error.unused_tokens))[:200]
+    return f"nothing takes {rest}; {words} --help says what it takes"
 
 
 def _taken_words_hint(tokens: list[str]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines import BACKENDS, ON_CPU, Choice, backend_class, choose_backend
+from jntrt.runtime.engines.cpu import features
 from jntrt.runtime.engines.options import EngineOptions
 from jntrt.runtime.engines.pair import Pair
 from jntrt.runtime.engines.precision import AUTO, Precision, find_precision
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 
 NARROW = ("fp16", "bf16-gpu")  # what is tried on a GPU before fp32, the fastest first
 ON_GPU = tuple(name for name in BACKENDS if name not in ON_CPU)
+
+# Multiply-accumulates a frame from which OpenVINO goes first in fp32 on a CPU with AVX-512: networks of 20
+# and 39 GMACs were 1.15 to 1.2 times as fast there, two of 0.1 were not, and began later (docs/bench.md).
+LARGE = 5e9
 
 
 @dataclass(frozen=True)
@@ -133,14 +138,20 @@ def _obstacle_to(bundle: Bundle, precision: str) -> str:
 
 
 def _backend(bundle: Bundle, precision: Precision, backend: str, among: Iterable[str], device: int) -> Choice:
-    """The backend of that name; `auto`: the one that was kept as the fastest, else the first that runs."""
+    """The backend of that name; `auto`: the one that was kept, else the first that runs (but `LARGE`)."""
     if backend == AUTO:
         name = remembered_backend(bundle, precision)
         if name is not None and name in among and not backend_class(name).obstacle(precision, device):
             choice = Choice(name, {}, "the fastest here by bench-jn latency --remember")
             log.info("auto took %s", choice)
             return choice
-    return choose_backend(backend, precision, among, device)
+    choice = choose_backend(backend, precision, among, device)
+    if backend == AUTO and choice.name == "onnxruntime" and precision == find_precision("fp32"):
+        other = backend_class("openvino")
+        if bundle.macs >= LARGE and "avx512f" in features() and not other.obstacle(precision, device):
+            choice = Choice(other.name, choice.passed_over, "a large network on a CPU with AVX-512")
+            log.info("auto took %s", choice)
+    return choice
 
 
 def _check(bundle: Bundle, precision: Precision, backend: str, pair: Pair, options: EngineOptions) -> None:

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
 from jntrt.runtime.errors import TrackerError, UserError
+from jntrt.runtime.result import TrackResult
 from jntrt.runtime.serving import protocol
-from jntrt.runtime.tracker import TrackResult
 from jntrt.runtime.video.stream import Frame
 
 WAYS = ("raw", "jpeg", "shared")

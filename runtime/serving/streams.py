@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jntrt.runtime.errors import UserError
-from jntrt.runtime.tracker import Tracker, TrackResult
+from jntrt.runtime.result import TrackResult
+from jntrt.runtime.tracker import Tracker
 from jntrt.runtime.video.images import decode_image
 from jntrt.runtime.video.stream import Frame, check_size
 

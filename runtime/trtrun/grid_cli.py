@@ -53,3 +53,4 @@ def grid(
     _, data = cv2.imencode(out.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     with replacing(out, "wb", overwrite=overwrite) as stream:
         stream.write(data.tobytes())
+    print(f"{out}: read x,y,w,h for --init off its labels")

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from jntrt.runtime.trtrun.results.tracked import Boxes, Tracked
 
 if TYPE_CHECKING:
-    from jntrt.runtime.tracker import Tracker, TrackResult
+    from jntrt.runtime.result import TrackResult
+    from jntrt.runtime.tracker import Tracker
 
 Frame = npt.NDArray[np.uint8]
 
@@ -47,7 +48,7 @@ class OneEach:
 
     def update(self, frame: Frame) -> "TrackResult":
         """Find the targets in the next frame; boxes B×4, scores, lost and redetected B."""
-        from jntrt.runtime.tracker import TrackResult
+        from jntrt.runtime.result import TrackResult
 
         results = [tracker.update(frame) for tracker in self._trackers]
         scores = np.array([result.score for result in results], np.float64)

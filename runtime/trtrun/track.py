@@ -25,7 +25,7 @@ from jntrt.runtime.trtrun.several import Job
 from jntrt.runtime.trtrun.trackers import opener
 from jntrt.runtime.trtrun.window import Window
 from jntrt.runtime.video.selection import Selection
-from jntrt.runtime.video.sources import are_images, frames
+from jntrt.runtime.video.sources import are_images, check_source, frames
 from jntrt.runtime.video.stream import Frames
 from jntrt.runtime.view.address import Address
 from jntrt.runtime.view.session import Session
@@ -91,7 +91,12 @@ def track(
 
 
 def boxes_of(job: Job, options: Options) -> Boxes | None:
-    """The first boxes of a source (B×4), None where the user has to draw them."""
+    """The first boxes of a source (B×4), None where the user has to draw them.
+
+    UserError where they cannot be read, and before that where there is no such source.
+    """
+    if isinstance(job.source, str):
+        check_source(job.source)
     file = options.init_file
     if file is not None and file.is_dir():
         file /= f"{job.name}.txt"

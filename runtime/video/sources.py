@@ -45,6 +45,11 @@ def frames(
     return Frames(name, selection.of(_opener(source, strict, max_pixels)()), ahead)
 
 
+def check_source(source: str) -> None:
+    """UserError where `source` is nothing that `frames` could open; nothing is opened."""
+    _opener(source, strict=False, max_pixels=MAX_PIXELS)
+
+
 def are_images(source: str) -> bool:
     """Whether `source` names image files: a folder, an image, or a glob."""
     path = Path(source)

@@ -57,6 +57,8 @@ class Encoding:
 
     def options(self) -> dict[str, str]:
         """FFmpeg's options of the encoder."""
+        if self.encoder == "libx265":
+            return {"x265-params": "log-level=error"}  # twenty lines on stderr otherwise
         if self.encoder != "libx264":
             return {}
         return {
@@ -154,7 +156,7 @@ class VideoWriter:
                 except BaseException as error:  # raised in the thread that writes
                     self._error = error
             if container is not None and self._error is None:
-                container.mux(stream.encode(None))
+                container.mux(self._last_packets(stream))
         except BaseException as error:  # the last packets did not fit on the disk
             self._error = error
         finally:
@@ -206,6 +208,13 @@ class VideoWriter:
         # OpenCV's conversion takes less than half the time of FFmpeg's.
         planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
         container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))  # type: ignore[arg-type]
+
+    def _last_packets(self, stream: Any) -> list["av.Packet[Any]"]:
+        packets: list[av.Packet[Any]] = stream.encode(None)
+        if self._frames < 3:  # too few for a frame out of order; x265 leaves their dts uninitialised
+            for packet in packets:
+                packet.dts = packet.pts
+        return packets
 
 
 def _pixel_format(encoder: str) -> str:

@@ -4,6 +4,8 @@
 const $ = (id) => document.getElementById(id);
 const COLOURS = ["#56b4e9", "#f0e442", "#00c88c", "#e69f00", "#cc79a7"]; // those of runtime/video/drawing.py
 const LOST = "#ff5c48";
+const ON_LIGHT = ["#0072b2", "#857a00", "#007a56", "#a86400", "#a34c7b"]; // the same hues, for lines on white
+const LOST_ON_LIGHT = "#b3261e";
 const SHOWN_SCORES = 300;
 const DRAG_PIXELS = 4; // on the screen: less is a tap
 
@@ -285,7 +287,8 @@ function renderCurve(targets) {
   const recent = scores.slice(-SHOWN_SCORES);
   const across = (index) => pad + (width - 2 * pad) * index / Math.max(1, SHOWN_SCORES - 1);
   const down = (score) => height - pad - (height - 2 * pad) * score;
-  pen.strokeStyle = LOST;
+  const lines = light.matches ? ON_LIGHT : COLOURS;
+  pen.strokeStyle = light.matches ? LOST_ON_LIGHT : LOST;
   pen.setLineDash([4, 4]);
   pen.beginPath();
   pen.moveTo(pad, down(state.threshold));
@@ -294,7 +297,7 @@ function renderCurve(targets) {
   pen.setLineDash([]);
   pen.lineWidth = 1.5;
   for (let target = 0; target < targets; target++) {
-    pen.strokeStyle = COLOURS[target % COLOURS.length];
+    pen.strokeStyle = lines[target % lines.length];
     pen.beginPath();
     let drawing = false;
     recent.forEach(([, all], index) => {
@@ -309,5 +312,7 @@ function renderCurve(targets) {
   $("score").textContent = last.map((score) => (score === null ? "" : score.toFixed(2))).join("  ");
 }
 
+const light = matchMedia("(prefers-color-scheme: light)");
+light.onchange = render;
 new ResizeObserver(fit).observe(stage);
 render();

@@ -42,8 +42,8 @@ def test_mann_whitney_against_tables() -> None:
 def test_a_difference_has_size_interval_and_effect() -> None:
     rng = np.random.default_rng(1)
     old, new = rng.normal(10, 0.1, 12), rng.normal(10.5, 0.1, 12)
-    found = difference(old, new)
+    found = difference([old], [new])
     assert found.low < 1.05 < found.high
     assert found.p < 0.002
     assert found.effect > 0.95
-    assert difference(old, old).ratio == 1
+    assert difference([old], [old]).ratio == 1

@@ -210,12 +210,14 @@ def test_too_little_int8_is_a_refusal(bundle, sequences, capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--precision", "int4"), "--precision int4: choose one of fp16, int8, int8-fp16"),
+        (("--precision", "int4"), "--precision int4: choose one of fp16, bf16-gpu, int8, int8-fp16"),
         (("--precision", "int8", "--method", "best"), "--method best"),
         (("--precision", "int8", "--weight-bits", "6"), "--weight-bits 6"),
         (("--precision", "int8", "--keep", "blocks.9/mlp/fc1", *SMALL), "no such layer"),
         (("--precision", "int8", "--percentile", "20"), "--percentile 20"),
         (("--precision", "fp16", "--crops", "0"), "--crops 0"),
+        (("--precision", "fp16", "--seed=-1"), "--seed -1: give a number from zero"),
+        (("--precision", "fp16", "--keep", "head"), "--keep and --ranges are for int8 alone"),
     ],
 )
 def test_mistakes_are_one_line(bundle, sequences, words, text, capsys):
@@ -283,6 +285,10 @@ def test_a_packaged_bundle_is_calibrated_in_a_copy(sequences, tmp_path, monkeypa
     assert "jn-nano is packaged with jntrt" in (said := capsys.readouterr().err)
     assert "-o COPY" in said
     assert len(said.splitlines()) == 1
+    mistake = ("--precision", "int8", "--keep", "nothing", *SMALL)
+    assert calib("jn-nano", "--data", sequences, *mistake, "-o", tmp_path / "copy") == 2
+    assert not (tmp_path / "copy").exists()  # nor is it in the way of the next try
+    capsys.readouterr()
     assert calib(*words, "-o", tmp_path / "copy") == 0
     assert Bundle.open(tmp_path / "copy").precisions == ("fp32", "fp16")
     assert open_bundle("jn-nano").precisions == ("fp32",)

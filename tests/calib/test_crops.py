@@ -78,6 +78,29 @@ def test_too_few_crops(tiny_bundle, tmp_path):
         collect_crops(tiny_bundle, data, Wanted(500), threads=1)
 
 
+def hide_target(root, frames):
+    """Sequence A under `root` of so many frames shows its target in every fifth one from 5 on."""
+    labels = [int(number < 5 or number % 5 > 0) for number in range(frames)]
+    (root / "A" / "absence.label").write_text("".join(f"{label}\n" for label in labels))
+
+
+@pytest.mark.parametrize("count", [3, 18])
+def test_frames_that_do_not_show_the_target_cost_no_crop(tiny_bundle, tmp_path, count):
+    """Whatever frame is drawn to begin with: 18 frames follow the first that shows the target."""
+    hide_target(write_sequences(tmp_path, names=("A",), frames=24), 24)
+    for seed in range(5):
+        crops = collect_crops(tiny_bundle, load_clips(tmp_path), Wanted(count), seed=seed, threads=1)
+        assert len({sample.frame for sample in crops.samples}) == count
+        assert min(sample.frame for sample in crops.samples) > 5
+
+
+def test_frames_before_the_target_is_seen_do_not_count(tiny_bundle, tmp_path):
+    hide_target(write_sequences(tmp_path, names=("A",), frames=24), 24)
+    message = "18 crops, one for each frame after a target is first seen, .* add 14 frames"
+    with pytest.raises(UserError, match=message):
+        collect_crops(tiny_bundle, load_clips(tmp_path), Wanted(40), threads=1)
+
+
 def test_blank_frames(tiny_bundle, tmp_path):
     root = write_sequences(tmp_path, names=("A", "B", "C", "D"), frames=12)
     for image in root.glob("*/*.jpg"):

@@ -12,40 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from jntrt.export.cli import app
 from jntrt.export.families import family
 from jntrt.export.families.ostrack.plain.network import OSTrack
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.runtime.bundle import KEPT, Bundle, read_samples
-from jntrt.runtime.command.app import run
 from jntrt.runtime.engines.parity import compare
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+from .export_jn import GOLDEN, TINY, TINY_YAML, export_jn, one_line
+
 OFFICIAL = GOLDEN / "checkpoints" / "vitb_256_mae_ce_32x4_ep300" / "OSTrack_ep0300.pth.tar"
-TINY = GOLDEN / "checkpoints" / "tiny_good.pth.tar"
-TINY_YAML = GOLDEN / "checkpoints" / "tiny.config.yaml"
 JN = GOLDEN / "jn" / "JN_ep0060.pth.tar"
 CROPS = ("--template-factor", 2, "--search-factor", 4)
 JN_TOLD = (*CROPS, "--target-box-format", "cxcywh", "--ce-layers", "none")
-
-
-def export_jn(*arguments: object) -> int:
-    return run(app, [str(a) for a in arguments])
-
-
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr."""
-    told = capsys.readouterr().err
-    assert told.startswith("export-jn: ")
-    assert told.count("\n") == 1
-    return told
-
-
-@pytest.fixture(scope="module")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny") / "tiny"
-    assert export_jn(TINY, "-o", folder, "--config", TINY_YAML) == 0
-    return folder
 
 
 def test_official_checkpoint_by_its_stored_name(
@@ -409,98 +387,6 @@ def test_key_map(tmp_path: Path) -> None:
     (tmp_path / "map.yaml").write_text("body.*: backbone.*\n")
     options = ("--config", TINY_YAML, "--key-map", tmp_path / "map.yaml")
     assert export_jn(tmp_path / "a.pth", "-o", tmp_path / "b", *options) == 0
-
-
-def test_inspect(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert export_jn("inspect", tiny_bundle) == 0
-    told = capsys.readouterr().out
-    for part in ("ostrack", "track.onnx", "tiny_good.pth.tar", "MACs", "fp32", "center"):
-        assert part in told
-    assert max(map(len, told.splitlines())) <= 80
-    assert export_jn("inspect", tiny_bundle, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["family"] == "ostrack"
-
-
-def test_inspect_of_a_bundle_that_lacks_what_is_optional(
-    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(tiny_bundle, tmp_path / "a")
-    manifest = json.loads((tmp_path / "a" / "bundle.json").read_text())
-    for key in ("macs", "source", "parity", "license", "weights"):
-        manifest.pop(key)
-    manifest["recipe"] = {}
-    del manifest["precisions"]["fp32"]["check"]
-    (tmp_path / "a" / "bundle.json").write_text(json.dumps(manifest))
-    assert export_jn("inspect", tmp_path / "a") == 0
-    capsys.readouterr()
-    assert export_jn("check", tmp_path / "a") == 2
-    assert "parity" in one_line(capsys)
-
-
-def test_check_finds_what_is_wrong(
-    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert export_jn("check", tiny_bundle) == 0
-    assert "whole" in capsys.readouterr().out
-    shutil.copytree(tiny_bundle, tmp_path / "a")
-    graph = bytearray((tmp_path / "a" / "track.onnx").read_bytes())
-    graph[len(graph) // 2] ^= 1
-    (tmp_path / "a" / "track.onnx").write_bytes(graph)
-    assert export_jn("check", tmp_path / "a") == 2
-    assert "track.onnx" in one_line(capsys)
-
-
-def test_check_refuses_other_outputs(
-    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from jntrt.runtime.bundle import write_bundle
-
-    bundle = Bundle.open(tiny_bundle)
-    with np.load(bundle.parity()) as stored:
-        arrays = dict(stored)
-    arrays["box"] = arrays["box"] + np.float32(1e-3)
-    np.savez(tmp_path / "parity.npz", **arrays)
-    files = {name: tiny_bundle / name for name in ("template.onnx", "track.onnx")}
-    write_bundle(tmp_path / "a", bundle.manifest, {**files, "parity.npz": tmp_path / "parity.npz"})
-    assert export_jn("check", tmp_path / "a") == 3
-    assert "1.0e-03" in one_line(capsys)
-    damaged = bytearray((tmp_path / "parity.npz").read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    write_bundle(tmp_path / "a", bundle.manifest, {**files, "parity.npz": bytes(damaged)})
-    assert export_jn("check", tmp_path / "a") == 2
-    assert "parity.npz" in one_line(capsys)
-    arrays["search"] = arrays["search"][:, 1:]
-    np.savez(tmp_path / "parity.npz", **arrays)
-    write_bundle(tmp_path / "a", bundle.manifest, {**files, "parity.npz": tmp_path / "parity.npz"})
-    assert export_jn("check", tmp_path / "a") == 2
-    assert "parity.npz" in one_line(capsys)
-
-
-def test_check_reads_the_graphs_as_a_stranger_s(
-    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Hashes only say that the files are those of the manifest; both may come from anywhere."""
-    import onnx
-
-    from jntrt.runtime.bundle import write_bundle
-
-    bundle = Bundle.open(tiny_bundle)
-    files = {name: tiny_bundle / name for name in ("template.onnx", "track.onnx", "parity.npz")}
-    model = onnx.load_model(tiny_bundle / "track.onnx")
-    model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
-    whole = (tiny_bundle / "track.onnx").read_bytes()
-    node = onnx.load_model_from_string(whole).graph.node[0]
-    name, operator = node.name.encode(), node.op_type.encode()
-    for data in (
-        b"no graph",
-        model.SerializeToString(),
-        whole.replace(name, b"\xff" * len(name)),
-        whole.replace(operator, b"\n" * len(operator)),
-        onnx.ModelProto().SerializeToString() or b"\x08\x0a",
-    ):
-        write_bundle(tmp_path / "a", bundle.manifest, {**files, "track.onnx": data})
-        assert export_jn("check", tmp_path / "a") == 2
-        assert "track.onnx" in one_line(capsys)
 
 
 def test_help_is_quick_and_loads_no_torch() -> None:

@@ -192,6 +192,7 @@ def test_the_plain_form_is_timed(kind, bundle):
 
 def test_its_latency(single, tmp_path, capsys):
     words = ["latency", str(single.path), "--threads", "1", "--rounds", "2", "--frames", "3"]
+    words += ["--save", str(tmp_path)]
     assert run(bench_app, [*words, "--backend", "onnxruntime,openvino", "--json"]) == 0
     engines = json.loads(capsys.readouterr().out)["engines"]
     assert [engine["stages_ms"]["network"]["p50"] > 0 for engine in engines] == [True, True]

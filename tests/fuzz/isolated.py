@@ -18,10 +18,12 @@ MEMORY_MB = 2048
 
 @dataclass
 class Outcome:
-    """What became of a number of inputs; `bad` names the first of each kind that must not be."""
+    """What became of a number of inputs; `bad` names what must not be; the worst processor seconds and MB."""
 
     counts: Counter[str] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    peak: int = 0
 
 
 def processor_seconds() -> float:
@@ -72,6 +74,8 @@ def fuzz(script: Path, *arguments: object) -> Outcome:
             outcome.counts[kind] += 1
             if kind not in ("good", "refused"):
                 outcome.bad.append(f"{name}: {row['end']}")
+            outcome.seconds = max(outcome.seconds, row["seconds"])
+            outcome.peak = max(outcome.peak, row["peak"])
             if row["seconds"] > SECONDS or row["waited"] > WAITED:
                 outcome.bad.append(f"{name}: {row['seconds']:.0f} s of processor, {row['waited']:.0f} s")
             if row["peak"] > MEMORY_MB:

@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "runtime")]
 
 from golden_bundles import export_golden  # noqa: E402
-from isolated import fuzz  # noqa: E402
+from isolated import Outcome, fuzz  # noqa: E402
 
 NANOTRACK = HERE.parent / "data" / "golden" / "nanotrack" / "v1" / "weights.safetensors"
 
@@ -19,9 +19,15 @@ def counts(short: int, long: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("count", [short, pytest.param(long, marks=pytest.mark.slow)])
 
 
+def tell(name: str, outcome: Outcome) -> None:
+    worst = f"at most {outcome.seconds:.1f} s of processor, {outcome.peak} MB"
+    print(f"{name}: {dict(outcome.counts)}, {len(outcome.bad)} bad, {worst}", *outcome.bad, sep="\n")
+
+
 @counts(100, 2000)
 def test_checkpoints(count: int) -> None:
     outcome = fuzz(HERE / "checkpoints.py", 1, count)
+    tell("checkpoints", outcome)
     assert not outcome.bad, outcome.bad[:5]
     assert sum(outcome.counts.values()) == count
     assert outcome.counts["refused"] > count / 4, outcome.counts
@@ -42,6 +48,7 @@ def export_siamese(folder: Path) -> Path:
 @counts(8, 1000)
 def test_bundles(tmp_path: Path, export: Callable[[Path], Path], count: int) -> None:
     outcome = fuzz(HERE / "bundles.py", export(tmp_path / "good"), 1, count)
+    tell(f"bundles, {export.__name__}", outcome)
     assert not outcome.bad, outcome.bad[:5]
     assert sum(outcome.counts.values()) == 4 * count
     assert outcome.counts["refused"] > count, outcome.counts
@@ -50,6 +57,7 @@ def test_bundles(tmp_path: Path, export: Callable[[Path], Path], count: int) -> 
 @counts(20, 500)
 def test_videos(tmp_path: Path, count: int) -> None:
     outcome = fuzz(HERE / "videos.py", tmp_path, 1, count)
+    tell("videos", outcome)
     assert not outcome.bad, outcome.bad[:5]
     assert sum(outcome.counts.values()) == count
     assert outcome.counts["refused"] > count / 10, outcome.counts
@@ -58,6 +66,7 @@ def test_videos(tmp_path: Path, count: int) -> None:
 @counts(60, 300)
 def test_yaml_files(count: int) -> None:
     outcome = fuzz(HERE / "yaml_files.py", 1, count)
+    tell("yaml files", outcome)
     assert not outcome.bad, outcome.bad[:5]
     assert sum(outcome.counts.values()) == count
     assert outcome.counts["refused"] > count / 10, outcome.counts

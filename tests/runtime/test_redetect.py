@@ -1,9 +1,11 @@
 """The search for a lost target: windows, what is found, what is refused."""
 
 import itertools
+import math
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import open_bundle
 from jntrt.runtime.errors import UserError
 from jntrt.runtime.geometry import Box, crop_rectangle, crop_span
-from jntrt.runtime.likeness import Seen, Views
+from jntrt.runtime.likeness import KEPT, Seen, Views
 from jntrt.runtime.loops import Step
 from jntrt.runtime.redetect import Redetection, Search, windows
 
@@ -118,6 +120,29 @@ def test_what_it_follows_is_left_when_it_is_no_more_like_the_target() -> None:
     assert any(redetected for _, redetected in found)
 
 
+def test_what_shows_for_two_frames_is_not_taken() -> None:
+    loop, looking = search(windows=99)  # all of them: it is seen at once
+    run(loop, looking, [paint()] * 4)
+    flickering = [paint(target="again"), paint(target="again"), paint()] * 6
+    assert not any(redetected for _, redetected in run(loop, looking, flickering))
+    found = run(loop, looking, [paint(target="again")] * 3)
+    assert [redetected for _, redetected in found] == [False, False, True]
+
+
+def test_the_frame_is_looked_over_for_other_things_once() -> None:
+    loop, looking = search(windows=4)
+    count = len(windows((80.0, 80.0), SIZE, BUNDLE.search, WIDTH, HEIGHT))
+    steps = []
+    for _ in range(3 * count):
+        before = loop.steps
+        run(loop, looking, [paint(target="first", other="other")])
+        steps.append(loop.steps - before)
+    covered = math.ceil(count / 4)
+    assert steps[0] >= 1 + 4
+    assert max(steps[covered:]) <= 3  # its own, and now and then a window elsewhere and a look from close by
+    assert 1 <= len(looking._others) <= 3
+
+
 def test_a_target_that_stays_is_followed_and_not_searched() -> None:
     loop, looking = search()
     found = run(loop, looking, [paint(target="first")] * 12)
@@ -190,12 +215,47 @@ def test_the_default_bundle_has_a_threshold_and_another_says_what_it_lacks() -> 
 def test_likeness_tells_textures_apart_and_forgives_a_shift() -> None:
     views = Views()
     assert views.likeness(Seen(paint(target="first"), (*PLACES["first"], *SIZE))) == 0
-    views.add(Seen(paint(target="first"), (*PLACES["first"], *SIZE)))
+    views.add(Seen(paint(target="first"), (*PLACES["first"], *SIZE)), 1.0)
     again = paint(target="again")
     assert views.likeness(Seen(again, (*PLACES["again"], *SIZE))) == pytest.approx(1, abs=1e-3)
     assert views.likeness(Seen(again, (PLACES["again"][0] + 3, PLACES["again"][1] - 3, *SIZE))) > 0.65
     assert views.likeness(Seen(paint(other="other"), (*PLACES["other"], *SIZE))) < 0.3
     assert views.likeness(Seen(again, (-50.0, -50.0, 4.0, 3.0))) < 0.3  # outside the frame: its border
+
+
+def blot(colours: np.ndarray, background: tuple[int, int, int]) -> Seen:
+    """A disc with a bar in it over a plain background, seen in the box about it."""
+    frame = np.full((HEIGHT, WIDTH, 3), background, np.uint8)
+    cv2.circle(frame, (80, 80), 19, colours[0].tolist(), -1)
+    cv2.rectangle(frame, (65, 75), (95, 85), colours[1].tolist(), -1)
+    return Seen(frame, (*PLACES["first"], *SIZE))
+
+
+def test_likeness_outlasts_another_background_and_a_shadow_and_tells_colours_apart() -> None:
+    colours = np.array(((200, 40, 60), (220, 200, 50)))
+    views = Views()
+    views.add(blot(colours, (60, 90, 120)), 1.0)
+    elsewhere = views.likeness(blot(colours, (150, 160, 140)))
+    shadow = views.likeness(blot((0.8 * colours).astype(int), (48, 72, 96)))
+    recoloured = views.likeness(blot(colours[:, ::-1], (60, 90, 120)))
+    assert elsewhere > 0.6
+    assert shadow > 0.6
+    assert recoloured < 0.2
+
+
+def test_what_is_worth_most_is_remembered() -> None:
+    views = Views()
+    rng = np.random.default_rng(3)
+    seen = [
+        Seen(rng.integers(0, 255, (40, 40, 3), np.uint8), (0.0, 0.0, 40.0, 40.0)) for _ in range(KEPT + 2)
+    ]
+    for number, one in enumerate(seen[:KEPT]):
+        views.add(one, number)
+    views.add(seen[KEPT], -1.0)
+    views.add(seen[KEPT + 1], 0.5)
+    kept = [views.likeness(one) > 0.99 for one in seen]
+    assert len(views) == KEPT
+    assert kept == [False, *[True] * (KEPT - 1), False, True]
 
 
 def test_the_tracker_finds_a_target_again() -> None:

@@ -57,6 +57,9 @@ def test_train_measure_finish(data, tiny_file, tmp_path, draw_sequence, capsys):
         (["sequences", "--data", ".", "--out", "x", "--frames", "3"], "at least 30 frames"),
         (["sequences", "--data", ".", "--out", "x", "--seed=-1"], "--seed at least 0"),
         (["measure", "nowhere", ".", "--limit", "0"], "--limit 0: has to be at least 1"),
+        (["--config", "jn-nano", "--data", ".", "--out", "text"], "text: a file; name a folder"),
+        (["finetune", "--from", "jn-nano", "--data", ".", "--out", "text"], "text: a file; name a folder"),
+        (["sequences", "--data", ".", "--out", "x", "--look", "night"], '"daylight", "infrared"'),
         (["--config", "jn-nano", "--data", ".", "--workers=-1"], "--workers has to be at least 0"),
         (
             ["--config", "jn-nano", "--data", ".", "--teacher", "."],
@@ -66,6 +69,7 @@ def test_train_measure_finish(data, tiny_file, tmp_path, draw_sequence, capsys):
 )
 def test_mistakes_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").touch()
     assert run(app, arguments) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -126,6 +130,10 @@ def test_the_validation_set_repeats_and_can_be_read(data, tmp_path):
         np.testing.assert_array_equal(first.frame(7), second.frame(7))
     with pytest.raises(UserError, match="not empty"):
         write_sequences(data, tmp_path / "a")
+    write_sequences(data, tmp_path / "warm", count=1, frames=30, seed=5, look="infrared")
+    warm, plain = (load_clips(tmp_path / name)[0] for name in ("warm", "a"))
+    np.testing.assert_array_equal(warm.frame(7)[..., 0], warm.frame(7)[..., 2])
+    np.testing.assert_array_equal(warm.boxes, plain.boxes)
 
 
 def test_separation():

@@ -9,6 +9,7 @@ import numpy as np
 
 from jntrt.runtime.errors import UserError
 from jntrt.train.data.assets import Assets
+from jntrt.train.data.infrared import InfraredCamera
 from jntrt.train.data.synthetic import FRAME, Absence, random_video
 
 QUALITY = 92  # of the JPEG frames
@@ -26,13 +27,15 @@ def write_sequences(
     seed: int = 2026,
     *,
     scenes: str = "ordinary",
+    look: str = "daylight",
     held_out: bool = True,
 ) -> None:
     """Renders `count` sequences from the held-out part of `data` (images/, masks/) into `folder`.
 
     The same seed gives the same frames. In an absent frame the ground truth is 0,0,0,0 and the label 1.
     scenes: "vanishing", in which every target is away for 1 to 5 s and comes back elsewhere, "staying", in
-    which none leaves, both with a distractor of its kind, or "ordinary".
+    which none leaves, both with a distractor of its kind, or "ordinary". look: "infrared", each sequence
+    through a thermal camera of its own, or "daylight".
     UserError when the folder has sequences already.
     """
     least = round(FPS * (BEFORE[1] + AWAY[1] + AFTER)) if scenes == "vanishing" else 30
@@ -47,11 +50,13 @@ def write_sequences(
     names = [f"{kind}_{number:03d}" for number in range(count)]
     for number in range(count):
         rng = np.random.default_rng((seed, number))
+        camera = InfraredCamera(np.random.default_rng((seed, number, 1))) if look == "infrared" else None
         target = folder / names[number]
         target.mkdir(parents=True)
         boxes, absent = [], []
         for index, shot in enumerate(random_video(assets, rng, frames, _absence(scenes, frames, rng))):
             image = shot.view.render((0.0, 0.0), FRAME, FRAME, rng)
+            image = image if camera is None else camera.shown(image, rng)
             cv2.imwrite(
                 str(target / f"{index + 1:08d}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
             )

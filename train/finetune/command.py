@@ -44,7 +44,8 @@ from jntrt.train.finetune.precision import bfloat16_is_faster
 from jntrt.train.finetune.start import Start, find_start
 from jntrt.train.run.config import TrainConfig
 from jntrt.train.run.measure import measure
-from jntrt.train.run.reference_files import write_reference
+from jntrt.train.run.reference_files import check_name, write_reference
+from jntrt.train.run.state import check_folder
 from jntrt.train.run.training import train
 
 CHECKS = 4  # of a run, evenly spread, the last one at its end
@@ -103,6 +104,8 @@ def finetune(request: Request) -> tuple[list[str], dict[str, Any]]:
         raise UserError("--workers has to be at least 0, --threads at least 1")
     if request.steps is not None and request.steps < CHECKS:
         raise UserError(f"--steps {request.steps}: at least {CHECKS}")
+    check_name(request.name)
+    check_folder(request.out)
     cv2.setNumThreads(0)  # worker processes are forks
     if request.threads is not None:
         torch.set_num_threads(request.threads)

@@ -28,6 +28,7 @@ from jntrt.train.data.teacher import CHANNELS, check_teacher
 from jntrt.train.data.videos import VideoPairs
 from jntrt.train.data.write_sequences import write_sequences
 from jntrt.train.run.config import TrainConfig, load_config, with_overrides
+from jntrt.train.run.state import check_folder
 from jntrt.train.run.training import train
 
 
@@ -55,6 +56,7 @@ def train_run(
     # Worker processes are forks: a thread pool that OpenCV had started here would be dead there.
     cv2.setNumThreads(0)
     folder = out or Path("runs") / config.name
+    check_folder(folder)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.manual_seed(config.seed)

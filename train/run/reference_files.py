@@ -12,6 +12,12 @@ from jntrt.runtime.command.files import replacing
 from jntrt.runtime.errors import UserError
 
 
+def check_name(name: str) -> None:
+    """UserError where `name` is no file's name."""
+    if not name or Path(name).name != name:
+        raise UserError(f"name {name!r}: give a file's name without folders")
+
+
 def write_reference(
     average: dict[str, Tensor],
     experiment: dict[str, Any],
@@ -30,8 +36,7 @@ def write_reference(
 
     if presence_threshold is not None and not 0 <= presence_threshold <= 1:
         raise UserError(f"presence threshold {presence_threshold:g}: a score lies between 0 and 1")
-    if not name or Path(name).name != name:
-        raise UserError(f"name {name!r}: give a file's name without folders")
+    check_name(name)
     halves = {}
     for key, value in average.items():
         if key.endswith("num_batches_tracked"):

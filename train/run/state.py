@@ -19,6 +19,12 @@ from jntrt.train.run.config import TrainConfig
 TENSORS, NOTES = "state.safetensors", "state.json"
 
 
+def check_folder(folder: Path) -> None:
+    """UserError where a run cannot be kept in `folder`: it is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a file; name a folder for the run")
+
+
 def save_state(
     folder: Path,
     config: TrainConfig,

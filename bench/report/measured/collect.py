@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -14,11 +15,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from jntrt.bench.conditions import to_dict as conditions_dict
 from jntrt.bench.latency.measure import measure_latency
 from jntrt.bench.latency.worker import TimedEngine
 from jntrt.bench.machine import describe_machine
-from jntrt.bench.report.measured.engines import engine_entry, precisions_of
+from jntrt.bench.report.measured.engines import latency_section, precisions_of
+from jntrt.bench.sequences.clips import Clip
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.errors import UserError
 
@@ -34,8 +35,8 @@ class Plan:
     """What to measure.
 
     source, box: the video and the target in it. precisions: none: every one that a bundle has and that runs
-    here. seconds: of one call of one engine. data: clips, cut to `max_frames`; out: where their result files
-    are kept.
+    here. seconds: of one call of one engine. data: clips, cut to `max_frames`, and for a tracker that takes
+    longer than `tracker_seconds` to what fits; out: where their result files are kept.
     """
 
     bundles: tuple[Bundle, ...]
@@ -45,27 +46,43 @@ class Plan:
     backends: tuple[str, ...] = ("auto",)
     precisions: tuple[str, ...] = ()
     threads: int | None = None
-    rounds: int = 10
-    seconds: float = 0.5
+    rounds: int = 20
+    starts: int = 1
+    seconds: float = 0.25
     sections: tuple[str, ...] = SECTIONS
     data: tuple[Path, ...] = ()
     max_frames: int | None = None
+    tracker_seconds: float | None = None
     baselines: tuple[str, ...] = ()
     out: Path | None = None
+
+
+def new_document(command: str, video: Path | None, box: Sequence[float]) -> dict[str, Any]:
+    """A report's head, without sections and `seconds`. video: None for the drawn clip; box: as in `Plan`."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "machine": describe_machine(),
+        "clip": {"source": "drawn" if video is None else video.name, "box": list(box)},
+        "left_out": [],
+    }
+
+
+def command_words() -> str:
+    """The command as it was given, without the folders of files: a report is shown to others."""
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+    return " ".join(["bench-jn", *words])
 
 
 def collect(plan: Plan, command: str, step: Step) -> dict[str, Any]:
     """Measure the sections of `plan`; step is called with what is done next."""
     begin = perf_counter()
     engines, left_out = _engines(plan)
-    document: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command,
-        "machine": describe_machine(),
-        "clip": {"source": "drawn" if plan.drawn else Path(plan.source).name, "box": list(plan.box)},
-        "left_out": left_out,
+    clips = _clips(plan)  # a mistake in --data ends the run before it begins
+    document = new_document(command, None if plan.drawn else Path(plan.source), plan.box) | {
+        "left_out": left_out
     }
     sections: dict[str, Callable[[], dict[str, Any]]] = {
         "latency": lambda: _latency(plan, engines, step),
@@ -73,15 +90,17 @@ def collect(plan: Plan, command: str, step: Step) -> dict[str, Any]:
         "threads": lambda: _threads(plan, document["machine"]["cores"], step),
         "targets": lambda: _exported(plan, "targets", step),
         "cost": lambda: _exported(plan, "cost", step),
-        "accuracy": lambda: _accuracy(plan, engines, step),
-        "layers": lambda: _layers(plan, engines, step),
+        "accuracy": lambda: _accuracy(plan, engines, clips, document, step),
+        "layers": lambda: _layers(plan, engines, document, step),
         "rtx2080ti": lambda: _rtx2080ti(plan, document),
     }
     for name in SECTIONS:
         if name in plan.sections:
             try:
                 document |= sections[name]()
-            except _LeftOut as reason:
+            except (_LeftOut, UserError) as reason:
+                if name == "latency":  # what a report is made for
+                    raise
                 document["left_out"].append({"what": name, "why": str(reason)})
     document["seconds"] = round(perf_counter() - begin, 1)
     return document
@@ -110,11 +129,10 @@ def _engines(plan: Plan) -> tuple[list[TimedEngine], list[dict[str, str]]]:
 
 def _latency(plan: Plan, engines: list[TimedEngine], step: Step) -> dict[str, Any]:
     by_path = {str(bundle.path): bundle for bundle in plan.bundles}
-    found = measure_latency(engines, rounds=plan.rounds, call_seconds=plan.seconds, on_step=step)
-    return {
-        "engines": [engine_entry(timing, by_path[timing.engine.bundle], found) for timing in found.timings],
-        "conditions": {"quiet": found.quiet, **conditions_dict(found.samples)},
-    }
+    found = measure_latency(
+        engines, rounds=plan.rounds, starts=plan.starts, call_seconds=plan.seconds, on_step=step
+    )
+    return latency_section(found, by_path)
 
 
 def _video(plan: Plan, step: Step) -> dict[str, Any]:
@@ -148,22 +166,46 @@ def _exported(plan: Plan, name: str, step: Step) -> dict[str, Any]:
     return {"targets": list(chain.from_iterable(sweep_targets(sweep, bundle, step) for bundle in small))}
 
 
-def _accuracy(plan: Plan, engines: list[TimedEngine], step: Step) -> dict[str, Any]:
-    if not plan.data:
+def _clips(plan: Plan) -> list[Clip]:
+    if not plan.data or "accuracy" not in plan.sections:
+        return []
+    from jntrt.bench.report.measured.tradeoff import clips_of
+
+    return clips_of(plan.data, plan.max_frames)
+
+
+def _accuracy(
+    plan: Plan, engines: list[TimedEngine], clips: list[Clip], document: dict[str, Any], step: Step
+) -> dict[str, Any]:
+    if not clips:
         raise _LeftOut("no --data")
-    from jntrt.bench.report.measured.tradeoff import clips_of, contestants_of, tradeoff
+    from jntrt.bench.report.measured.tradeoff import contestants_of, fitting, tradeoff
 
     by_path = {str(bundle.path): bundle for bundle in plan.bundles}
-    asked = [(by_path[engine.bundle], engine.backend, engine.precision) for engine in engines]
+    frame_ms = {e["label"]: e["stages_ms"]["whole"]["p50"] for e in document.get("engines", ())}
+    asked = []
+    for engine in engines:
+        most = None
+        if plan.tracker_seconds is not None:
+            if engine.label not in frame_ms:
+                raise _LeftOut("--tracker-seconds needs the section latency beside it")
+            most = fitting(plan.tracker_seconds, frame_ms[engine.label], clips)
+        asked.append((by_path[engine.bundle], engine.backend, engine.precision, most))
     contestants = contestants_of(asked, plan.threads, plan.baselines)
-    clips = clips_of(plan.data, plan.max_frames)
     return {"accuracy": tradeoff(contestants, clips, plan.out, step) | {"max_frames": plan.max_frames}}
 
 
-def _layers(plan: Plan, engines: list[TimedEngine], step: Step) -> dict[str, Any]:
-    from jntrt.bench.layers import profile_engines
+def _layers(plan: Plan, engines: list[TimedEngine], document: dict[str, Any], step: Step) -> dict[str, Any]:
+    from jntrt.bench.layers import READ, profile_engines
 
-    peaks, found = profile_engines(engines, plan.threads, step)
+    read = [engine for engine in engines if engine.backend in READ]
+    rest = list(dict.fromkeys(engine.backend for engine in engines if engine not in read))
+    why = f"layers of {', '.join(rest)} are not read, only of {', '.join(READ)}"
+    if not read:
+        raise _LeftOut(why)
+    if rest:
+        document["left_out"].append({"what": "layers", "why": why})
+    peaks, found = profile_engines(read, plan.threads, step)
     return {"layers": {"peaks": asdict(peaks), "engines": found}}
 
 

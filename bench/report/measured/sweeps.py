@@ -19,7 +19,8 @@ from jntrt.runtime.errors import UserError
 TARGETS = (1, 2, 4, 8)
 KEEP_RATIOS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 SIZES = (0.5, 0.75, 1.0, 1.25, 1.5)  # of the search crop's side
-MAX_SWEPT = 4e9  # multiply-accumulates of a network whose targets and sizes are swept
+FEW_SIZES = (0.5, 1.0, 1.5)  # of a large network's, whose every export takes many seconds
+MAX_SWEPT = 4e9  # multiply-accumulates of a network whose targets are swept, and that is no large one
 ROUNDS = 5
 Step = Callable[[str], None]
 
@@ -102,6 +103,7 @@ def _variants(recipe: Any, bundle: Bundle) -> Iterator[tuple[str, float, Any]]:
         yield "keep_ratio", ratio, replace(recipe, keep_ratio=(ratio,) * len(layers))
     patch = getattr(recipe, "patch", None)
     small = bundle.manifest.get("macs", {}).get("plain", 0) <= MAX_SWEPT
-    if patch and hasattr(recipe, "search_size") and small:
-        for size in sorted({round(recipe.search_size * share / patch) * patch for share in SIZES}):
+    if patch and hasattr(recipe, "search_size"):
+        shares = SIZES if small else FEW_SIZES
+        for size in sorted({round(recipe.search_size * share / patch) * patch for share in shares}):
             yield "search_size", float(size), replace(recipe, search_size=size)

@@ -17,10 +17,15 @@ from jntrt.bench.sequences.evaluate import Contestant, Evaluation, evaluate
 from jntrt.bench.statistics import mean_interval
 from jntrt.runtime.bundle import Bundle
 
+LEAST_FRAMES = 10  # of a clip
+
 
 def clips_of(data: Sequence[Path], most: int | None) -> list[Clip]:
     """The clips at `data`, each cut to its first `most` frames."""
-    clips = load_clips(data)
+    return _cut(load_clips(data), most)
+
+
+def _cut(clips: list[Clip], most: int | None) -> list[Clip]:
     if most is None:
         return clips
     return [
@@ -29,11 +34,26 @@ def clips_of(data: Sequence[Path], most: int | None) -> list[Clip]:
     ]
 
 
+def fitting(seconds: float, ms: float, clips: Sequence[Clip]) -> int:
+    """How many frames of each clip, `LEAST_FRAMES` or more, a tracker of `ms` a frame takes in `seconds`."""
+    lengths = sorted(len(clip) for clip in clips)
+    left = seconds * 1e3 / ms
+    for number, length in enumerate(lengths):
+        share = left / (len(lengths) - number)  # what short clips leave goes to the longer ones
+        if length > share:
+            return max(int(share), LEAST_FRAMES)
+        left -= length
+    return lengths[-1]
+
+
 def contestants_of(
-    engines: Sequence[tuple[Bundle, str, str]], threads: int | None, baselines: Sequence[str]
-) -> list[tuple[Contestant, dict[str, Any]]]:
-    """Contestants with what the report calls them; engines: bundle, backend, precision. Batch 1 alone."""
-    found: list[tuple[Contestant, dict[str, Any]]] = [
+    engines: Sequence[tuple[Bundle, str, str, int | None]], threads: int | None, baselines: Sequence[str]
+) -> list[tuple[Contestant, dict[str, Any], int | None]]:
+    """Contestants with what the report calls them, and how many frames of each clip they see (None: all).
+
+    engines: bundle, backend, precision, frames. Batch 1 alone.
+    """
+    found: list[tuple[Contestant, dict[str, Any], int | None]] = [
         (
             bundle_contestant(bundle, backend, precision, threads),
             {
@@ -41,19 +61,21 @@ def contestants_of(
                 "precision": precision,
                 "kind": bundle.manifest.get("weights", "unknown"),
             },
+            most,
         )
-        for bundle, backend, precision in engines
+        for bundle, backend, precision, most in engines
         if bundle.batch == 1
     ]
     found += [
-        (baseline(name), {"bundle": name, "precision": "none", "kind": "classical"}) for name in baselines
+        (baseline(name), {"bundle": name, "precision": "none", "kind": "classical"}, None)
+        for name in baselines
     ]
     return found
 
 
 def tradeoff(
-    contestants: Sequence[tuple[Contestant, dict[str, Any]]],
-    clips: Sequence[Clip],
+    contestants: Sequence[tuple[Contestant, dict[str, Any], int | None]],
+    clips: list[Clip],
     out: Path | None,
     on_start: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -62,9 +84,11 @@ def tradeoff(
     out: a folder of result files as `bench-jn accuracy` keeps them; what is there is not run again.
     """
     rows = []
-    for contestant, about in contestants:
+    for contestant, about, most in contestants:
         on_start(contestant.name)
-        rows.append({"name": contestant.name, **about, **_figures(evaluate(contestant, clips, out))})
+        seen = _cut(clips, most)
+        figures = _figures(evaluate(contestant, seen, out))
+        rows.append({"name": contestant.name, **about, "frames": sum(map(len, seen)), **figures})
     return {
         "clips": [{"name": clip.name, "frames": len(clip)} for clip in clips],
         "trackers": rows,

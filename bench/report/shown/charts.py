@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jntrt.bench.accuracy.baselines import STATIC
+
 WIDTH = 370  # pixels of the plot; a phone shows it a little smaller, a desk a little larger
 # They differ for the colour-blind as well, and stand out from white and from near-black.
 COLOURS = ("#3b8fd6", "#e08a00", "#1fa37a", "#cf6fa5", "#d9532c", "#8f7be0", "#8c8c8c")
@@ -58,13 +60,20 @@ def _log(values: Sequence[float], title: str, name: str) -> dict[str, Any]:
     return _axis(name, title, scale={"type": "log", "domain": [low / 1.25, high * 1.25], "nice": False})
 
 
+def _ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5 and their tens within a domain; of a wide one the tens alone, whose labels have room."""
+    ticks = [step * 10.0**power for power in range(-3, 7) for step in (1, 2, 5)]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    return inside if len(inside) <= 6 else inside[::3] if high / low > 1e3 else inside[::2]
+
+
 def tradeoff(rows: Rows) -> dict[str, Any]:
     """AO against FPS; rows: name, bundle, precision, kind, fps, ao, ao_low, ao_high.
 
     The static box, whose speed is nobody's, is a line.
     """
     known = [row for row in rows if row["ao"] is not None and row["fps"]]
-    static = [row for row in known if row["name"] == "static"]
+    static = [row for row in known if row["name"] == STATIC]
     shown = [
         {**row, "group": "classical" if row["kind"] == "classical" else row["bundle"]}
         for row in known
@@ -83,7 +92,7 @@ def tradeoff(rows: Rows) -> dict[str, Any]:
         "legend": {"values": kinds, **_INKED},
     }
     x = _log([row["fps"] for row in shown], "speed, update alone (frames per second, logarithmic)", "fps")
-    x["axis"] = {"labelOverlap": True, "format": "~s"}
+    x["axis"] = {"values": _ticks(*x["scale"]["domain"]), "format": "~s"}
     top = max(row["ao_high"] or row["ao"] for row in known)
     y = _axis("ao", "AO, mean overlap (0 … 1)", scale={"domain": [0, min(1.0, top * 1.08)]})
     return {
@@ -195,6 +204,10 @@ def series(engines: Rows) -> dict[str, Any]:
             "type": "nominal",
             "title": None,
             "sort": [engine["label"] for engine in engines],
+            # Two lines: side by side there is no room for a long name.
+            "header": {
+                "labelExpr": "[split(datum.value, ' ')[0], join(slice(split(datum.value, ' '), 1), ' ')]"
+            },
         },
         "columns": 2,
         "spacing": 14,

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from jntrt.bench.accuracy.baselines import STATIC
 from jntrt.bench.report.shown import charts
 from jntrt.bench.report.shown.blocks import Block, Chart, Folded, Heading, Table, Text
 from jntrt.bench.report.shown.layer_tables import layer_blocks
+from jntrt.bench.report.shown.rtx2080ti_tables import rtx2080ti_blocks
 from jntrt.bench.report.shown.words import METHOD, fps_of, share, short, time_of
 
 Document = Mapping[str, Any]
@@ -14,7 +16,8 @@ PERCENTILES = ("p90", "p95", "p99", "p99.9")
 
 def title(document: Document) -> str:
     """The page's title."""
-    names = dict.fromkeys(engine["bundle"] for engine in document.get("engines", ()))
+    measured = [*document.get("engines", ()), *document.get("pipeline", ())]
+    names = dict.fromkeys(engine["bundle"] for engine in measured)
     return f"How fast: {', '.join(names)}" if names else "How fast"
 
 
@@ -25,11 +28,12 @@ def content(document: Document) -> list[Block]:
         ("accuracy", _tradeoff),
         ("engines", _stages),
         ("engines", _frames),
+        ("pipeline", _pipeline),
         ("threads", _threads),
         ("targets", _targets),
         ("cost", _cost),
         ("layers", layer_blocks),
-        ("rtx2080ti", _rtx2080ti),
+        ("rtx2080ti", rtx2080ti_blocks),
     ):
         if document.get(key):
             parts += section(document)
@@ -42,12 +46,14 @@ def _head(document: Document) -> Iterator[Block]:
     gpu = f", {machine['gpu']}" if machine.get("gpu") else ""
     yield Text(
         f"Measured on {document['created'][:16].replace('T', ' ')} UTC: {machine['processor']},"
-        f" {machine['cores']} cores{memory}{gpu}, {machine['system']}."
+        f" {_counted(machine['cores'], 'core')}{memory}{gpu}, {machine['system']}."
     )
     words = [engine["verdict"]["word"] for engine in document.get("engines", ())]
     if words:
         counted = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
-        yield Text(f"Of {len(words)} engines' figures: {counted}. What is not quiet says why below.")
+        yield Text(
+            f"Figures of {_counted(len(words), 'engine')}: {counted}. What is not quiet says why below."
+        )
 
 
 def _tradeoff(document: Document) -> Iterator[Block]:
@@ -57,25 +63,29 @@ def _tradeoff(document: Document) -> Iterator[Block]:
     yield Heading("Accuracy against speed")
     yield Chart(
         charts.tradeoff(rows),
-        f"AO, mean over {len(accuracy['clips'])} clips ({frames} frames), against the speed of one update on"
-        " the same frames. Upper right is better. Bars: 95 % bootstrap interval over clips.",
+        f"AO, mean over {_counted(len(accuracy['clips']), 'clip')} ({frames} frames), against the speed of"
+        " one update on the same frames. Upper right is better. Bars: 95 % bootstrap interval over clips.",
     )
     body = [
         (
             *(short(row["bundle"]), "" if row["precision"] == "none" else row["precision"], share(row["ao"])),
             *(f"{share(row['ao_low'])} … {share(row['ao_high'])}", share(row["sr50"]), share(row["auc"])),
-            *(time_of(row["ms"]), fps_of(row["ms"])),
+            str(row["frames"]),
+            *(("-", "-") if row["name"] == STATIC else (time_of(row["ms"]), fps_of(row["ms"]))),
         )
         for row in sorted(rows, key=lambda row: -(row["ao"] or 0))
     ]
     cut = f" Of each clip the first {accuracy['max_frames']} frames." if accuracy.get("max_frames") else ""
+    if any(row["frames"] < frames for row in rows):
+        cut += " With fewer frames a slow tracker saw the first of each clip: its AO is not to be compared."
     untrained = sorted({row["bundle"] for row in rows if row["kind"] == "untrained"})
     if untrained:
         cut += f" {', '.join(untrained)}: random weights, whose AO says nothing."
     yield Table(
-        ("tracker", "precision", "AO", "95 %", "SR.5", "AUC", "ms", "FPS"),
+        ("tracker", "precision", "AO", "95 %", "SR.5", "AUC", "frames", "ms", "FPS"),
         body,
-        f"First frames are not counted. ms: median of one update, decoding not in it.{cut}",
+        f"First frames are not counted. ms: median of one update, decoding not in it. {STATIC}: the first box"
+        f" for ever, whose speed says nothing.{cut}",
     )
     engines = {(e["bundle"], e["precision"]): e for e in document.get("engines", ())}
     gates = [row for row in map(_gate_row, engines.values()) if row]
@@ -84,7 +94,8 @@ def _tradeoff(document: Document) -> Iterator[Block]:
             ("bundle", "precision", "judged by", "figure", "passed", ""),
             gates,
             "Parity: the graphs against the network in PyTorch at export. Gate: the precision against fp32 on"
-            " data that it was not calibrated on.",
+            " data that it was not calibrated on. bf16 is fp32's graph, which the engine computes in bf16: it"
+            " was not judged by itself, its AO is above.",
         )
 
 
@@ -131,6 +142,10 @@ def _stages(document: Document) -> Iterator[Block]:
         " measured once, by themselves, as trtrun --save does them. decode, draw and encode run beside the"
         " tracker in trtrun. †: failed its accuracy gate.",
     )
+    # A section is left out by its one word, an engine by bundle and precision.
+    missing = [f"{row['what']} ({row['why']})" for row in document["left_out"] if " " in row["what"]]
+    if missing:
+        yield Text(f"Not measured: {'; '.join(missing)}.")
     known = [p for p in PERCENTILES if any(e["stages_ms"]["frame"][p] is not None for e in engines)]
     yield Table(
         ("update, ms", "frames", "median", "95 %", *known, "verdict", "why"),
@@ -166,6 +181,23 @@ def _frames(document: Document) -> Iterator[Block]:
         charts.series(engines),
         "The same frames in the run's order, over the engine's median (above 2: drawn at 2). Line: each"
         " round's median. A rising line is a drift or a throttle.",
+    )
+
+
+def _pipeline(document: Document) -> Iterator[Block]:
+    yield Heading("The whole command")
+    body = [
+        (
+            *(short(row["label"]), str(row["frames"]), f"{row['seconds']:.2f}"),
+            *(f"{row['fps']:.1f}", f"{row['cpu_seconds']:.2f}", str(len(row["rounds"]))),
+        )
+        for row in document["pipeline"]
+    ]
+    yield Table(
+        ("trtrun", "frames", "s", "FPS", "CPU s", "runs"),
+        body,
+        "From its start to its end with --out and --save: decoding in a thread of its own, tracking, drawing,"
+        " encoding. Medians over runs; the start, some tenths of a second, is in them. CPU: of all threads.",
     )
 
 
@@ -228,61 +260,6 @@ def _cost(document: Document) -> Iterator[Block]:
         )
 
 
-def _rtx2080ti(document: Document) -> Iterator[Block]:
-    section = document["rtx2080ti"]
-    yield Heading("RTX 2080 Ti")
-    body = []
-    for row in section["rows"]:
-        low, high = row["low_ms"], row["high_ms"]
-        ms = time_of(low) if low == high else f"{time_of(low)} … {time_of(high)}"
-        fps = fps_of(low) if low == high else f"{fps_of(high)} … {fps_of(low)}"
-        said = "measured here" if row["kind"] == "measured" else row["kind"]
-        figures = (f"{said} {ms}", f"{said} {fps}")
-        body.append((f"{said}: {short(row['what'])}", *figures, row["device"], row["scope"]))
-    yield Table(
-        ("network", "ms", "FPS", "device", ""),
-        body,
-        "Published: other people's figure, in their scope, on their machine. Projected: computed, measured by"
-        " nobody; its interval is over fits that leave one GPU out, widened by what published points scatter"
-        " (90 %). Measured here: this report's own, on a machine with the card. They are not to be mixed.",
-    )
-    errors = [
-        (
-            *(f"{row['network']} {row['precision']}", row["library"], row["card"]),
-            *(f"published {time_of(row['published_ms'])}", f"projected {time_of(row['projected_ms'])}"),
-            *(row["from"] or "its products", f"{row['error']:+.0%}"),
-        )
-        for row in section["back_test"]
-    ]
-    columns = ("network", "by", "GPU", "ms", "ms", "from", "error")
-    frame = section["held_out"]
-    held = [
-        (
-            *(
-                case["card"],
-                case["sums"],
-                f"projected {time_of(case['low_ms'])} … {time_of(case['high_ms'])}",
-            ),
-            "yes" if case["brackets"] else "no",
-        )
-        for case in frame["projected"]
-    ]
-    published = frame["published"]
-    low, high = published["network_ms"]
-    yield Folded(
-        "How wrong the projection is",
-        (
-            Table(columns, errors, "Each GPU left out of the fit; +10 %: projected too slow."),
-            Table(
-                ("card", "sums", "ms", "holds it"),
-                held,
-                f"{published['network']}: published {published['fps']} FPS of the whole frame, less the"
-                f" host's share: {time_of(low)} … {time_of(high)} ms for the network; no fit has seen it.",
-            ),
-        ),
-    )
-
-
 def _method(document: Document) -> Iterator[Block]:
     yield Heading("Method and machine")
     for words in METHOD:
@@ -307,7 +284,12 @@ def _method(document: Document) -> Iterator[Block]:
         yield Table(("left out", "why"), rows)
     machine = document["machine"]
     digests = [
-        (short(e["label"]), e["bundle_sha256"][:12], e["graph_sha256"]["track"][:12], _about(e))
+        (
+            short(e["label"]),
+            e["bundle_sha256"][:12],
+            (e["graph_sha256"] or {}).get("track", "-")[:12],
+            _about(e),
+        )
         for e in document.get("engines", ())
     ]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
@@ -324,6 +306,10 @@ def _method(document: Document) -> Iterator[Block]:
 def _about(engine: Mapping[str, Any]) -> str:
     about = engine["about"]
     return ", ".join(f"{key} {value}" for key, value in about.items() if key not in ("bundle", "batch"))
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _interval(figures: Mapping[str, Any]) -> str:

@@ -1,14 +1,18 @@
 """How a report writes numbers and names, and what it says of its method."""
 
+from jntrt.bench.conditions import MAX_SLOWDOWN, MAX_SPREAD
+from jntrt.bench.machine import MAX_OTHERS, MAX_STEAL
+
 METHOD = (
     "Every engine runs in a process of its own, idle on a pipe; they are called in turn, round after round,"
     " so that a change of the machine meets all of them. One untimed frame goes before each call. The target"
     " is put back before every frame: all engines crop the same pixels, whatever their network says.",
-    "Before each call a fixed product is timed in NumPy. Runs at different times are compared through it."
+    "After each frame a fixed product is timed in NumPy. Runs at different times are compared through it."
     " Frames that follow each other are alike, so that intervals and tests take rounds, never frames.",
-    "A verdict is quiet, or says what was wrong: noisy (other processes above 10 % of the CPU time, a"
-    " hypervisor above 2 %, or rounds that differ by more than ±5 %), throttled (a lower clock, or a product"
-    " that takes 5 % longer at the end), bound by decoding (a frame takes longer to decode than to track).",
+    f"A verdict is quiet, or says what was wrong: noisy (other processes above {MAX_OTHERS:.0%} of the CPU"
+    f" time, a hypervisor above {MAX_STEAL:.0%}, or rounds that differ by more than ±{MAX_SPREAD:.0%}),"
+    f" throttled (a lower clock, or a product that takes {MAX_SLOWDOWN:.0%} longer at the end), bound by"
+    " decoding (a frame takes longer to decode than to track).",
 )
 
 

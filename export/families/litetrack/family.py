@@ -5,13 +5,15 @@ What imports torch or onnx does so inside.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from jntrt.export.families.contract import Supported
 from jntrt.export.families.inference import Inferred
-from jntrt.export.families.litetrack.infer import Flags, infer_recipe, recognise
-from jntrt.export.families.litetrack.published import NETWORKS, SUPPORTED, published
+from jntrt.export.families.litetrack.infer import Flags, infer_recipe
+from jntrt.export.families.litetrack.infer import recognise as recognise
+from jntrt.export.families.litetrack.published import NETWORKS as NETWORKS
+from jntrt.export.families.litetrack.published import SUPPORTED as SUPPORTED
+from jntrt.export.families.litetrack.published import published as published
 from jntrt.export.families.litetrack.recipe import Recipe
 from jntrt.export.families.ostrack import family as ostrack
 from jntrt.export.families.ostrack.experiment_file import RecipeYaml, recipe_table, recipe_yaml
@@ -24,23 +26,6 @@ if TYPE_CHECKING:
     from jntrt.export.experiment_yaml import ExperimentYaml
     from jntrt.export.families.contract import Box, Weights
     from jntrt.export.families.litetrack.plain import LiteTrack
-
-__all__ = [
-    "Flags",
-    "Recipe",
-    "conventions",
-    "experiment",
-    "graphs",
-    "infer",
-    "macs",
-    "networks",
-    "own_names",
-    "plain",
-    "published",
-    "recognise",
-    "side_inputs",
-    "supported",
-]
 
 
 def own_names(weights: Weights) -> Weights:
@@ -101,13 +86,3 @@ def macs(recipe: Recipe) -> int:
     from jntrt.export.families.litetrack.plain import plain_macs
 
     return plain_macs(recipe)
-
-
-def supported() -> Sequence[Supported]:
-    """The published trackers."""
-    return SUPPORTED
-
-
-def networks() -> Mapping[str, Recipe]:
-    """A tiny network, and B6-3 and B4-2 as published."""
-    return NETWORKS

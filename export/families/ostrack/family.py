@@ -6,16 +6,17 @@ What imports torch or onnx does so inside.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from jntrt.export.families.contract import Supported
 from jntrt.export.families.inference import Inferred
 from jntrt.export.families.ostrack.experiment_file import recipe_table, recipe_yaml
 from jntrt.export.families.ostrack.flags import Flags
 from jntrt.export.families.ostrack.infer import infer_recipe
 from jntrt.export.families.ostrack.plain.macs import plain_macs
-from jntrt.export.families.ostrack.published import NETWORKS, SUPPORTED, published
+from jntrt.export.families.ostrack.published import NETWORKS as NETWORKS
+from jntrt.export.families.ostrack.published import SUPPORTED as SUPPORTED
+from jntrt.export.families.ostrack.published import published as published
 from jntrt.export.families.ostrack.recipe import Recipe
 from jntrt.export.families.ostrack.relatives import relative, released
 
@@ -27,23 +28,6 @@ if TYPE_CHECKING:
     from jntrt.export.experiment_yaml import ExperimentYaml
     from jntrt.export.families.contract import Box, Weights
     from jntrt.export.families.ostrack.plain.network import OSTrack
-
-__all__ = [
-    "Flags",
-    "Recipe",
-    "conventions",
-    "experiment",
-    "graphs",
-    "infer",
-    "macs",
-    "networks",
-    "own_names",
-    "plain",
-    "published",
-    "recognise",
-    "side_inputs",
-    "supported",
-]
 
 _PARTS = [re.compile(part) for part in (r"backbone\.blocks\.\d+\.", r"backbone\.norm\.", r"box_head\.")]
 
@@ -118,13 +102,3 @@ def side_inputs(recipe: Recipe, box: Box) -> dict[str, NDArray[np.float32]]:
 def macs(recipe: Recipe) -> int:
     """Multiply-accumulates of the plain form."""
     return plain_macs(recipe)
-
-
-def supported() -> Sequence[Supported]:
-    """The published trackers."""
-    return SUPPORTED
-
-
-def networks() -> Mapping[str, Recipe]:
-    """A tiny network, and the published ones of 256 pixels."""
-    return NETWORKS

@@ -5,14 +5,16 @@ What imports torch or onnx does so inside.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from jntrt.export.experiment_yaml import ExperimentYaml
-from jntrt.export.families.contract import Box, Published, Supported
 from jntrt.export.families.inference import Inferred
-from jntrt.export.families.siamese.infer import Flags, infer_recipe, recognise
-from jntrt.export.families.siamese.published import NETWORKS, SUPPORTED, published_figure
+from jntrt.export.families.siamese.infer import Flags, infer_recipe
+from jntrt.export.families.siamese.infer import recognise as recognise
+from jntrt.export.families.siamese.published import NETWORKS as NETWORKS
+from jntrt.export.families.siamese.published import SUPPORTED as SUPPORTED
+from jntrt.export.families.siamese.published import published as published
 from jntrt.export.families.siamese.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -20,25 +22,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from jntrt.export.families.contract import Weights
+    from jntrt.export.families.contract import Box, Weights
     from jntrt.export.families.siamese.plain.network import Network
-
-__all__ = [
-    "Flags",
-    "Recipe",
-    "conventions",
-    "experiment",
-    "graphs",
-    "infer",
-    "macs",
-    "networks",
-    "own_names",
-    "plain",
-    "published",
-    "recognise",
-    "side_inputs",
-    "supported",
-]
 
 
 def own_names(weights: Weights) -> Weights:
@@ -117,18 +102,3 @@ def macs(recipe: Recipe) -> int:
     from jntrt.export.families.siamese.plain.network import plain_macs
 
     return plain_macs(recipe)
-
-
-def published(recipe: Mapping[str, Any]) -> Published | None:
-    """HNE's frames per second; NanoTrack's paper figures have no speed on a named machine."""
-    return published_figure(recipe)
-
-
-def supported() -> Sequence[Supported]:
-    """The published trackers."""
-    return SUPPORTED
-
-
-def networks() -> Mapping[str, Recipe]:
-    """A tiny network, NanoTrack v3 and HNE as published."""
-    return NETWORKS

@@ -72,8 +72,8 @@ SUPPORTED = (
 _HNE = Published("HNE", 37.0, "scope not stated", "test machine of SiamRPN++ (35 FPS there)")
 
 
-def published_figure(recipe: Mapping[str, Any]) -> Published | None:
-    """The figure of the model that a manifest's `recipe` describes; None where nobody published one."""
+def published(recipe: Mapping[str, Any]) -> Published | None:
+    """HNE's frames per second; NanoTrack's paper figures have no speed on a named machine."""
     try:
         blocks = tuple(map(tuple, recipe.get("blocks", ())))
     except TypeError:  # a recipe that export-jn did not write

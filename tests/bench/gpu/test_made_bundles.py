@@ -27,7 +27,7 @@ def with_parity(bundle: Bundle) -> Bundle:
 def test_the_heads_two_forms_are_one_network(tmp_path: Path) -> None:
     """Gather and convolve, or multiply and gather: the same boxes from the same crops."""
     kind = family("ostrack")
-    recipe = replace(kind.networks()["tiny"], ce_layers=(0,), keep_ratio=(0.7,))
+    recipe = replace(kind.NETWORKS["tiny"], ce_layers=(0,), keep_ratio=(0.7,))
     first = with_parity(untrained_bundle(tmp_path / "first", "ostrack", recipe))
     second = head_from_map(first, recipe, _weights(kind, recipe), tmp_path / "second")
     assert "head/conv1/taps" not in {node.name for node in load(second.graph("track", "fp32")).graph.node}

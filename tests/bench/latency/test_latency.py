@@ -11,12 +11,14 @@ import pytest
 from rich.console import Console
 
 from jntrt.bench.cli import app
-from jntrt.bench.latency.measure import Latency, Timing, speed_ratio
+from jntrt.bench.latency.measure import Latency, Timing, measure_latency, speed_ratio
 from jntrt.bench.latency.report import print_report, published_figure, to_dict
 from jntrt.bench.latency.timed_engines import plan_engines, video_box
 from jntrt.bench.latency.whole_command import Whole, print_whole, time_whole
 from jntrt.bench.latency.worker import STAGES, TimedEngine, Worker, open_engine
 from jntrt.bench.machine import Moment, describe_machine, moment, quiet_check, spin
+from jntrt.bench.report.documents import read
+from jntrt.bench.report.measured.engines import engine_entry
 from jntrt.export.pipeline import export_checkpoint
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.command.app import run
@@ -29,6 +31,12 @@ from ..tiny import write_got10k
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 BOX = (20.0, 16.0, 16.0, 12.0)
+
+
+@pytest.fixture(autouse=True)
+def _saved_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are saved below the working folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +67,25 @@ def test_a_worker_times_every_stage_in_another_process(bundle: Bundle, video: st
     with Worker(engine) as worker:
         assert worker.description["backend"] == "onnxruntime"
         first, second = worker.run(3), worker.run(6)  # the video has 4 frames: it starts again
-    assert first.shape == (3, len(STAGES))
-    assert second.shape == (6, len(STAGES))
+    assert first.shape == (3, len(STAGES) + 1)
+    assert second.shape == (6, len(STAGES) + 1)
     assert (second > 0).all()
-    decode, crop, network, box, frame, whole = second.T
+    decode, crop, network, box, frame, whole, _ = second.T
     assert (crop + network + box <= frame).all()
     np.testing.assert_allclose(whole, decode + frame)
+
+
+def test_an_engine_runs_its_rounds_in_several_processes(bundle: Bundle, video: str) -> None:
+    engine = TimedEngine("tiny", str(bundle.path), video, BOX, backend="onnxruntime", threads=1)
+    steps: list[str] = []
+    found = measure_latency([engine], rounds=5, frames=2, starts=2, warmup=1, on_step=steps.append)
+    (timing,) = found.timings
+    assert timing.starts.tolist() == [0, 0, 0, 1, 1]
+    assert timing.milliseconds.shape == (5, 2, len(STAGES))
+    assert timing.reference.shape == (5, 2)
+    assert (np.diff(timing.seconds) > 0).all()
+    assert len(steps) == 2 + 5
+    assert (timing.over_reference("frame") > 0).all()
 
 
 def test_a_worker_that_was_killed_says_so(bundle: Bundle, video: str) -> None:
@@ -148,6 +169,13 @@ def test_ratios_are_medians_of_rounds() -> None:
     assert summary["fps"] == pytest.approx(1000 * 9 / 29)
 
 
+def test_rounds_are_ratios_of_pairs() -> None:
+    """A slow moment meets a frame and the product after it: it is in neither round."""
+    product = np.array([[1.0, 2, 2], [4, 1, 1]])
+    found = dataclasses.replace(timing("ours", np.array([[3.0, 6, 6], [12, 3, 9]])), reference=product)
+    assert found.over_reference("frame").tolist() == [3, 3]
+
+
 def test_tables_and_json(bundle: Bundle) -> None:
     times = np.random.default_rng(0).uniform(1, 200, (3, 5))
     timings = (timing("ours onnxruntime fp32", times), timing("ours eager", 3 * times, kind="eager"))
@@ -219,6 +247,10 @@ def test_the_command(bundle: Bundle, video: str, capsys: pytest.CaptureFixture[s
     assert engine["stages_ms"]["network"]["p50"] > 0
     assert engine["published"] is None
     assert engine["engine"]["idle threads"] == "sleep"
+    (saved,) = Path("bench-results").iterdir()
+    document = read(saved)
+    assert (document["engines"][0]["bundle"], len(document["engines"][0]["rounds"])) == ("tiny-jn", 2)
+    assert "tiny-jn" in (saved / "report.html").read_text()
     assert run(app, [*words, "--spin"]) == 0
     assert "threads: 1, idle ones spin" in " ".join(capsys.readouterr().out.split())
 
@@ -263,6 +295,27 @@ def test_the_whole_command(bundle: Bundle, video: str, capsys: pytest.CaptureFix
     assert engine["seconds"] > 0
     assert engine["cpu_seconds"] > 0
     assert engine["fps"] == pytest.approx(4 / engine["seconds"])
+    assert run(app, ["list"]) == 0
+    assert "tiny-jn  1 whole commands" in capsys.readouterr().out
+    (saved,) = Path("bench-results").iterdir()
+    assert read(saved)["pipeline"][0]["rounds"][0]["reference_ms"] > 0
+    assert "tiny-jn onnxruntime fp32 | 4 |" in (saved / "report.md").read_text()
+    assert run(app, ["compare", str(saved), str(saved)]) == 2
+    assert "whole command: 1 rounds are too few" in capsys.readouterr().err
+
+
+def test_the_plain_form_is_saved_without_the_graphs_digests(bundle: Bundle) -> None:
+    engine = TimedEngine("tiny-jn eager", str(bundle.path), "v", BOX, kind="eager")
+    times = np.ones((2, 3, len(STAGES)))
+    found = Timing(engine, {"backend": "eager"}, times, np.ones((2, 3)), np.arange(2.0), {}, np.array([0, 1]))
+    entry = engine_entry(found, bundle, Latency((found,), {}))
+    assert (entry["graph_sha256"], entry["gate"], entry["check"]) == (None, None, None)
+    ours = dataclasses.replace(found, engine=dataclasses.replace(engine, kind="bundle", precision="fp32"))
+    assert engine_entry(ours, bundle, Latency((ours,), {}))["check"]["passed"]
+    bf16 = dataclasses.replace(ours, engine=dataclasses.replace(ours.engine, precision="bf16"))
+    entry = engine_entry(bf16, bundle, Latency((bf16,), {}))
+    assert entry["check"] is None  # fp32's says nothing of it
+    assert entry["graph_sha256"] is not None
 
 
 def test_a_whole_command_that_fails_says_its_line(bundle: Bundle, video: str) -> None:

@@ -12,5 +12,5 @@ PAPER = {1.0: 29.0, 0.9: 26.2, 0.8: 23.6, 0.7: 21.5, 0.6: 19.6, 0.5: 18.0}  # G 
 @pytest.mark.parametrize("ratio", PAPER)
 def test_every_keep_ratio_costs_what_the_paper_says(ratio: float) -> None:
     kind = family("ostrack")
-    recipe = replace(kind.networks()["ostrack256ce"], keep_ratio=(ratio,) * 3)
+    recipe = replace(kind.NETWORKS["ostrack256ce"], keep_ratio=(ratio,) * 3)
     assert kind.macs(recipe) / 1e9 == pytest.approx(PAPER[ratio], rel=0.01)

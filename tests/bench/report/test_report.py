@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
+from jntrt.bench.accuracy.baselines import baseline
 from jntrt.bench.cli import app
 from jntrt.bench.report.documents import complaint, join, read, schema
 from jntrt.bench.report.measured.collect import SECTIONS
+from jntrt.bench.report.measured.tradeoff import clips_of, fitting, tradeoff
 from jntrt.bench.report.shown.content import content, title
 from jntrt.bench.report.shown.html import page
 from jntrt.bench.report.shown.markdown import text
@@ -31,7 +34,7 @@ import browser
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of everything: out.html, .md, .json, and saved/ with its dated folder."""
     folder = tmp_path_factory.mktemp("report")
-    recipe = dataclasses.replace(family("ostrack").networks()["tiny"], ce_layers=(0,), keep_ratio=(0.7,))
+    recipe = dataclasses.replace(family("ostrack").NETWORKS["tiny"], ce_layers=(0,), keep_ratio=(0.7,))
     untrained_bundle(folder / "tiny", "ostrack", recipe)
     data = write_got10k(folder / "data")
     words = [str(folder / "tiny"), "--data", str(data / "A"), str(data / "B"), "--baseline", "static,ncc"]
@@ -158,6 +161,47 @@ def test_reports_are_joined_section_by_section(
     words = [str(tmp_path / name) for name in ("a.json", "b.json")]
     assert run(app, ["report", *words, "--save", str(tmp_path / "s"), "-o", str(tmp_path / "c.html")]) == 0
     assert "Accuracy against speed" in (tmp_path / "c.html").read_text()
+
+
+def test_a_section_that_cannot_be_measured_says_why(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers of an engine that are not read, a family that is unknown: the rest is a report all the same."""
+    monkeypatch.setattr("jntrt.bench.layers.READ", ("openvino",))
+    monkeypatch.setattr("jntrt.bench.report.measured.sweeps.FAMILIES", {})
+    words = [str(folder / "tiny"), "--backend", "onnxruntime", "--threads", "1", "--rounds", "2"]
+    words += ["--seconds", "0.01", "--sections", "latency,layers,cost", "--save", str(tmp_path)]
+    assert run(app, ["report", *words]) == 0
+    document = read(next(tmp_path.iterdir()))
+    left_out = {row["what"]: row["why"] for row in document["left_out"]}
+    assert left_out["layers"] == "layers of onnxruntime are not read, only of openvino"
+    assert "its family ostrack is unknown here" in left_out["cost"]
+    assert document["engines"]
+
+
+def test_a_slow_tracker_sees_as_many_frames_as_its_time_allows(folder: Path) -> None:
+    clips = clips_of([folder / "data"], None)
+    assert [len(clip) for clip in clips] == [8, 8]
+    assert fitting(1.0, 1.0, clips) == 8
+    assert fitting(0.012, 1.0, clips) == 10  # a clip's least
+    long = [
+        dataclasses.replace(clip, boxes=np.repeat(clip.boxes, count, 0))
+        for clip, count in zip(clips, (2, 9), strict=True)
+    ]
+    assert fitting(0.050, 1.0, long) == 34  # 16 of the short clip, the others of the long one
+    contestant = (baseline("ncc"), {"bundle": "ncc", "precision": "none", "kind": "classical"}, 3)
+    (row,) = tradeoff([contestant], clips, None, lambda words: None)["trackers"]
+    assert row["frames"] == 6
+
+
+def test_small_words(document: dict[str, Any]) -> None:
+    """One clip is no "1 clips"; the box that stands still has no speed."""
+    one = copy.deepcopy(document)
+    one["accuracy"]["clips"] = one["accuracy"]["clips"][:1]
+    assert "1 clips" not in text(title(one), content(one))
+    words = text(title(document), content(document))
+    (static,) = [line for line in words.splitlines() if line.startswith("| static |")]
+    assert static.endswith("| - | - |")
 
 
 def test_two_machines_are_not_joined(

@@ -20,7 +20,7 @@ KINDS = {name: family(name) for name in folder_names()}
 
 def names_of(name, network="tiny"):
     with torch.device("meta"):
-        return dict(KINDS[name].plain(KINDS[name].networks()[network]).state_dict())
+        return dict(KINDS[name].plain(KINDS[name].NETWORKS[network]).state_dict())
 
 
 @pytest.mark.parametrize("name", folder_names())
@@ -56,7 +56,7 @@ def test_the_list_has_every_family_and_tracker(capsys):
     assert run(app, ["--list"]) == 0
     told = capsys.readouterr().out
     for name in folder_names():
-        for one in KINDS[name].supported():
+        for one in KINDS[name].SUPPORTED:
             assert f"{one.tracker} (family {name})\n  shown by: {one.shown}\n" in told
     assert "LiteTrack (family litetrack)" in told
     assert run(app, ["--list", "--json"]) == 0
@@ -70,6 +70,6 @@ def test_the_document_says_the_same_as_the_list():
     rows = [line.split(" | ") for line in (ROOT / "docs" / "families.md").read_text().splitlines()]
     said = {row[0].removeprefix("| "): row[1:6] for row in rows if len(row) == 7}
     for name in folder_names():
-        for one in KINDS[name].supported():
+        for one in KINDS[name].SUPPORTED:
             expected = [name, one.shown, one.told, one.code_license, one.speed]
             assert said[one.tracker] == expected

@@ -89,9 +89,5 @@ def published(recipe):
     return Published("toy", 1000.0, "imagined", "an abacus")
 
 
-def supported():
-    return [Supported("Toy", "toy.mix", "--gain", "none", "1000 FPS, an abacus")]
-
-
-def networks():
-    return {"tiny": Recipe(32, 64)}
+SUPPORTED = [Supported("Toy", "toy.mix", "--gain", "none", "1000 FPS, an abacus")]
+NETWORKS = {"tiny": Recipe(32, 64)}

@@ -1,5 +1,6 @@
 """What the commands share: exit codes, one line per mistake, comma lists."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jntrt.runtime.command.app import missing_extra, new_app, run
+from jntrt.runtime.command.interrupts import Interrupts
 from jntrt.runtime.command.lists import parse_box, parse_integers, parse_numbers
 from jntrt.runtime.errors import GateError, UserError
 
@@ -33,6 +35,8 @@ def app() -> App:
                 raise OSError(28, "No space left on device", "boxes.txt")
             case "torch":
                 raise ModuleNotFoundError("No module named 'torch'", name="torch")
+            case "workers":
+                raise RuntimeError("DataLoader worker (pid 7) exited unexpectedly")
             case "code":
                 return 7
         return None
@@ -63,6 +67,19 @@ def test_exit_codes(
     assert capsys.readouterr() == ("", line)
 
 
+def test_workers_that_were_told_to_end_too_are_no_error(
+    app: App, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Interrupts()
+    monkeypatch.setattr("jntrt.runtime.command.app.interrupts", mine)
+    with pytest.raises(RuntimeError, match="unexpectedly"):
+        run(app, [str(tmp_path), "--what", "workers"])
+    with pytest.raises(KeyboardInterrupt):
+        mine.handle(signal.SIGTERM, None)
+    assert run(app, [str(tmp_path), "--what", "workers"]) == 130
+    assert capsys.readouterr().err == "export-jn: interrupted\n"
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -72,6 +89,8 @@ def test_exit_codes(
         ([".", "--colour", "red"], "Unknown option"),
         ([".", "--ratio", "-5,1"], "--ratio=-5,1"),
         ([], "FILE is missing; export-jn --help says what it is"),
+        ([".", "a", "b\n"], "nothing takes a b; export-jn --help says what it takes"),
+        (["inspect", ".", "a"], "nothing takes a; export-jn inspect --help says what it takes"),
     ],
 )
 def test_wrong_words_are_one_line(

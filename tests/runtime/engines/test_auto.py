@@ -13,7 +13,7 @@ from jntrt.runtime import Tracker
 from jntrt.runtime.bundle import Bundle, copy_bundle, default_bundle
 from jntrt.runtime.bundle.write import add_precision
 from jntrt.runtime.cuda.driver import DeviceInfo
-from jntrt.runtime.engines import backend_class, parity
+from jntrt.runtime.engines import auto, backend_class, parity
 from jntrt.runtime.engines.auto import ON_GPU, open_pair, resolve
 from jntrt.runtime.engines.device import tf32_obstacle
 from jntrt.runtime.engines.options import EngineOptions
@@ -59,6 +59,27 @@ def test_on_a_cpu_it_is_fp32_whatever_the_bundle_has(tmp_path: Path) -> None:
             assert tracker.precision == "fp32 (auto: on a CPU; bf16 and int8 go by name)"
     with Tracker.from_bundle(bundle, precision="fp16", threads=1) as tracker:
         assert tracker.precision == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("macs", "flags", "precision", "name"),
+    [
+        (20e9, {"avx2", "avx512f"}, "fp32", "openvino"),
+        (20e9, {"avx2"}, "fp32", "onnxruntime"),
+        (0.1e9, {"avx2", "avx512f"}, "fp32", "onnxruntime"),
+        (20e9, {"avx2", "avx512f"}, "int8", "onnxruntime"),
+    ],
+)
+def test_large_networks_run_in_openvino_where_the_cpu_has_avx512(
+    monkeypatch: pytest.MonkeyPatch, macs: float, flags: set[str], precision: str, name: str
+) -> None:
+    monkeypatch.setattr(Bundle, "macs", macs)
+    monkeypatch.setattr(auto, "features", lambda: frozenset(flags))
+    bundle = default_bundle()
+    choice = resolve(bundle, precision).backend
+    assert choice.name == name
+    assert (choice.reason == "a large network on a CPU with AVX-512") == (name == "openvino")
+    assert resolve(bundle, precision, "onnxruntime").backend.name == "onnxruntime"
 
 
 @pytest.mark.parametrize("backend", ["auto", "onnxruntime-cuda"])

@@ -12,10 +12,11 @@ from jntrt.export.triton.repository import write_repository
 from jntrt.export.triton.serving import Serving
 from jntrt.runtime.bundle import open_bundle
 from jntrt.runtime.errors import TrackerError, UserError
+from jntrt.runtime.result import TrackResult
 from jntrt.runtime.serving import client as client_module
 from jntrt.runtime.serving.client import ServerTracker, server_address
 from jntrt.runtime.serving.streams import Limits, Request, Streams
-from jntrt.runtime.tracker import Tracker, TrackResult
+from jntrt.runtime.tracker import Tracker
 
 from .fake_triton import Stub, Wire, load
 

@@ -78,8 +78,19 @@ def test_a_broken_source_ends_alone(videos: Path, capsys: pytest.CaptureFixture[
     assert track("a.mp4", "b.mp4", "c.mp4", "gone.mp4", "--init-file", "boxes", "--out-dir", "out") == 2
     err = capsys.readouterr().err
     assert all(f"trtrun: {name}: " in err for name in ("b", "c", "gone.mp4")), err
+    assert "gone.mp4: no such file or folder" in err
     assert [path.name for path in Path("out").iterdir()] == ["a.txt"]
     assert Path("out/a.txt").read_text().count("\n") == 12
+
+
+def test_a_missing_source_is_not_blamed_on_its_box_file(
+    videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("a.mp4", "gone.mp4", "--init-file", "boxes", "--out-dir", "out", "--at-once", "1")
+    assert track(*words) == 2
+    err = capsys.readouterr().err
+    assert "trtrun: gone.mp4: no such file or folder" in err
+    assert "boxes" not in err
 
 
 def test_what_needs_order_or_eyes_goes_one_after_another(
@@ -123,7 +134,7 @@ def test_ctrl_c_keeps_what_all_have_tracked(videos: Path) -> None:
         "    for count, pair in enumerate(follow(*words)):\n"
         "        yield pair\n"
         "        if count == 3: sys.stdout.write('now\\n'); sys.stdout.flush()\n"
-        "        if count >= 3: time.sleep(0.5)\n"
+        "        if count >= 3: time.sleep(3)\n"  # the first may have to wait long for the second
         "at_once.follow = slow\n"
         "sys.exit(run(app, sys.argv[1:]))\n"
     )

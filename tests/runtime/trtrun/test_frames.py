@@ -188,6 +188,7 @@ def test_view_and_its_address_on_the_command_line(call: Call) -> None:
 
 def test_grid(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(cli.app, ["grid", "a.mp4", "-o", "first.png"]) == 0
+    assert capsys.readouterr().out == "first.png: read x,y,w,h for --init off its labels\n"
     assert run(cli.app, ["grid", "seq", "-o", "later.png", "--start", "5"]) == 0
     first, later = cv2.imread("first.png"), cv2.imread("later.png")
     assert first.shape == later.shape == (540, 720, 3)

@@ -146,6 +146,34 @@ def test_two_viewers_and_two_targets(run: browser.Run, tmp_path: Path) -> None:
     assert np.shape(lines[-1]["box"]) == (2, 4)
 
 
+# WCAG's contrast with the ground of every pixel that a line of the curve covers, which has its own colour.
+CONTRASTS = """(() => {
+  const channel = (value) => value <= 10 ? value / 3294 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const ground = luminance(getComputedStyle(curve).backgroundColor.match(/\\d+/g).map(Number));
+  const { data } = curve.getContext("2d").getImageData(0, 0, curve.width, curve.height);
+  const pixels = Array.from({ length: data.length / 4 }, (_, at) => data.subarray(4 * at, 4 * at + 4));
+  const lights = pixels.filter((pixel) => pixel[3] > 200).map(luminance);
+  return [ground, lights.map((seen) => (Math.max(seen, ground) + 0.05) / (Math.min(seen, ground) + 0.05))];
+})()"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_scores_are_seen_on_the_theme_s_ground(run: browser.Run, tmp_path: Path, dark: bool) -> None:
+    with browser.opened(run.url, tmp_path / "profile", dark=dark) as page:
+        page.until("state.phase === 'choose' && picture.naturalWidth === 640")
+        page.script("drafts = [[280, 190, 40, 40], [40, 250, 50, 50]], render()")
+        page.click("track")
+        page.until("scores.length > 30")
+        page.click("pause")
+        page.until("state.phase === 'pause'")
+        ground, contrasts = page.script(CONTRASTS)
+        page.click("stop")
+    assert (ground < 0.1) == dark
+    assert len(contrasts) > 100
+    assert min(contrasts) > 3
+
+
 def test_stop_before_a_box(run: browser.Run, tmp_path: Path) -> None:
     with browser.opened(run.url, tmp_path) as page:
         page.until("state.size[0] === 640")

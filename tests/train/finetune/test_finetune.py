@@ -241,6 +241,7 @@ def test_wrong_words(capsys, clips, tmp_path):
         (["--from", "nobody", "--data", str(clips)], "name one of jn-nano, nanotrack-v3, or a file"),
         (["--from", "jn-nano", "--data", str(clips), "--steps", "1"], "--steps 1: at least 4"),
         (["--from", "jn-nano", "--data", str(clips), "--pictures", str(clips / "x")], "no such folder"),
+        (["--from", "jn-nano", "--data", str(clips), "--name", "a/b"], "a file's name without folders"),
     ):
         assert run(app, ["finetune", *words, "--out", str(tmp_path / "out")]) == 2
         assert message in capsys.readouterr().err
