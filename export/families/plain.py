@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from jntrt.runtime.errors import UserError
 
 
-class PlainForm(nn.Module):
+class PlainForm(nn.Module, ABC):
     """A tracker's network as its paper says it. The reference of every parity check, and what is trained."""
 
     kept_sets: tuple[str, ...] = ()
@@ -23,10 +24,11 @@ class PlainForm(nn.Module):
         super().__init__()
         self.recipe = recipe
 
+    @abstractmethod
     def normalise(self, crop: Tensor) -> Tensor:
         """uint8 RGB crops B×S×S×3 → float32 B×3×S×S as the network takes them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(
         self, inputs: Mapping[str, Tensor], kept: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
@@ -36,16 +38,15 @@ class PlainForm(nn.Module):
         beside (side inputs, state inputs). kept: cells for the `kept_sets`, in place of the ranking. Returns
         the kept sets under their names as well, and what `ranking_gaps` wants to know.
         """
-        raise NotImplementedError
 
     def ranking_gaps(
         self, predicted: Mapping[str, NDArray[Any]], kept: Mapping[str, NDArray[Any]]
     ) -> NDArray[np.float64]:
         """By how much of the scores' range something dropped stood above something kept, per sample.
 
-        predicted: what `predict` gave with `kept`.
+        predicted: what `predict` gave with `kept`. A network without `kept_sets` ranks nothing.
         """
-        raise NotImplementedError
+        return np.zeros(len(predicted["score"]))
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, np.ndarray]) -> list[str]:

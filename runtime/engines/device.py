@@ -1,5 +1,6 @@
 """What the engines on a GPU share: tensors at fixed addresses, arrays in and out, the loop around them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -117,11 +118,8 @@ class DevicePair(Pair):
         return type(self)(self._device, *(network.share() for network in self._networks))
 
 
-class DeviceEngine:
-    """One graph in an engine on the GPU; what TensorRT and ONNX Runtime have in common.
-
-    A child's `_open` ends in `_hold`; `_bind` tells the engine where a tensor lies, `enqueue` runs the graph.
-    """
+class DeviceEngine(ABC):
+    """One graph in an engine on the GPU; what TensorRT and ONNX Runtime have in common."""
 
     name: str
 
@@ -145,8 +143,9 @@ class DeviceEngine:
         device = shared_device(options.device)
         return DevicePair(device, *open_graphs(cls, bundle, precision, options))
 
+    @abstractmethod
     def _open(self, graph: Path) -> None:
-        raise NotImplementedError
+        """Opens the graph and ends in `_hold`."""
 
     def _hold(self, shapes: Mapping[str, tuple[tuple[int, ...], Any]], inputs: list[str]) -> None:
         """Makes room for all tensors (shape and dtype by name) and tells the engine where they are."""
@@ -154,8 +153,9 @@ class DeviceEngine:
         for name, tensor in self._tensors.tensors.items():
             self._bind(name, tensor)
 
+    @abstractmethod
     def _bind(self, name: str, tensor: DeviceTensor) -> None:
-        raise NotImplementedError
+        """Tells the engine where a tensor lies."""
 
     @property
     def tensors(self) -> Mapping[str, DeviceTensor]:
@@ -167,13 +167,13 @@ class DeviceEngine:
         self._loaded().relocate(name, tensor)
         self._bind(name, tensor)
 
+    @abstractmethod
     def enqueue(self, stream: Stream) -> None:
         """Runs the graph on what lies in its inputs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def obstacle_to_capture(self, stream: Stream) -> str | None:
         """Why its work cannot be part of a CUDA graph, or None."""
-        raise NotImplementedError
 
     @property
     def own_stream(self) -> Stream | None:
@@ -197,9 +197,9 @@ class DeviceEngine:
         """The same graph for another tracker; an engine that cannot be shared is opened again."""
         return type(self)(self._graph, self.precision, self.options)
 
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What a figure has to say about the engine."""
-        raise NotImplementedError
 
     @in_context
     def close(self) -> None:

@@ -15,12 +15,13 @@ from jntrt.export.onnx.writer import FLOAT, UINT8, OnnxWriter
 
 
 def build_graphs(
-    recipe: Recipe, weights: Mapping[str, NDArray[Any]], batch: int = 1
+    recipe: Recipe, weights: Mapping[str, NDArray[Any]], batch: int = 1, *, head_from_map: bool = False
 ) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """The template graph and the track graph of a tracker, float32, exact up to rounding.
 
     weights: the checkpoint's tensors by name, complete for the recipe (`networks.ostrack.load_weights` says
-    what is missing); floating ones float32. batch: targets per frame, fixed in the graphs.
+    what is missing); floating ones float32. batch: targets per frame, fixed in the graphs. head_from_map: as
+    `FastHead`, which no bundle of a checkpoint has.
 
     template: `template` uint8 B×Sz×Sz×3 (and `target_box` float32 B×4 for a recipe with a target-indicating
     token) → memory tensors.
@@ -47,7 +48,7 @@ def build_graphs(
     if uses_template_weights(recipe):
         template_weights = track.input("template_weights", FLOAT, (batch, recipe.template_count))
     tokens, cells = FastEncoder(track, recipe, weights, batch).encode(search, remembered, template_weights)
-    box, score = FastHead(track, recipe, weights, batch).predict(tokens, cells)
+    box, score = FastHead(track, recipe, weights, batch, from_map=head_from_map).predict(tokens, cells)
     track.output(box, "box", FLOAT, (batch, 4))
     track.output(score, "score", FLOAT, (batch,))
     return template.model({}), track.model({})

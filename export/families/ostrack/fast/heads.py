@@ -21,8 +21,12 @@ from jntrt.export.onnx.writer import OnnxWriter
 class FastHead:
     """Writes the head of a recipe and its weights for a fixed batch."""
 
-    def __init__(self, graph: OnnxWriter, recipe: Recipe, weights: Weights, batch: int) -> None:
+    def __init__(
+        self, graph: OnnxWriter, recipe: Recipe, weights: Weights, batch: int, *, from_map: bool = False
+    ) -> None:
+        """from_map: the kept tokens go back to their cells and are convolved there; for a GPU to compare."""
         self.graph, self.recipe, self.weights, self.batch = graph, recipe, weights, batch
+        self.from_map = from_map
         self.side, self.cells = recipe.search_side, recipe.search_count
         self.branches = HEADS[recipe.head].branches
 
@@ -45,12 +49,16 @@ class FastHead:
         kernel, bias = np.concatenate(kernels), np.concatenate(biases)  # (branches·C)×D×3×3
         width = len(bias)
         with graph.role("int8"):
-            if cells is None:
-                x = tokens.reshape(self.batch, self.cells, dim, name="tokens")
+            if cells is not None:
+                zero = graph.constant(np.zeros((1, dim), np.float32), "zero_row")
+                tokens = concat([tokens, zero], 0, "tokens")
+            if cells is None or self.from_map:
+                if cells is not None:
+                    tokens = tokens.take(self._rows(cells, 1).reshape(-1, name="row_flat"), name="restored")
+                x = tokens.reshape(self.batch, self.cells, dim, name="tokens" if cells is None else "cells")
                 x = x.transpose(0, 2, 1, name="channels").reshape(self.batch, dim, n, n, name="map")
                 return convolution(x, kernel, bias, "conv1").relu("conv1/relu")
-            zero = graph.constant(np.zeros((1, dim), np.float32), "zero_row")
-            x = concat([tokens, zero], 0, "tokens")
+            x = tokens
             taps = kernel.transpose(1, 2, 3, 0).reshape(dim, 9 * width)  # D×(tap·channel)
             x = linear(x, np.ascontiguousarray(taps), None, "conv1/taps").reshape(
                 -1, width, name="conv1/tap_rows"
@@ -67,21 +75,27 @@ class FastHead:
         Rows are token·9 + tap; the last token is the zero row, for cells dropped or outside.
         """
         graph, batch = self.graph, self.batch
-        keep = list(self.recipe.keep_counts.values())[-1]
-        zero = 9 * batch * keep
-        kept = cells.reshape(batch, 1, keep, name="kept")
-        all_cells = graph.integers(np.arange(self.cells)[None, :, None], "all_cells")
-        token_row = graph.integers(9 * np.arange(batch * keep).reshape(batch, 1, keep), "token_row")
-        row = where(
-            kept.equals(all_cells, "is_kept"), token_row, graph.integers([zero], "zero_index"), "row_of_kept"
-        )
-        row = row.min(graph.integers([2], "row_axis"), name="row")
-        outside = graph.integers(np.full((batch, 1), zero), "outside")
+        row = self._rows(cells, 9)
+        outside = graph.integers(np.full((batch, 1), 9 * batch * self._keep), "outside")
         row = concat([row, outside], 1, "row_or_outside").reshape(-1, name="row_flat")
         table = np.arange(batch)[:, None, None] * (self.cells + 1) + neighbour_table(self.side)
         row = row.take(graph.integers(table.reshape(-1), "neighbour_cells"), name="neighbour_row")
         tap = graph.integers(np.tile(np.arange(9), batch * self.cells), "tap")
         return (row + tap).named("neighbour_index")
+
+    @property
+    def _keep(self) -> int:
+        return list(self.recipe.keep_counts.values())[-1]
+
+    def _rows(self, cells: Value, stride: int) -> Value:
+        """For every cell the row of its token times `stride`, of the zero row where it was dropped: B×n²."""
+        graph, batch, keep = self.graph, self.batch, self._keep
+        kept = cells.reshape(batch, 1, keep, name="kept")
+        all_cells = graph.integers(np.arange(self.cells)[None, :, None], "all_cells")
+        token_row = graph.integers(stride * np.arange(batch * keep).reshape(batch, 1, keep), "token_row")
+        zero = graph.integers([stride * batch * keep], "zero_index")
+        row = where(kept.equals(all_cells, "is_kept"), token_row, zero, "row_of_kept")
+        return row.min(graph.integers([2], "row_axis"), name="row")
 
     def _branches(self, x: Value) -> dict[str, Value]:
         """conv2 … conv5 of every branch: B×outputs×n×n. conv5 makes the logits, and is nothing for int8."""
