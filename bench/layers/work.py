@@ -33,15 +33,25 @@ class Layer:
     attention: bool = False
 
 
-def product_macs(left: Shape, out: Shape) -> int:
-    """Multiply-accumulates of a product with this first operand, transposed or not, and this result."""
+def product_depth(left: Shape, out: Shape) -> int:
+    """Multiply-accumulates of each number of a product's result; its first operand transposed or not."""
     rows = out[-2] if len(out) > 1 else 1
-    return math.prod(out) * (math.prod(left[-2:]) // rows if len(left) > 1 else left[0])
+    return math.prod(left[-2:]) // rows if len(left) > 1 else left[0]
+
+
+def convolution_depth(weights: Shape) -> int:
+    """The same of a convolution; weights O×C/groups×k×k, or groups×O/groups×C/groups×k×k."""
+    return math.prod(weights[-3:])
+
+
+def product_macs(left: Shape, out: Shape) -> int:
+    """Multiply-accumulates of a product with this first operand and this result."""
+    return math.prod(out) * product_depth(left, out)
 
 
 def convolution_macs(weights: Shape, out: Shape) -> int:
-    """Multiply-accumulates of a convolution; weights O×C/groups×k×k, or groups×O/groups×C/groups×k×k."""
-    return math.prod(out) * math.prod(weights[-3:])
+    """Multiply-accumulates of a convolution with these weights and this result."""
+    return math.prod(out) * convolution_depth(weights)
 
 
 def graph_macs(graph: Path) -> dict[str, int]:

@@ -126,6 +126,17 @@ def back_test() -> tuple[Tested, ...]:
     return tuple(tested)
 
 
+def widening(share: float = 0.9) -> float:
+    """By what factor both ends of the intervals without a point's GPU would have to move away from their
+    middle to hold this share of the points."""
+    needed = sorted(
+        max(tested.interval.low / tested.point.ms, tested.point.ms / tested.interval.high, 1.0)
+        for tested in back_test()
+        if tested.interval
+    )
+    return needed[math.ceil(share * len(needed)) - 1]
+
+
 def pairs_residual(*, by_waves: bool = False) -> float:
     """The root mean square of ln(projected / published) over the tested pairs."""
     pairs = [tested for tested in back_test() if tested.origin]

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from jntrt.bench.layers.work import Shape, convolution_depth, product_depth
 from jntrt.bench.projection.kernels import Kernel
 from jntrt.runtime.bundle import Bundle
 from jntrt.runtime.engines.graph.graph_check import recorded_shapes
 from jntrt.runtime.engines.graph.onnx_bytes import Node, read_nodes
-
-Shape = tuple[int, ...]
 
 # A launch each. What is in neither list is fused into a neighbour: element by element, reshape, transpose.
 _PRODUCTS = ("MatMul", "Gemm")
@@ -81,7 +80,8 @@ class _Graph:
         first, second = node.inputs[:2]
         if self._from_constants(node.outputs[0]):
             return None
-        out, depth = self._shape(node.outputs[0]), self._shape(first)[-1]
+        out = self._shape(node.outputs[0])
+        depth = product_depth(self._shape(first), out)
         int8 = self._quantised(first) and self._quantised(second)
         if self._from_constants(second):
             return Kernel("product", math.prod(out[:-1]), out[-1], depth, int8=int8, name=node.name)
@@ -97,7 +97,7 @@ class _Graph:
         cells = out[0] * math.prod(out[2:])
         int8 = all(self._quantised(name) for name in node.inputs[:2])
         known = self._from_constants(node.inputs[1])
-        sizes = (cells, out[1] // groups, math.prod(weights[1:]), groups)
+        sizes = (cells, out[1] // groups, convolution_depth(weights), groups)
         return Kernel("product", *sizes, weights=known, int8=int8, name=node.name)
 
     def _shape(self, name: str) -> Shape:

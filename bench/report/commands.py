@@ -219,6 +219,7 @@ def list_saved(*, save: Path = Path("bench-results"), json: bool = False) -> Non
         Print the list as JSON.
     """
     from jntrt.bench.report.documents import saved
+    from jntrt.bench.report.shown.words import counted
 
     rows = saved(save)
     if json:
@@ -230,8 +231,8 @@ def list_saved(*, save: Path = Path("bench-results"), json: bool = False) -> Non
         if "wrong" in row:
             print(f"{row['folder']}  {row['wrong']}")
         else:
-            words = [f"{row['engines']} engines, {row['quiet']} quiet"] * bool(row["engines"])
-            words += [f"{row['commands']} whole commands"] * bool(row["commands"])
+            words = [f"{counted(row['engines'], 'engine')}, {row['quiet']} quiet"] * bool(row["engines"])
+            words += [counted(row["commands"], "whole command")] * bool(row["commands"])
             words += [f"{row['seconds']:.0f} s"]
             print(f"{row['folder']}  {', '.join(row['bundles'])}  {', '.join(words)}")
 

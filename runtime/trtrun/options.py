@@ -116,7 +116,8 @@ class Options:
         TensorRT: the file of the key that signs a fleet's engines (export-jn build --engine-key makes it).
         Default: this machine's own key.
     profile:
-        Say after the run where its time went, stage by stage, and what it was bound by.
+        Say after the run, on stderr, where its time went, stage by stage, and what it was bound by; with
+        --json as one line of JSON.
     verbose:
         Say which engines were passed over, and why.
     """

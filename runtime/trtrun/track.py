@@ -68,7 +68,7 @@ def track(
         # From here on Ctrl-C ends the stream, and never what is being written.
         stack.enter_context(interrupts.deferred(lambda: stop(stream, session)))
         if profile:
-            stack.callback(lambda: profile.report(live=stream.live))
+            stack.callback(lambda: profile.report(live=stream.live, json=options.json))
         # Left after the files that its summary names.
         status = stack.enter_context(
             Status(stream.length, outputs.paths, bar=not outputs.on_terminal, live=stream.live)

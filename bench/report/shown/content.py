@@ -8,7 +8,7 @@ from jntrt.bench.report.shown import charts
 from jntrt.bench.report.shown.blocks import Block, Chart, Folded, Heading, Table, Text
 from jntrt.bench.report.shown.layer_tables import layer_blocks
 from jntrt.bench.report.shown.rtx2080ti_tables import rtx2080ti_blocks
-from jntrt.bench.report.shown.words import METHOD, fps_of, share, short, time_of
+from jntrt.bench.report.shown.words import METHOD, counted, fps_of, share, short, time_of
 
 Document = Mapping[str, Any]
 PERCENTILES = ("p90", "p95", "p99", "p99.9")
@@ -46,13 +46,13 @@ def _head(document: Document) -> Iterator[Block]:
     gpu = f", {machine['gpu']}" if machine.get("gpu") else ""
     yield Text(
         f"Measured on {document['created'][:16].replace('T', ' ')} UTC: {machine['processor']},"
-        f" {_counted(machine['cores'], 'core')}{memory}{gpu}, {machine['system']}."
+        f" {counted(machine['cores'], 'core')}{memory}{gpu}, {machine['system']}."
     )
     words = [engine["verdict"]["word"] for engine in document.get("engines", ())]
     if words:
-        counted = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+        verdicts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
         yield Text(
-            f"Figures of {_counted(len(words), 'engine')}: {counted}. What is not quiet says why below."
+            f"Figures of {counted(len(words), 'engine')}: {verdicts}. What is not quiet says why below."
         )
 
 
@@ -63,7 +63,7 @@ def _tradeoff(document: Document) -> Iterator[Block]:
     yield Heading("Accuracy against speed")
     yield Chart(
         charts.tradeoff(rows),
-        f"AO, mean over {_counted(len(accuracy['clips']), 'clip')} ({frames} frames), against the speed of"
+        f"AO, mean over {counted(len(accuracy['clips']), 'clip')} ({frames} frames), against the speed of"
         " one update on the same frames. Upper right is better. Bars: 95 % bootstrap interval over clips.",
     )
     body = [
@@ -306,10 +306,6 @@ def _method(document: Document) -> Iterator[Block]:
 def _about(engine: Mapping[str, Any]) -> str:
     about = engine["about"]
     return ", ".join(f"{key} {value}" for key, value in about.items() if key not in ("bundle", "batch"))
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _interval(figures: Mapping[str, Any]) -> str:

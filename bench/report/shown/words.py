@@ -16,6 +16,11 @@ METHOD = (
 )
 
 
+def counted(number: int, what: str) -> str:
+    """1 clip, 2 clips."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def time_of(ms: float | None) -> str:
     """Milliseconds with no more digits than they have."""
     if ms is None:

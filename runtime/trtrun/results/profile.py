@@ -3,6 +3,8 @@
 import sys
 import time
 from collections.abc import Mapping
+from json import dumps
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +101,24 @@ class Profile:
             *(f"{stage:<12}{text}" for stage, text in _STAGES.items() if self._times[stage]),
         ]
 
-    def report(self, *, live: bool) -> None:
-        """Print it on stderr."""
-        for line in self.lines(live=live):
+    def to_dict(self, *, live: bool = False) -> dict[str, Any]:
+        """For JSON: milliseconds, null of p90 with too few frames."""
+        frames = len(self._times["whole"])
+        stages = {
+            stage: {
+                "p50": float(np.median(times)),
+                "p90": float(np.percentile(times, 90)) if len(times) >= _ENOUGH else None,
+                "longest": max(times),
+                "total": sum(times),
+            }
+            for stage, times in self._times.items()
+            if times
+        }
+        start = {"first_box_ms": self._first_box, "template_ms": self._template}
+        bound = self.bound_by(live=live) if frames else None
+        return {"profile": {**start, "frames": frames, "stages_ms": stages, "bound_by": bound}}
+
+    def report(self, *, live: bool, json: bool = False) -> None:
+        """Print it on stderr, as a table or as one line of JSON."""
+        for line in [dumps(self.to_dict(live=live))] if json else self.lines(live=live):
             print(line, file=sys.stderr)

@@ -296,7 +296,7 @@ def test_the_whole_command(bundle: Bundle, video: str, capsys: pytest.CaptureFix
     assert engine["cpu_seconds"] > 0
     assert engine["fps"] == pytest.approx(4 / engine["seconds"])
     assert run(app, ["list"]) == 0
-    assert "tiny-jn  1 whole commands" in capsys.readouterr().out
+    assert "tiny-jn  1 whole command," in capsys.readouterr().out
     (saved,) = Path("bench-results").iterdir()
     assert read(saved)["pipeline"][0]["rounds"][0]["reference_ms"] > 0
     assert "tiny-jn onnxruntime fp32 | 4 |" in (saved / "report.md").read_text()

@@ -11,7 +11,7 @@ from rich.console import Console
 from jntrt.bench.cli import app
 from jntrt.bench.projection import fit
 from jntrt.bench.projection.cards import CARDS, find_card
-from jntrt.bench.projection.fit import back_test, fits, interval, pairs_residual
+from jntrt.bench.projection.fit import back_test, fits, interval, pairs_residual, widening
 from jntrt.bench.projection.graph import graph_kernels
 from jntrt.bench.projection.kernels import Constants, Kernel, network_ms, work_seconds
 from jntrt.bench.projection.networks import encoder, ostrack
@@ -80,6 +80,18 @@ def test_every_pair_of_published_points_is_tested_without_its_gpu() -> None:
     assert pairs_residual() < 0.30
     assert pairs_residual(by_waves=True) < 0.30
     assert fits()["t4"] != fits()["a100"] != fits()[""]
+
+
+def test_what_the_intervals_lack_is_said() -> None:
+    """Ends that far out hold nine tenths of the points, and a little less far do not."""
+    alone = [one for one in back_test() if one.interval is not None]
+
+    def held(factor: float) -> int:
+        return sum(t.interval.low / factor <= t.point.ms <= t.interval.high * factor for t in alone)
+
+    assert held(1.0) == sum(one.inside for one in alone) == 7  # as docs/projection.md says
+    assert held(widening() * 1.0001) >= 0.9 * len(alone) > held(widening() * 0.9999)
+    assert widening() == pytest.approx(1.39, abs=0.02)
 
 
 def test_a_fit_does_not_see_the_gpu_that_it_is_tested_on(monkeypatch: pytest.MonkeyPatch) -> None:

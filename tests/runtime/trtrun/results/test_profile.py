@@ -1,5 +1,6 @@
 """trtrun --profile: the stage table of a run, and what it was bound by."""
 
+import json
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -75,6 +76,31 @@ def test_trtrun_prints_the_table_of_its_video(tmp_path: Path, capsys: pytest.Cap
     inside = sum(totals[stage] for stage in ("crop", "network", "box", "write"))
     assert inside <= totals["whole"] + 0.03
     assert any(line.startswith("bound by ") for line in table)
+
+
+def test_the_profile_as_json() -> None:
+    few, many = (json.loads(json.dumps(profiled(n, waited=3.0).to_dict()))["profile"] for n in (10, 64))
+    assert few["frames"] == 10
+    assert few["bound_by"].startswith("decoding: ")
+    assert (few["stages_ms"]["network"]["p90"], many["stages_ms"]["network"]["p90"]) == (None, 0.1)
+    assert few["stages_ms"]["whole"]["total"] >= 10 * 3
+    assert "search" not in few["stages_ms"]
+    assert Profile(time.perf_counter()).to_dict()["profile"]["bound_by"] is None
+
+
+def test_trtrun_prints_it_as_json_beside_json_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number:08}.png"), np.full((90, 120, 3), 90 + number, np.uint8))
+    words = [str(folder), "--init", "40,30,30,20", "--bundle", "jn-nano", "--json", "--profile"]
+    assert run(cli.app, words) == 0
+    captured = capsys.readouterr()
+    assert all("profile" not in json.loads(line) for line in captured.out.splitlines())
+    (line,) = [line for line in captured.err.splitlines() if line.startswith('{"profile"')]
+    assert json.loads(line)["profile"]["frames"] == 2
 
 
 def test_several_targets_are_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
