@@ -207,7 +207,7 @@ def test_what_is_followed_without_doubt_for_long_ends_the_search() -> None:
 
 def test_the_default_bundle_has_a_threshold_and_another_says_what_it_lacks() -> None:
     with Tracker.from_bundle("nanotrack-v3", backend="onnxruntime", threads=1, redetect=True) as tracker:
-        assert tracker.bundle.redetect_threshold == 0.52
+        assert tracker.bundle.redetect_threshold == 0.56
     with pytest.raises(UserError, match="bundle jn-nano has no threshold for redetection"):
         Tracker.from_bundle("jn-nano", backend="onnxruntime", threads=1, redetect=True)
 
