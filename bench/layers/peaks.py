@@ -1,4 +1,7 @@
-"""What this machine can do at most: products per second by precision, bytes per second by size. Measured."""
+"""What a machine can do at most: products per second by precision, bytes per second by size.
+
+Measured of a CPU; of a GPU as its maker says.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jntrt.bench.cards import card_of
 from jntrt.runtime.engines.onnxruntime_session import open_session
 
 SIDE = 1024  # of the matrices
@@ -20,7 +24,8 @@ SECONDS = 0.4  # of each test
 
 @dataclass(frozen=True)
 class Peaks:
-    """threads: that they were measured with. macs: multiply-accumulates per second by precision.
+    """threads: that they were measured with; 0: of a GPU's data sheet. macs: multiply-accumulates per second
+    by precision.
 
     bandwidth: (bytes, bytes per second) of copies, read and write counted, by size.
     """
@@ -60,6 +65,21 @@ def measure_peaks(threads: int | None) -> Peaks:
             products["bf16"] = [bf16]
     macs = {name: max(SIDE**3 / _best(product) for product in tests) for name, tests in products.items()}
     return Peaks(count, macs, tuple((size, _copies(size, count)) for size in SIZES))
+
+
+def gpu_peaks(gpu: str) -> Peaks | None:
+    """A GPU's data sheet and what copies achieve; None where the table of cards lacks it."""
+    card = card_of(gpu)
+    if card is None:
+        return None
+    bf16 = card.flops(int8=False, fp32_sums=True)
+    flops = {
+        "fp32": card.fp32_flops,
+        "fp16": card.flops(int8=False, fp32_sums=False),
+        "int8": card.flops(int8=True, fp32_sums=False),
+        **{"bf16": bf16, "tf32": bf16 / 2},  # as Ampere has them; an engine on Turing has neither
+    }
+    return Peaks(0, {name: rate / 2 for name, rate in flops.items()}, ((0, card.bytes_per_second),))
 
 
 def _models() -> tuple[bytes, bytes]:

@@ -12,7 +12,7 @@ from jntrt.bench.tables import titled_table
 LEGEND = """\
 G, M     10⁹, 10⁶ multiply-accumulates that are computed, padding included
 MB       read and written
-limit    least time at the measured peaks: products, or bytes at a copy's speed
+limit    least time at the peaks: products, or bytes at a copy's speed
 of it    limit over time: the share of the roofline that was reached
 sum      of all layers under the profile, over the network's time without it"""
 
@@ -28,6 +28,8 @@ def print_layers(
     for engine in engines:
         console.print(_blocks(engine))
         console.print(_layers(engine, every=every))
+        for note in engine["notes"]:
+            console.print(note, highlight=False)
         whole = f"network {engine['network_ms']:.3f} ms, layers {engine['sum_ms']:.3f} ms"
         console.print(f"{whole}: {engine['sum_over_network']:.2f} times the whole\n", highlight=False)
     console.print(LEGEND, highlight=False)
@@ -56,4 +58,5 @@ def _layers(engine: Mapping[str, Any], *, every: bool) -> Table:
 def _figures(row: Mapping[str, Any]) -> tuple[str, ...]:
     reached = "-" if row["share"] is None else f"{row['share']:.0%}"
     products, megabytes = f"{row['macs'] / 1e6:.1f}", f"{row['moved'] / 1e6:.2f}"
-    return f"{row['ms']:.3f}", products, megabytes, f"{row['limit_ms']:.3f}", reached
+    limit = "-" if row["limit_ms"] is None else f"{row['limit_ms']:.3f}"
+    return f"{row['ms']:.3f}", products, megabytes, limit, reached

@@ -69,6 +69,13 @@ def graph_macs(graph: Path) -> dict[str, int]:
     return macs
 
 
+def attention_products(graph: Path) -> set[str]:
+    """Names of an ONNX file's products of two activations: their second operand has more than two axes."""
+    shapes = recorded_shapes(graph)
+    nodes = [node for node in read_nodes(graph.read_bytes()) if node.op_type == "MatMul"]
+    return {node.name for node in nodes if len(shapes.get(node.inputs[1], ())) > 2}
+
+
 def block_names(names: Sequence[str]) -> list[str]:
     """The block of each of an engine's layers, in their order: what stands before the first slash, of a
     backbone also what stands before the second. A layer that the engine made itself goes with the next one

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from jntrt.bench.projection.cards import CARDS, Card
+from jntrt.bench.cards import CARDS, Card
 from jntrt.bench.projection.kernels import Constants, Kernel, network_ms
 from jntrt.bench.projection.published import POINTS, Point
 from jntrt.bench.projection.scaling import scale

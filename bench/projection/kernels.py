@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from jntrt.bench.projection.cards import Card
+from jntrt.bench.cards import Card
 
 # Rows and columns of a tile, and the rate that it reaches of the largest one's: small tiles reuse less of
 # what they read. The rates are guesses in the order of DU-09799's curves; a factor on all is fitted.

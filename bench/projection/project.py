@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jntrt.bench.projection.cards import CARDS, Card, find_card
+from jntrt.bench.cards import CARDS, Card, find_card
 from jntrt.bench.projection.fit import LIBRARY, NINE_TENTHS, Interval, fits, interval, pairs_residual
 from jntrt.bench.projection.graph import graph_kernels
 from jntrt.bench.projection.kernels import Kernel, network_ms

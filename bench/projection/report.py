@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from jntrt.bench.cards import CARDS
 from jntrt.bench.latency.report import published_figure
-from jntrt.bench.projection.cards import CARDS
 from jntrt.bench.projection.fit import Tested, back_test, interval, pairs_residual, widening
 from jntrt.bench.projection.project import Measured, Projection, to_dict
 from jntrt.bench.projection.published import OSTRACK_2060, ostrack_256_ce

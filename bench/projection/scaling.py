@@ -8,7 +8,7 @@ does not matter, only what one of them computes and the number of waves.
 
 import math
 
-from jntrt.bench.projection.cards import Card
+from jntrt.bench.cards import Card
 from jntrt.bench.projection.kernels import Kernel
 
 

@@ -125,14 +125,15 @@ def layers(
 ) -> None:
     """Time, products and bytes of every layer, and how near each comes to what this machine can do.
 
-    The machine's peaks are measured first. ONNX Runtime and OpenVINO alone.
+    The machine's peaks are measured first; a GPU's are its data sheet's. ONNX Runtime on the CPU, OpenVINO,
+    TensorRT and TensorRT-RTX, which build an engine for it each time.
 
     Parameters
     ----------
     bundles
         Bundle folders or names of packaged ones (default: the first).
     backend
-        Engines, separated by commas: auto, onnxruntime, openvino.
+        Engines, separated by commas: auto, onnxruntime, openvino, tensorrt, tensorrt-rtx.
     precision
         Precisions of the bundle, separated by commas.
     threads

@@ -29,6 +29,7 @@ def layer_blocks(document: Document) -> Iterator[Block]:
             (
                 Chart(charts.blocks(engine), "Blocks of the network in the graph's order."),
                 worst(engine),
+                *map(Text, engine.get("notes", ())),
             ),
         )
 
@@ -37,7 +38,8 @@ def overview(engines: list[Mapping[str, Any]]) -> Table:
     """One row an engine: the sum of its layers against the whole, and its share of the roofline."""
     rows = []
     for engine in engines:
-        limit = sum(row["limit_ms"] for row in engine["layers"])
+        limits = [row["limit_ms"] for row in engine["layers"]]
+        reached = None if None in limits else sum(limits) / engine["sum_ms"]
         head = sum(row["macs"] for row in engine["layers"] if row["block"] == "head")
         rows.append(
             (
@@ -45,7 +47,7 @@ def overview(engines: list[Mapping[str, Any]]) -> Table:
                 f"{head / (engine['macs'] + engine['attention_macs']):.0%}",
                 *(f"{engine['attention_macs'] / 1e9:.3f}", time_of(engine["network_ms"])),
                 *(time_of(engine["sum_ms"]), f"{engine['sum_over_network']:.2f}"),
-                f"{limit / engine['sum_ms']:.0%}",
+                _percent(reached),
             )
         )
     return Table(

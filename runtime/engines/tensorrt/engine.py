@@ -94,24 +94,34 @@ def obtain_engine(
             f" {device.architecture}: leave it out"
         )
     key = engine_key(model, precision, flavour, device, options)
+    return key, cache.obtain(key, lambda: build_here(graph, precision, flavour, device, options))
+
+
+def build_here(
+    graph: Path,
+    precision: str,
+    flavour: str,
+    device: DeviceInfo,
+    options: EngineOptions,
+    *,
+    detailed: bool = False,
+) -> bytes:
+    """A graph's plan for a device; `detailed`: as in `build_plan`. Raises UserError where it fails."""
     major, minor = device.compute_capability
     targets: tuple[str, ...] = ()
     if flavour == "tensorrt-rtx":
         here = (f"SM{major}{minor}",)
         targets = portable_targets(load_flavour(flavour)) if options.build.portable else here
-
-    def build() -> bytes:
-        log.info("building the engine of %s with %s for %s", graph.name, flavour, device.name)
-        return build_plan(
-            graph.read_bytes(),
-            flavour,
-            options.build,
-            targets=targets,
-            tf32=find_precision(precision).tf32,
-            progress=options.progress,
-        )
-
-    return key, cache.obtain(key, build)
+    log.info("building the engine of %s with %s for %s", graph.name, flavour, device.name)
+    return build_plan(
+        graph.read_bytes(),
+        flavour,
+        options.build,
+        targets=targets,
+        tf32=find_precision(precision).tf32,
+        progress=options.progress,
+        detailed=detailed,
+    )
 
 
 class CompiledKernels:
@@ -124,7 +134,6 @@ class CompiledKernels:
         """`key`: as `compiled_key` gives it."""
         self._cache = cache
         self._key = key
-        self._runtime_config = runtime_config  # kept alive as long as what it made
         self._runtime_cache = runtime_config.create_runtime_cache()
         try:
             stored = cache.read(self._key)
@@ -150,9 +159,11 @@ class TensorRT(DeviceEngine):
     _engine: Any = None
     _context: Any = None
     _runtime: Any = None
+    _runtime_config: Any = None
     _scratch: Buffer | None = None
     _compiled: CompiledKernels | None = None
     _key: EngineKey
+    profiled: Any = None  # engine and context, whose layers may be timed, for `EngineOptions.profile`
 
     def __init__(
         self,
@@ -178,6 +189,10 @@ class TensorRT(DeviceEngine):
         device = shared_device(options.device)
         with device.current():  # TensorRT builds for the GPU whose context is current
             _, engines = engine_gate.ensure(bundle, precision, cls.name, device.info, options)
+            if options.profile is not None:  # an engine that tells its layers, for this run alone
+                (key, _), graph = engines[1], bundle.graph("track", precision.stored)
+                plan = build_here(graph, str(precision), cls.name, device.info, options, detailed=True)
+                engines[1] = key, Engine(plan, {})
         return open_engines(cls, bundle, precision, options, engines)
 
     @classmethod
@@ -243,6 +258,8 @@ class TensorRT(DeviceEngine):
             raise UserError(f"{self.name} cannot run the engine: {last_error(logger(trt).errors)}")
         self._stream = Stream(self.device)
         engine = self._engine
+        if self.options.profile is not None:
+            self.profiled = (engine, self._context)
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._hold(
             {
@@ -277,7 +294,9 @@ class TensorRT(DeviceEngine):
         strategies = getattr(trt, "CudaGraphStrategy", None)
         if strategies is not None:
             runtime_config.cuda_graph_strategy = strategies.DISABLED  # its capture cannot sit inside ours
-        self._compiled = CompiledKernels(runtime_config, cache, compiled_key(key, self.device.info.name))
+        if self.options.profile is None:  # the cached engine's kernels are none of a profile's
+            self._compiled = CompiledKernels(runtime_config, cache, compiled_key(key, self.device.info.name))
+        self._runtime_config = runtime_config  # kept alive as long as what it made
         context = self._engine.create_execution_context(runtime_config)
         if context is not None:
             self._scratch = Buffer(self.device, self._engine.device_memory_size_v2)
@@ -299,6 +318,8 @@ class TensorRT(DeviceEngine):
 
     def obstacle_to_capture(self, stream: Stream) -> str | None:
         """Why its work cannot be part of a CUDA graph, or None."""
+        if self.profiled is not None:
+            return "its layers are timed"
         is_capturable = getattr(self._context, "is_stream_capturable", None)
         if is_capturable is not None and not is_capturable(stream.handle):
             return f"{self.name} says that this engine cannot be captured"
@@ -327,7 +348,8 @@ class TensorRT(DeviceEngine):
     @in_context
     def close(self) -> None:
         """Lets the engine and its memory go."""
-        self._context = self._engine = self._runtime = self._compiled = None
+        self._context = self._engine = self._runtime = self._runtime_config = None
+        self._compiled = self.profiled = None
         if self._scratch is not None:
             self._scratch.free()
             self._scratch = None

@@ -82,8 +82,8 @@ def test_layers_of_a_packaged_bundle_add_up_to_its_graph(tmp_path: Path, backend
     bundle = open_bundle("jn-nano")
     write_clip(tmp_path / "clip.mp4", 4)
     engine = TimedEngine("e", str(bundle.path), str(tmp_path / "clip.mp4"), BOX, backend=backend, threads=1)
-    network, layers = profile_engine(engine)
-    found = summarise(layers, network, PEAKS)
+    profile = profile_engine(engine)
+    found = summarise(profile.layers, profile.network_ms, PEAKS)
     fast = bundle.manifest["macs"]["fast"]
     assert fast <= found["macs"] <= (1.01 * fast if backend == "onnxruntime" else fast)
     everything = sum(graph_macs(bundle.graph("track", "fp32")).values())

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from jntrt.bench.cards import CARDS, find_card
 from jntrt.bench.cli import app
 from jntrt.bench.projection import fit
-from jntrt.bench.projection.cards import CARDS, find_card
 from jntrt.bench.projection.fit import back_test, fits, interval, pairs_residual, widening
 from jntrt.bench.projection.graph import graph_kernels
 from jntrt.bench.projection.kernels import Constants, Kernel, network_ms, work_seconds

@@ -179,6 +179,21 @@ def test_a_section_that_cannot_be_measured_says_why(
     assert document["engines"]
 
 
+def test_layers_of_a_gpu_without_limits(document: dict[str, Any]) -> None:
+    """JSON, page and Markdown leave the limit out and say why."""
+    engine = document["layers"]["engines"][0]
+    for row in (*engine["layers"], *engine["blocks"]):
+        row["limit_ms"] = row["share"] = None
+    engine["notes"] = ["no limits: Card X is not in the table of GPUs"]
+    assert complaint(document) == ""
+    words = text(title(document), content(document)).replace("\\", "")
+    assert engine["notes"][0] in words
+    worst = next(row for row in engine["layers"] if row["name"] == engine["worst"][0])
+    (row,) = [line for line in words.splitlines() if line.startswith(f"| {worst['name']} |")]
+    assert row.endswith("| - | - |")
+    assert engine["notes"][0] in page(title(document), content(document))
+
+
 def test_a_slow_tracker_sees_as_many_frames_as_its_time_allows(folder: Path) -> None:
     clips = clips_of([folder / "data"], None)
     assert [len(clip) for clip in clips] == [8, 8]

@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 CLASSES = (
-    "Builder", "BuilderFlag", "ComputeCapability", "CudaGraphStrategy", "ExecutionContextAllocationStrategy",
-    "HardwareCompatibilityLevel",
+    "Builder", "BuilderFlag", "ComputeCapability", "CudaGraphStrategy", "EngineInspector",
+    "ExecutionContextAllocationStrategy", "HardwareCompatibilityLevel",
     "IBuilderConfig", "ICudaEngine", "IExecutionContext", "IHostMemory", "ILogger", "INetworkDefinition",
-    "IProgressMonitor", "IRuntimeCache", "IRuntimeConfig", "ITimingCache", "MemoryPoolType",
+    "IProfiler", "IProgressMonitor", "IRuntimeCache", "IRuntimeConfig", "ITimingCache",
+    "LayerInformationFormat", "MemoryPoolType",
     "NetworkDefinitionCreationFlag", "OnnxParser", "ParserError", "ProfilingVerbosity", "Runtime",
     "TensorIOMode", "nptype", "__version__",
 )  # fmt: skip

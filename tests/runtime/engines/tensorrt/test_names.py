@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[4]
 LISTS = {name: ROOT / "tests/data/tensorrt" / f"{name}.txt" for name in ("10.3", "10", "11", "rtx")}
 FILES = [ROOT / "runtime/engines/tensorrt" / name for name in ("engine.py", "build.py")]
+FILES.append(ROOT / "bench/layers/tensorrt_profile.py")
 
 # Which class is behind which expression; the product keeps to these names.
 OBJECTS = {
@@ -26,6 +27,7 @@ OBJECTS = {
     "self._engine": "ICudaEngine",
     "context": "IExecutionContext",
     "self._context": "IExecutionContext",
+    "engine.create_engine_inspector()": "EngineInspector",
     "self._runtime": "Runtime",
     "runtime_config": "IRuntimeConfig",
     "self._runtime_cache": "IRuntimeCache",
@@ -93,6 +95,9 @@ def test_the_walk_sees_the_names() -> None:
         "Runtime.deserialize_cuda_engine",
         "ICudaEngine.create_runtime_config",
         "ParserError.desc",
+        "EngineInspector.get_engine_information",
+        "IExecutionContext.report_to_profiler",
+        "LayerInformationFormat.JSON",
     ):
         assert name in USED
     assert len(USED) > 45

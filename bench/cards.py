@@ -24,6 +24,11 @@ class Card:
     achieved: float | None = None
 
     @property
+    def fp32_flops(self) -> float:
+        """Operations per second of the 64 float32 lanes that an SM of Turing, A30 and A100 has."""
+        return 2 * 64 * self.sms * self.megahertz * 1e6
+
+    @property
     def bytes_per_second(self) -> float:
         """What copies achieve."""
         return 1e9 * (self.achieved or _ACHIEVED * self.bandwidth)
@@ -50,3 +55,17 @@ def find_card(name: str) -> Card:
     if name not in CARDS:
         raise UserError(f"no card {name!r:.60}: take {', '.join(CARDS)}")
     return CARDS[name]
+
+
+# What drivers call them, without "NVIDIA".
+_DRIVER_NAMES = {
+    **{"GeForce RTX 2080 Ti": "rtx2080ti", "GeForce RTX 2060": "rtx2060"},
+    **{"GeForce RTX 2060 SUPER": "rtx2060super", "A30": "a30", "A100-SXM4-40GB": "a100"},
+    **{"T4": "t4", "Tesla T4": "t4"},
+}
+
+
+def card_of(gpu: str) -> Card | None:
+    """The card that a driver calls `gpu`, or None where the table has none."""
+    name = _DRIVER_NAMES.get(gpu.removeprefix("NVIDIA "))
+    return None if name is None else CARDS[name]
