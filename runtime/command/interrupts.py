@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SPARED = 2  # presses that a run which is finishing its files lets pass
+AGAIN_SECONDS = 0.05
 
 
 class Interrupts:
@@ -24,11 +25,16 @@ class Interrupts:
         return self._presses > 0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler: KeyboardInterrupt, unless deferred; then from the third press on."""
+        """The signal handler: KeyboardInterrupt, after an import if in one; where deferred, from the third on."""
         if (
             os.getpid() != self._process and number == signal.SIGTERM
         ):  # a forked worker is told to end: it does
             os._exit(128 + number)
+        if _importing(frame):  # there it could be caught, or thrown through C++ that aborts the process
+            timer = threading.Timer(AGAIN_SECONDS, _send, (number,))
+            timer.daemon = True
+            timer.start()
+            return
         self._presses += 1
         if self._deferred and self._presses <= SPARED:
             if self._on_request is not None:
@@ -49,6 +55,21 @@ class Interrupts:
             self._deferred, self._on_request = False, None
         if self.requested:
             raise KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send(number: int) -> None:
+    if os.name == "nt":  # where os.kill ends the process
+        signal.raise_signal(number)
+    else:
+        os.kill(os.getpid(), number)
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """Ctrl-C and SIGTERM: quiet and with 130, and never in the middle of what is being finished."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,27 @@ from jntrt.runtime.command.interrupts import Interrupts, handling
 def test_a_signal_interrupts(number: int) -> None:
     with handling(Interrupts()), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_import_ends_before_a_signal_interrupts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (tmp_path / "slowly_imported.py").write_text(
+        f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(0.2)\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def work() -> None:
+        module = importlib.import_module("slowly_imported")
+        assert module.whole
+        time.sleep(10)
+
+    begin = time.monotonic()
+    with handling(Interrupts()), pytest.raises(KeyboardInterrupt):
+        work()
+    assert sys.modules.pop("slowly_imported").whole
+    assert time.monotonic() - begin < 5
 
 
 def press(times: int) -> None:
