@@ -25,7 +25,7 @@ class Interrupts:
         return self._presses > 0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler: KeyboardInterrupt (after an import in progress; while deferred, at the third)."""
+        """The signal handler: KeyboardInterrupt, but after an import in progress; deferred, at the third."""
         if (
             os.getpid() != self._process and number == signal.SIGTERM
         ):  # a forked worker is told to end: it does
