@@ -26,9 +26,8 @@ class Interrupts:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The signal handler: KeyboardInterrupt, but after an import in progress; deferred, at the third."""
-        if (
-            os.getpid() != self._process and number == signal.SIGTERM
-        ):  # a forked worker is told to end: it does
+        # A forked worker that is told to end does.
+        if os.getpid() != self._process and number == signal.SIGTERM:
             os._exit(128 + number)
         if _importing(frame):  # there it could be caught, or thrown through C++ that aborts the process
             timer = threading.Timer(AGAIN_SECONDS, _send, (number,))
@@ -58,7 +57,8 @@ class Interrupts:
 
 
 def _importing(frame: FrameType | None) -> bool:
-    while frame is not None:
+    """Whether the command is importing something; what imported the command does not count."""
+    while frame is not None and frame.f_globals.get("__name__") != "jntrt.runtime.command.app":
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
         frame = frame.f_back

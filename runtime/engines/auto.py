@@ -88,9 +88,8 @@ def open_pair(
 def _open(bundle: Bundle, plan: Resolved, options: EngineOptions) -> Pair:
     name = plan.backend.name
     pair = backend_class(name).open(bundle, plan.precision, options)
-    if (
-        plan.why and plan.precision.name in NARROW and name not in FLAVOURS
-    ):  # TensorRT's engines pass a gate of theirs
+    # TensorRT's engines pass a gate of theirs.
+    if plan.why and plan.precision.name in NARROW and name not in FLAVOURS:
         try:
             _check(bundle, plan.precision, name, pair, options)
         except BaseException:

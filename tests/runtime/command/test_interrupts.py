@@ -42,6 +42,17 @@ def test_an_import_ends_before_a_signal_interrupts(
     assert time.monotonic() - begin < 5
 
 
+def test_a_command_that_an_import_runs_is_interrupted(tmp_path: Path) -> None:
+    (tmp_path / "runs_it.py").write_text(
+        "import os, signal, time\nfrom cyclopts import App\nfrom jntrt.runtime.command.app import run\n"
+        "app = App(name='slow')\n"
+        "@app.default\ndef work() -> None:\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(20)\n"
+        "code = run(app, [])\n"
+    )
+    words = [sys.executable, "-c", "import sys, runs_it; sys.exit(runs_it.code)"]
+    assert subprocess.run(words, cwd=tmp_path, timeout=15, check=False).returncode == 130
+
+
 def press(times: int) -> None:
     for _ in range(times):
         os.kill(os.getpid(), signal.SIGINT)
